@@ -1,0 +1,86 @@
+"""Draws one panel per probe image: the image, its map under every rule set, and its mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from libragrad_lightning.callbacks.samples import Samples
+from torch import Tensor
+
+from libragrad_lightning.attribution import Explanation
+from libragrad_lightning.heatmaps import explanation_panel, to_display_range
+from libragrad_lightning.metrics.functional import segmentation_average_precision
+
+
+@dataclass(frozen=True)
+class PictureSettings:
+    """How panels are drawn.
+
+    Attributes:
+        count: How many probe images are drawn.
+        size: The longer side of one picture in the panel, in pixels.
+        mean: Channel means that the images were normalised with, or None.
+        std: Channel standard deviations that the images were normalised with, or None.
+        class_names: Names of the classes for captions, or None for their numbers.
+    """
+
+    count: int
+    size: int
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    class_names: tuple[str, ...] | None
+
+
+def draw_panels(
+    samples: Samples, explanations: Sequence[Explanation], settings: PictureSettings
+) -> list[Tensor]:
+    """Draw a panel, uint8 `[3, H, W]`, for every sample of a chunk.
+
+    Args:
+        samples: The samples of the chunk.
+        explanations: One explanation of the chunk for every rule set.
+        settings: How to draw.
+    """
+    images = to_display_range(samples.images.cpu().float(), settings.mean, settings.std)
+    panels: list[Tensor] = []
+    for i in range(len(samples)):
+        maps = {e.rules.name: e.attribution[i].cpu() for e in explanations}
+        mask = None if samples.masks is None else samples.masks[i].cpu()
+        caption = _caption(samples, explanations, i, settings)
+        panels.append(explanation_panel(images[i], maps, mask, caption, column_size=settings.size))
+    return panels
+
+
+def _caption(
+    samples: Samples, explanations: Sequence[Explanation], i: int, settings: PictureSettings
+) -> str:
+    first = explanations[0]
+    probabilities = first.logits[i].float().softmax(0)
+    predicted = int(probabilities.argmax())
+    parts = [f"predicted {_name(predicted, settings)} {float(probabilities[predicted]):.2f}"]
+    if samples.labels is not None:
+        parts.insert(0, f"label {_name(int(samples.labels[i]), settings)}")
+    if int(first.target[i]) != predicted:
+        parts.append(f"explained {_name(int(first.target[i]), settings)}")
+    if samples.masks is not None:
+        scores = _average_precisions(samples.masks[i : i + 1], explanations, i)
+        parts.append("AP " + ", ".join(f"{name} {score:.2f}" for name, score in scores.items()))
+    return "  |  ".join(parts)
+
+
+def _average_precisions(
+    mask: Tensor, explanations: Sequence[Explanation], i: int
+) -> Mapping[str, float]:
+    size = (mask.shape[-2], mask.shape[-1])
+    return {
+        e.rules.name: float(
+            segmentation_average_precision(e.heatmap(size)[i : i + 1], mask.to(e.target.device))
+        )
+        for e in explanations
+    }
+
+
+def _name(index: int, settings: PictureSettings) -> str:
+    names = settings.class_names
+    return names[index] if names is not None and index < len(names) else str(index)

@@ -1,0 +1,162 @@
+"""Images, labels and masks: taken out of validation batches, and kept as a fixed probe set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+IMAGE_KEYS = ("image", "images", "pixel_values", "img", "input", "inputs", "x")
+LABEL_KEYS = ("label", "labels", "target", "targets", "class", "y")
+MASK_KEYS = ("mask", "masks", "segmentation")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of one batch or of the whole probe set.
+
+    Attributes:
+        images: Float `[B, C, H, W]`, normalised as the model expects them.
+        labels: Class indices, int64 `[B]`, or None.
+        masks: Object masks, bool `[B, H, W]`, or None.
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+    masks: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+    def __getitem__(self, rows: slice) -> Samples:
+        return self._each(lambda tensor: tensor[rows])
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Samples:
+        """Return the samples on a device, images in a floating dtype."""
+        moved = self._each(lambda tensor: tensor.to(device))
+        return replace(moved, images=moved.images.to(dtype))
+
+    def stored(self) -> Samples:
+        """Return a copy on the CPU.
+
+        Call it outside of inference mode, as `joined`, so that the copy can be differentiated.
+        """
+        return self._each(lambda tensor: tensor.detach().to("cpu", copy=True))
+
+    def joined(self, other: Samples) -> Samples:
+        """Return both, one after the other; labels and masks stay where both have them."""
+        return Samples(
+            torch.cat([self.images, other.images]),
+            _joined(self.labels, other.labels),
+            _joined(self.masks, other.masks),
+        )
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Samples:
+        return Samples(
+            change(self.images),
+            None if self.labels is None else change(self.labels),
+            None if self.masks is None else change(self.masks),
+        )
+
+
+UnpackBatch: TypeAlias = Callable[[Any], Samples]
+"""A user's function from a validation batch to samples."""
+
+
+def unpack_batch(batch: Any) -> Samples:
+    """Take images, labels and masks out of a batch.
+
+    A mapping is read by its keys (such as ``image``, ``label``, ``mask``). In a sequence, the image
+    is the first floating `[B, C, H, W]` tensor, the label the first integer `[B]` tensor, and the
+    mask the first bool or integer `[B, H, W]` or `[B, 1, H, W]` tensor after the image.
+
+    Raises:
+        MisconfigurationException: If there is no image, or a mask of another size.
+    """
+    if isinstance(batch, Tensor):
+        found = Samples(batch)
+    elif isinstance(batch, Mapping):
+        found = _from_mapping(batch)
+    elif isinstance(batch, Sequence) and not isinstance(batch, str):
+        found = _from_sequence([item for item in batch if isinstance(item, Tensor)])
+    else:
+        raise _no_images(batch)
+    if not isinstance(found.images, Tensor) or found.images.dim() != 4:
+        raise _no_images(batch)
+    return checked_samples(found)
+
+
+def checked_samples(samples: Samples) -> Samples:
+    """Return the samples with labels and masks in canonical form.
+
+    Raises:
+        MisconfigurationException: If images are not finite, or sizes do not fit together.
+    """
+    images, labels, masks = samples.images, samples.labels, samples.masks
+    if not bool(torch.isfinite(images).all()):
+        raise MisconfigurationException(
+            "The validation images of LibraGradAudit hold NaN or infinite values; mend the data, "
+            "or pass `unpack` to choose other images."
+        )
+    if labels is not None and labels.shape != images.shape[:1]:
+        raise MisconfigurationException(
+            f"LibraGradAudit needs one class index per image but saw labels of shape "
+            f"{tuple(labels.shape)} for {images.shape[0]} images; pass "
+            "`unpack` to say where they are."
+        )
+    if masks is not None:
+        masks = masks[:, 0] if masks.dim() == 4 and masks.shape[1] == 1 else masks
+        if masks.shape != (images.shape[0], *images.shape[-2:]):
+            raise MisconfigurationException(
+                f"LibraGradAudit saw masks of shape {tuple(masks.shape)} for images of shape "
+                f"{tuple(images.shape)}; resize the masks to the images, or pass `unpack`."
+            )
+        masks = masks > 0
+    return Samples(images, None if labels is None else labels.long(), masks)
+
+
+def _from_mapping(batch: Mapping[Any, Any]) -> Samples:
+    def first(keys: Sequence[str]) -> Any:
+        return next((batch[k] for k in keys if isinstance(batch.get(k), Tensor)), None)
+
+    labels = first(LABEL_KEYS)
+    return Samples(first(IMAGE_KEYS), labels if _is_labels(labels) else None, first(MASK_KEYS))
+
+
+def _from_sequence(tensors: Sequence[Tensor]) -> Samples:
+    images = next((t for t in tensors if t.dim() == 4 and t.is_floating_point()), None)
+    rest = [t for t in tensors if t is not images]
+    labels = next((t for t in rest if _is_labels(t)), None)
+    masks = next((t for t in rest if t.dim() in (3, 4) and not t.is_floating_point()), None)
+    return Samples(images, labels, masks)  # type: ignore[arg-type]
+
+
+def _is_labels(tensor: Tensor | None) -> bool:
+    return tensor is not None and tensor.dim() == 1 and not tensor.is_floating_point()
+
+
+def _joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    return None if first is None or second is None else torch.cat([first, second])
+
+
+def _no_images(batch: Any) -> MisconfigurationException:
+    if isinstance(batch, Mapping):
+        seen = f"a mapping with the keys {sorted(map(str, batch))}"
+    elif isinstance(batch, Sequence) and not isinstance(batch, str):
+        seen = f"a {type(batch).__name__} of " + ", ".join(_described(item) for item in batch)
+    else:
+        seen = _described(batch)
+    return MisconfigurationException(
+        f"LibraGradAudit found no images [B, C, H, W] in the validation batch, which is {seen}; "
+        "pass `unpack`, a function from your batch to `Samples(images, labels, masks)`."
+    )
+
+
+def _described(item: Any) -> str:
+    if isinstance(item, Tensor):
+        return f"{str(item.dtype).removeprefix('torch.')} {tuple(item.shape)}"
+    return type(item).__name__

@@ -1,0 +1,46 @@
+"""Attribution methods over what the engine captures of a model."""
+
+from libragrad_lightning.attribution.biases import BiasLedger
+from libragrad_lightning.attribution.capture import Captured, capture
+from libragrad_lightning.attribution.explanation import Explanation, explain_tokens
+from libragrad_lightning.attribution.methods import (
+    METHODS,
+    Method,
+    attribution_method,
+    fullgrad,
+    fullgrad_plus,
+    input_x_gradient,
+)
+from libragrad_lightning.attribution.rewards import (
+    REWARDS,
+    Reward,
+    log_odds,
+    logit,
+    probability,
+    reward_function,
+    reward_gradient,
+)
+from libragrad_lightning.attribution.targets import Target, target_classes
+
+__all__ = [
+    "METHODS",
+    "REWARDS",
+    "BiasLedger",
+    "Captured",
+    "Explanation",
+    "Method",
+    "Reward",
+    "Target",
+    "attribution_method",
+    "capture",
+    "explain_tokens",
+    "fullgrad",
+    "fullgrad_plus",
+    "input_x_gradient",
+    "log_odds",
+    "logit",
+    "probability",
+    "reward_function",
+    "reward_gradient",
+    "target_classes",
+]

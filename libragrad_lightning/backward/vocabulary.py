@@ -1,0 +1,145 @@
+"""The table of operations: what each name that autograd records means in the theory.
+
+Grouped by role. The names are those of `torch.autograd.graph.Node.name` without the number of the
+overload, unless overloads play different roles. A name that is not here is reported when the
+explained tensor flows through it, never passed over in silence.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from libragrad_lightning.backward import gates, normalizations
+from libragrad_lightning.backward.operations import (
+    ConstantOf,
+    Node,
+    Operation,
+    Role,
+    Vocabulary,
+)
+
+
+def _sum_of_constants(node: Node, constant_of: ConstantOf) -> Tensor | None:
+    """The constant operand of an addition or subtraction, with its sign and factor."""
+    signs = (1.0, float(node._saved_alpha) * (-1.0 if node.name().startswith("Sub") else 1.0))
+    constants = [constant_of(0), constant_of(1)]
+    terms = [s * c for s, c in zip(signs, constants, strict=True) if c is not None]
+    return terms[0] if len(terms) == 1 else None
+
+
+def _scaled_addend(node: Node, constant_of: ConstantOf) -> Tensor | None:
+    """The first operand of addmm and its relatives, times beta."""
+    addend = constant_of(0)
+    return None if addend is None else addend * float(node._saved_beta)
+
+
+def _plain_addend(node: Node, constant_of: ConstantOf) -> Tensor | None:
+    return constant_of(0)
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_LINEAR = Operation(Role.LINEAR)
+_GATE = Operation(Role.GATE)
+_STATISTIC = Operation(Role.STATISTIC)
+
+# Piecewise linear maps of one operand, and rearrangements (Cor 1). Max and its relatives select.
+_LINEAR_NAMES = _words("""
+Abs AdaptiveAvgPool2D AdaptiveAvgPool3D AdaptiveMaxPool2D Alias Amax Amin AsStrided AvgPool2D
+AvgPool3D Cat Clone Col2Im ConstantPadNd Copy Cummax Cumsum Diagonal Expand Flip FftC2C FftC2R
+FftR2C Gather Im2Col Index IndexAdd IndexPut IndexSelect Kthvalue LeakyRelu Lift MaskedFill
+MaskedScatter Max MaxPool2DWithIndices MaxPool3DWithIndices Maximum Mean Median Min Minimum
+MkldnnMaxPool2D NanToNum Neg Permute PixelShuffle PixelUnshuffle PreluKernel ReflectionPad1D
+ReflectionPad2D Relu Repeat ReplicationPad2D ReshapeAlias Roll Scatter ScatterAdd Select
+SelectScatter Slice SliceScatter Sort Split SplitWithSizes Squeeze Stack Sum T ToCopy Topk
+Transpose Tril Triu Unbind Unfold UnsafeSplit UnsafeSplitWithSizes UnsafeView Unsqueeze
+UpsampleBicubic2D UpsampleBilinear2D UpsampleLinear1D UpsampleNearest2D UpsampleNearestExact2D
+View ViewAsComplex ViewAsReal Where
+""")
+
+# Bounded or normalised weights, and functions without an affine part.
+_GATE_NAMES = _words("""
+Cos Exp Expm1 Hardsigmoid Log LogSigmoid LogSoftmax Logsumexp SafeSoftmax Sigmoid Sin Softmax
+Softplus Erf
+""")
+
+# Scales of composed normalisations: constant in the backward pass.
+_STATISTIC_NAMES = _words("LinalgVectorNorm Norm Reciprocal Rsqrt Std Var")
+
+_ATTENTION_NAMES = _words("""
+ScaledDotProductFlashAttention ScaledDotProductFlashAttentionForCpu
+ScaledDotProductEfficientAttention ScaledDotProductCudnnAttention
+ScaledDotProductFusedAttentionOverrideable
+""")
+
+
+def _named(names: list[str], operation: Operation) -> dict[str, Operation]:
+    return {f"{name}Backward": operation for name in names}
+
+
+def _product(*factors: int) -> Operation:
+    return Operation(Role.PRODUCT, factors=factors)
+
+
+VOCABULARY = Vocabulary(
+    {
+        **_named(_LINEAR_NAMES, _LINEAR),
+        "torch::autograd::CopyBackwards": _LINEAR,
+        "AddBackward": Operation(Role.LINEAR, additive=_sum_of_constants),
+        "SubBackward": Operation(Role.LINEAR, additive=_sum_of_constants),
+        "RsubBackward": _LINEAR,
+        # Overloads whose other operand is a Python number have one edge.
+        **dict.fromkeys(("AddBackward1", "SubBackward1", "MulBackward1"), _LINEAR),
+        **dict.fromkeys(("DivBackward1", "DivBackward3"), _LINEAR),
+        **_named(_GATE_NAMES, _GATE),
+        **_named(_STATISTIC_NAMES, _STATISTIC),
+        # Products. The factor that is a parameter makes the product a linear map.
+        "MulBackward": _product(0, 1),
+        "MmBackward": _product(0, 1),
+        "BmmBackward": _product(0, 1),
+        "MvBackward": _product(0, 1),
+        "DotBackward": _product(0, 1),
+        "AddmmBackward": Operation(Role.PRODUCT, (1, 2), additive=_scaled_addend),
+        "AddmvBackward": Operation(Role.PRODUCT, (1, 2), additive=_scaled_addend),
+        "BaddbmmBackward": Operation(Role.PRODUCT, (1, 2), additive=_scaled_addend),
+        "AddcmulBackward": Operation(Role.PRODUCT, (1, 2), additive=_plain_addend),
+        "ConvolutionBackward": Operation(
+            Role.PRODUCT, (0, 1), additive=normalizations.channel_bias
+        ),
+        # Activations x * g(x).
+        "GeluBackward": Operation(Role.ACTIVATION, gate=gates.gelu_gate),
+        "SiluBackward": Operation(Role.ACTIVATION, gate=gates.silu_gate),
+        "HardswishBackward": Operation(Role.ACTIVATION, gate=gates.hardswish_gate),
+        "MishBackward": Operation(Role.ACTIVATION, gate=gates.mish_gate),
+        "EluBackward0": Operation(Role.ACTIVATION, gate=gates.elu_gate),
+        "CeluBackward0": Operation(Role.ACTIVATION, gate=gates.celu_gate),
+        "TanhBackward": Operation(Role.ACTIVATION, gate=gates.tanh_gate),
+        "HardtanhBackward": Operation(Role.ACTIVATION, gate=gates.clamp_gate),
+        "ClampBackward": Operation(Role.ACTIVATION, gate=gates.clamp_gate),
+        "ClampMinBackward": Operation(Role.ACTIVATION, gate=gates.clamp_gate),
+        # Attention: query, key, value, mask. Only the value stays live.
+        **_named(_ATTENTION_NAMES, Operation(Role.ATTENTION, factors=(2,))),
+        # Normalisations.
+        "NativeLayerNormBackward": Operation(
+            Role.NORMALIZATION,
+            (0,),
+            additive=normalizations.layer_norm_bias,
+            input_gradient=normalizations.layer_norm_gradient,
+        ),
+        "NativeGroupNormBackward": Operation(
+            Role.NORMALIZATION,
+            (0,),
+            additive=normalizations.channel_bias,
+            input_gradient=normalizations.group_norm_gradient,
+        ),
+        "FusedRmsNormBackward": Operation(
+            Role.NORMALIZATION, (0,), input_gradient=normalizations.rms_norm_gradient
+        ),
+        "DivBackward": Operation(Role.QUOTIENT, factors=(0,)),
+        "PowBackward0": Operation(Role.POWER, gate=gates.exponent),
+        "SqrtBackward": Operation(Role.POWER, gate=lambda node: 0.5),
+    }
+)
+"""What PyTorch 2.13 records, by role."""

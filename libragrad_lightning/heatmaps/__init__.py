@@ -1,0 +1,27 @@
+"""Heatmaps: from attribution maps to pictures.
+
+Knows tensors and pictures only: no model, no trainer, no plotting backend.
+"""
+
+from libragrad_lightning.heatmaps.display import to_display_range
+from libragrad_lightning.heatmaps.explanation import explanation_panel
+from libragrad_lightning.heatmaps.panel import PanelColumn, panel
+from libragrad_lightning.heatmaps.render import (
+    colorize,
+    mask_overlay,
+    overlay,
+    positive_heatmap,
+    signed_heatmap,
+)
+
+__all__ = [
+    "PanelColumn",
+    "colorize",
+    "explanation_panel",
+    "mask_overlay",
+    "overlay",
+    "panel",
+    "positive_heatmap",
+    "signed_heatmap",
+    "to_display_range",
+]

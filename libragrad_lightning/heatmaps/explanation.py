@@ -1,0 +1,108 @@
+"""The panel that explains one sample: image, attribution maps, object mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from libragrad_lightning.heatmaps.panel import PanelColumn, from_pil, panel, to_pil
+from libragrad_lightning.heatmaps.render import mask_overlay, overlay, positive_heatmap
+
+
+def explanation_panel(
+    image: Tensor,
+    maps: Mapping[str, Tensor],
+    mask: Tensor | None = None,
+    caption: str | None = None,
+    *,
+    column_size: int = 224,
+    colormap: str = "magma",
+) -> Tensor:
+    """Compose the explanation of one sample: image | map | map | ... | mask.
+
+    Each map is rendered by :func:`positive_heatmap` at display size and laid over the image. A
+    map with nothing to show, or an empty mask, says so in its title: its picture is merely dark.
+
+    Args:
+        image: Image [3, H, W], uint8, or floating point in [0, 1] (see
+            :func:`to_display_range`).
+        maps: Signed attribution maps [h, w], by title, in the order of the columns.
+        mask: Object mask [H', W'] of the whole image: bool, or numbers where above 0.5 means
+            inside.
+        caption: Text below the pictures, such as label, prediction and scores.
+        column_size: Aim for the longer side of each picture, in pixels. Smaller images are
+            enlarged by the nearest integer factor, larger ones are shrunk to it. The paper's
+            figures have 600 and more.
+        colormap: Name of a matplotlib colormap.
+
+    Returns:
+        The panel [3, Hp, Wp], uint8, on the CPU.
+
+    Raises:
+        ValueError: If ``image``, a map or ``mask`` has another shape, ``column_size`` is not
+            positive, or the colormap is unknown.
+    """
+    if column_size < 1:
+        raise ValueError(f"column_size must be positive, but it is {column_size}.")
+    shown = _resize_image(PanelColumn("image", image), column_size)
+    columns = [shown, *(_map_column(shown, *item, colormap) for item in maps.items())]
+    if mask is not None:
+        columns.append(_mask_column(shown, mask))
+    return panel(columns, caption, font_size=max(12, round(column_size / 15)))
+
+
+def display_size(size: tuple[int, int], column_size: int) -> tuple[int, int]:
+    """Choose the size at which an image is shown.
+
+    Args:
+        size: Height and width of the image, in pixels.
+        column_size: Aim for the longer side, in pixels.
+
+    Returns:
+        Height and width, in pixels: shrunk to the aim where the image is larger, else enlarged
+        by the integer factor that comes nearest to it.
+    """
+    longer = max(size)
+    scale = max(1, round(column_size / longer)) if longer < column_size else column_size / longer
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _resize_image(column: PanelColumn, column_size: int) -> PanelColumn:
+    picture = to_pil(column.image)
+    height, width = display_size((picture.height, picture.width), column_size)
+    resized = picture.resize((width, height), Image.Resampling.LANCZOS)
+    return PanelColumn(column.title, from_pil(resized).float() / 255)
+
+
+def _map_column(shown: PanelColumn, title: str, attribution: Tensor, colormap: str) -> PanelColumn:
+    if attribution.ndim != 2:
+        raise ValueError(
+            f"map {title!r} must be [h, w], but its shape is {list(attribution.shape)}."
+        )
+    attribution = attribution.detach().cpu()
+    heat = positive_heatmap(attribution[None], (shown.image.shape[1], shown.image.shape[2]))
+    picture = overlay(shown.image[None], heat, colormap)[0]
+    return PanelColumn(title + _remark(attribution, heat), picture)
+
+
+def _remark(attribution: Tensor, heat: Tensor) -> str:
+    if heat.any():
+        return ""
+    if not attribution.isfinite().all():
+        return "\n(not finite)"
+    return "\n(constant)" if (attribution > 0).any() else "\n(nothing positive)"
+
+
+def _mask_column(shown: PanelColumn, mask: Tensor) -> PanelColumn:
+    if mask.ndim != 2:
+        raise ValueError(f"mask must be [H, W], but its shape is {list(mask.shape)}.")
+    inside = (mask.detach().cpu().float() > 0.5).float()
+    # Interpolated before it is cut at 0.5, the edge of an enlarged mask has no stairs.
+    resized = F.interpolate(
+        inside[None, None], shown.image.shape[1:], mode="bilinear", antialias=True
+    )[0]
+    title = "mask" if inside.any() else "mask\n(empty)"
+    return PanelColumn(title, mask_overlay(shown.image[None], resized)[0])
