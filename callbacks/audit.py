@@ -60,7 +60,8 @@ class LibraGradAudit(pl.Callback):
       same over \|logit\|; lower is better, zero at rounding level under ``libra``.
 
     Args:
-        every_n_epochs: Audit in every n-th epoch of a fit; validate and test always audit.
+        every_n_epochs: Audit in epochs 0, n, 2n, ... of a fit; validate and test always audit.
+            Monitors see the latest values in between.
         max_samples: Size of the probe set: the first images of the validation loader, over all
             processes together.
         rules: Rule sets to compare, by name (``plain``, ``libra``, ``attn_lrp``, ``ali_lrp``,
@@ -182,7 +183,7 @@ class LibraGradAudit(pl.Callback):
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Decide whether this validation is audited."""
         fitting = trainer.state.fn == "fit"
-        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        due = trainer.current_epoch % self.every_n_epochs == 0
         self._begin((due or not fitting) and not trainer.sanity_checking)
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -308,9 +309,6 @@ class LibraGradAudit(pl.Callback):
         if self._pending and self._measurement is None:
             self._audit(trainer, pl_module)
         if self._measurement is None:
-            # Monitors need their key at every validation; loggers must not see a value twice.
-            if self.history:
-                self.log_dict(_keys(name, self.history[-1].values), logger=False)
             return
         measured = self._measurement.values()
         values = {key: value for key, value in measured.items() if not math.isnan(value)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -163,7 +164,10 @@ class Measurement:
 
     def values(self) -> dict[str, float]:
         """Return ``metric/rules`` to value, over all processes; NaN where nothing was measured."""
-        return {f"{m}/{r}": float(metric.compute()) for (m, r), metric in self._metrics.items()}
+        with warnings.catch_warnings():
+            # No masks, or a process without samples, is no reason to worry anyone.
+            warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
+            return {f"{m}/{r}": float(metric.compute()) for (m, r), metric in self._metrics.items()}
 
     def _explain_chunk(self, model: TokenModel, samples: Samples) -> list[Explanation]:
         settings = self.settings

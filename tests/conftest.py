@@ -1,8 +1,9 @@
 """Shared fixtures: one thread per process, and a seed for every test."""
 
-import libragrad_lightning  # noqa: F401  (repairs torchvision before anything imports it)
 import pytest
 import torch
+
+import libragrad_lightning  # noqa: F401  (repairs torchvision before anything imports it)
 
 
 @pytest.fixture(autouse=True)

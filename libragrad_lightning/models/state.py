@@ -15,16 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Bilinear)
-
 
 @contextmanager
 def explanation_state(model: nn.Module) -> Iterator[None]:
     """Let a model be explained, and leave no trace of it.
 
     Inside: evaluation mode, gradients enabled, no autocast, eager execution, no checkpointing.
-    Every parameter that may act as a bias requires a gradient, whether it is frozen or not; the
-    weights of linear layers and convolutions do not, so that no memory is spent on them.
+    Frozen parameters that may act as biases require a gradient, so that they are in the graph.
 
     Args:
         model: The whole module whose submodules take part in the forward pass.
@@ -97,13 +94,19 @@ def _evaluation(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _bias_gradients(model: nn.Module) -> Iterator[None]:
-    weights = {id(m.weight) for m in model.modules() if isinstance(m, _WEIGHTED)}
-    floating = [p for p in model.parameters() if p.is_leaf and p.is_floating_point()]
-    required = [(p, p.requires_grad) for p in floating]
+    frozen = [p for name, p in model.named_parameters() if _is_frozen_bias(name, p)]
     try:
-        for parameter in floating:
-            parameter.requires_grad_(id(parameter) not in weights)
+        for parameter in frozen:
+            parameter.requires_grad_(True)
         yield
     finally:
-        for parameter, flag in required:
-            parameter.requires_grad_(flag)
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+
+def _is_frozen_bias(name: str, parameter: nn.Parameter) -> bool:
+    # Weights are left alone: `torch.matmul` picks its kernel by their flag, which would change the
+    # last bits of the logits.
+    weight = parameter.dim() > 1 and "weight" in name.rpartition(".")[2]
+    floating = parameter.is_leaf and parameter.is_floating_point()
+    return floating and not parameter.requires_grad and not weight

@@ -1,0 +1,77 @@
+"""Rewards and targets: exact gradients, and one sentence for what cannot be explained."""
+
+import pytest
+import torch
+
+from libragrad_lightning.attribution import (
+    REWARDS,
+    attribution_method,
+    log_odds,
+    logit,
+    probability,
+    reward_function,
+    reward_gradient,
+    target_classes,
+)
+
+LOGITS = torch.randn(4, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 3
+TARGET = torch.tensor([0, 6, 2, 2])
+
+
+def test_gradients_are_those_of_the_formulas():
+    p = LOGITS.softmax(1)
+    one_hot = torch.nn.functional.one_hot(TARGET, 7).double()
+    p_t = p.gather(1, TARGET[:, None])
+    of_probability = p_t * (one_hot - p)
+    torch.testing.assert_close(reward_gradient(LOGITS, TARGET, logit), one_hot)
+    torch.testing.assert_close(reward_gradient(LOGITS, TARGET, probability), of_probability)
+    torch.testing.assert_close(
+        reward_gradient(LOGITS, TARGET, log_odds) * p_t * (1 - p_t), of_probability
+    )
+
+
+def test_log_odds_survive_where_the_probability_rounds_to_one():
+    certain = torch.tensor([[60.0, 0.0, -5.0]])
+    target = torch.tensor([0])
+    assert reward_gradient(certain, target, probability)[0, 0] == 0
+    torch.testing.assert_close(reward_gradient(certain, target, log_odds)[0, 0], torch.tensor(1.0))
+
+
+def test_gradients_work_without_gradient_mode():
+    with torch.no_grad():
+        assert reward_gradient(LOGITS, TARGET, logit).sum() == 4
+
+
+def test_targets():
+    labels = torch.tensor([1, 1, 0, 3])
+    assert target_classes("predicted", LOGITS).tolist() == LOGITS.argmax(1).tolist()
+    assert target_classes("label", LOGITS, labels).tolist() == labels.tolist()
+    assert target_classes(5, LOGITS).tolist() == [5] * 4
+    second = target_classes(lambda logits, _: logits.topk(2).indices[:, 1], LOGITS)
+    assert second.tolist() == LOGITS.argsort(1)[:, -2].tolist()
+
+
+@pytest.mark.parametrize(
+    ("target", "labels", "sentence"),
+    [
+        ("label", None, "needs labels"),
+        ("predcited", None, "Unknown target 'predcited'"),
+        (7, None, r"from 7 to 7, but the model has 7 logits \(0 to 6\)"),
+        (-1, None, "from -1 to -1"),
+        ("label", torch.tensor([0, 1]), r"4 images but has shape \(2,\)"),
+        (lambda logits, _: logits, None, r"shape \(4, 7\)"),
+    ],
+)
+def test_impossible_targets_get_a_sentence(target, labels, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        target_classes(target, LOGITS, labels)
+
+
+def test_names_are_looked_up_and_functions_pass():
+    assert reward_function("logit") is logit
+    assert reward_function(logit) is logit
+    assert set(REWARDS) == {"logit", "probability", "log_odds"}
+    with pytest.raises(ValueError, match="Unknown reward 'logits'"):
+        reward_function("logits")
+    with pytest.raises(ValueError, match="Unknown method 'ixg'"):
+        attribution_method("ixg")

@@ -1,0 +1,192 @@
+"""Whole Trainer runs with the audit."""
+
+import math
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from audit_cases import Classifier, audit, digest, loader, same, trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+KEYS = {
+    f"{metric}/{rules}"
+    for metric in (
+        "mif_accuracy_drop",
+        "lif_accuracy",
+        "mif_aopc",
+        "lif_aopc",
+        "srg",
+        "segmentation_ap",
+        "completeness_error",
+        "relative_completeness_error",
+    )
+    for rules in ("plain", "libra")
+}
+
+
+def fit(tmp_path, callbacks, **kwargs):
+    L.seed_everything(7)
+    module = Classifier()
+    run = trainer(tmp_path, callbacks, **kwargs)
+    run.fit(module, loader(shuffle=True), loader())
+    return run, module
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"accumulate_grad_batches": 4, "val_check_interval": 2},
+        {"accumulate_grad_batches": 4, "val_check_interval": 3, "precision": "bf16-mixed"},
+        {"check_val_every_n_epoch": 1, "gradient_clip_val": 0.1},
+    ],
+    ids=["accumulation", "bf16-mixed", "clipping"],
+)
+def test_a_fit_is_the_same_to_the_last_bit_with_and_without_the_audit(tmp_path, kwargs):
+    with_audit = digest(*fit(tmp_path / "with", [audit()], **kwargs))
+    without = digest(*fit(tmp_path / "without", [], **kwargs))
+    assert len(with_audit) == len(without)
+    for i, (first, second) in enumerate(zip(with_audit, without, strict=True)):
+        assert same(first, second), i
+
+
+def test_every_value_is_logged_and_can_be_monitored(tmp_path):
+    checkpoint = ModelCheckpoint(monitor="audit/segmentation_ap/libra", mode="max")
+    stopping = EarlyStopping(monitor="audit/srg/libra", mode="max", patience=5)
+    callback = audit()
+    run, _ = fit(tmp_path, [callback, checkpoint, stopping])
+    assert {k.removeprefix("audit/") for k in run.callback_metrics if "audit" in k} == KEYS
+    assert Path(checkpoint.best_model_path).is_file()
+    assert len(callback.history) == 2
+    assert float(checkpoint.best_model_score) == pytest.approx(
+        max(record.values["segmentation_ap/libra"] for record in callback.history)
+    )
+    assert callback.history[0].values["relative_completeness_error/libra"] < 1e-4
+    assert callback.history[0].values["relative_completeness_error/plain"] > 1e-2
+
+
+def test_tensorboard_gets_scalars_panels_and_charts(tmp_path):
+    run, _ = fit(tmp_path, [audit()])
+    events = EventAccumulator(run.logger.log_dir)
+    events.Reload()
+    tags = events.Tags()
+    assert {f"audit/{key}" for key in KEYS} <= set(tags["scalars"])
+    assert tags["images"] == ["audit/image_000", "audit/image_001"]
+    assert [image.step for image in events.Images("audit/image_000")] == [6, 12]
+    assert "custom_scalars__config__" in tags["tensors"]
+
+
+def test_validate_and_test_run_in_inference_mode_and_repeat_exactly(tmp_path):
+    callback = audit()
+    run, module = fit(tmp_path, [callback])
+    first = run.validate(module, loader(), verbose=False)[0]
+    second = run.validate(module, loader(), verbose=False)[0]
+    assert first == second
+    assert {f"audit/{key}" for key in KEYS} <= set(first)
+    assert callback.history[-1].values == callback.history[-2].values
+    tested = run.test(module, loader(), verbose=False)[0]
+    assert {f"test_audit/{key}": first[f"audit/{key}"] for key in KEYS}.items() <= tested.items()
+
+
+def test_audits_are_rare_on_request_and_monitors_keep_their_key(tmp_path):
+    callback = audit(every_n_epochs=2)
+    checkpoint = ModelCheckpoint(monitor="audit/srg/libra", save_top_k=-1)
+    run, _ = fit(tmp_path, [callback, checkpoint], max_epochs=5)
+    assert [record.epoch for record in callback.history] == [0, 2, 4]
+    assert len(checkpoint.best_k_models) == 5
+    events = EventAccumulator(run.logger.log_dir)
+    events.Reload()
+    assert len(events.Scalars("audit/srg/libra")) == 3
+
+
+def test_the_probe_set_is_the_same_at_every_audit_even_if_the_loader_shuffles(tmp_path):
+    callback = audit()
+    seen = []
+    explain = callback._explain
+
+    def spy(run, module, measurement, probe):
+        seen.append(probe)
+        explain(run, module, measurement, probe)
+
+    callback._explain = spy
+    L.seed_everything(0)
+    trainer(tmp_path, [callback]).fit(Classifier(), loader(), loader(shuffle=True))
+    first, second = seen
+    assert len(first) == 12
+    assert torch.equal(first.images, second.images)
+    assert first.masks.dtype == torch.bool
+
+
+def test_a_probe_larger_than_the_data_takes_all_of_it(tmp_path):
+    callback = audit(max_samples=1000, metrics=["completeness_error"])
+    fit(tmp_path, [callback], max_epochs=1)
+    assert len(callback._probe) == 48
+
+
+def test_without_masks_there_is_no_segmentation_ap(tmp_path):
+    callback = audit(unpack=first_two)
+    run, _ = fit(tmp_path, [callback], max_epochs=1)
+    logged = {k for k in run.callback_metrics if k.startswith("audit/")}
+    assert len(logged) == len(KEYS) - 2
+    assert not any(math.isnan(float(run.callback_metrics[k])) for k in logged)
+
+
+def first_two(batch):
+    from libragrad_lightning.callbacks import Samples
+
+    return Samples(batch[0], batch[1])
+
+
+def test_a_module_without_forward_is_explained_through_its_backbone(tmp_path):
+    class Wrapper(Classifier):
+        forward = L.LightningModule.forward
+
+        def training_step(self, batch, batch_idx):
+            return torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+        def validation_step(self, batch, batch_idx):
+            pass
+
+    callback = audit()
+    run = trainer(tmp_path, [callback], max_epochs=1)
+    run.fit(Wrapper(), loader(), loader())
+    assert len(callback.history) == 1
+
+
+def test_other_loggers_get_the_numbers(tmp_path):
+    run, _ = fit(tmp_path, [audit()], logger=CSVLogger(tmp_path))
+    assert "audit/srg/libra" in (Path(run.logger.log_dir) / "metrics.csv").read_text()
+
+
+def test_two_audits_share_a_trainer_and_resume(tmp_path):
+    callbacks = [audit(), audit(name="label_audit", target="label", metrics=["srg"])]
+    run, _ = fit(tmp_path, callbacks)
+    assert {"audit/srg/libra", "label_audit/srg/libra"} <= set(run.callback_metrics)
+
+
+@pytest.mark.parametrize("kwargs", [{"fast_dev_run": True}, {"limit_val_batches": 1}])
+def test_short_runs(tmp_path, kwargs):
+    callback = audit()
+    fit(tmp_path, [callback], **kwargs)
+    assert callback.history
+
+
+def test_the_table_of_audits_is_printed(tmp_path, capsys):
+    fit(tmp_path, [audit(print_summary=True)])
+    printed = capsys.readouterr().out
+    assert "Explanation audit" in printed
+    assert "segmentation ap" in printed
+    assert "epoch 1" in printed
+
+
+def test_a_path_to_the_backbone_is_taken(tmp_path):
+    class Two(Classifier):
+        def __init__(self):
+            super().__init__()
+            self.teacher = Classifier().net
+
+    callback = audit(backbone="net")
+    trainer(tmp_path, [callback], max_epochs=1).fit(Two(), loader(), loader())
+    assert callback.history

@@ -1,0 +1,81 @@
+"""An explanation leaves no trace on the model or on the process."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from libragrad_lightning.models import explanation_state
+
+
+class Noisy(nn.Module):
+    """A module with everything that an explanation could disturb."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.frozen = nn.Linear(4, 4).requires_grad_(False)
+        self.dropout = nn.Dropout(0.5).eval()
+        self.norm = nn.BatchNorm1d(4)
+        self.grad_checkpointing = True
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        x = x + torch.randn_like(x) + random.random() + np.random.rand()
+        return self.norm(self.dropout(self.frozen(self.linear(x))))
+
+
+def fingerprint(model):
+    return (
+        [m.training for m in model.modules()],
+        [p.requires_grad for p in model.parameters()],
+        [p.grad for p in model.parameters()],
+        [b.clone() for b in model.buffers()],
+        model.grad_checkpointing,
+        torch.get_rng_state(),
+        random.getstate(),
+        np.random.get_state()[1].tolist(),
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.is_autocast_enabled("cpu"),
+    )
+
+
+def same(first, second):
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    return first == second
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("fails", [False, True])
+def test_everything_is_put_back(mode, fails):
+    model = Noisy()
+    with mode(), torch.autocast("cpu", torch.bfloat16):
+        before = fingerprint(model)
+        try:
+            with explanation_state(model):
+                y = model(torch.randn(3, 4))
+                torch.autograd.grad(y.sum(), model.linear.bias)
+                if fails:
+                    raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            assert fails
+        assert same(before, fingerprint(model))
+
+
+def test_inside_the_model_can_be_explained():
+    model = Noisy()
+    with torch.inference_mode(), explanation_state(model):
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+        assert not any(m.training for m in model.modules())
+        assert not model.grad_checkpointing
+        assert model.frozen.bias.requires_grad
+        assert not model.frozen.weight.requires_grad
+        assert model.linear.weight.requires_grad
