@@ -21,7 +21,8 @@ torch.set_num_threads(1)
 out, devices, count = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 L.seed_everything(3)
 callback = audit(max_samples=24)
-run = trainer(out, [callback], max_epochs=1, devices=devices, strategy="ddp" if devices > 1 else "auto")
+strategy = "ddp" if devices > 1 else "auto"
+run = trainer(out, [callback], max_epochs=1, devices=devices, strategy=strategy)
 module = Classifier()
 run.validate(module, loader(count=count, batch_size=4), verbose=False)
 values = {k: float(v) for k, v in run.callback_metrics.items() if k.startswith("audit/")}

@@ -20,19 +20,19 @@ INPUT_SEED = 0
 # blocks kept: None = all; k = `model.blocks = model.blocks[:k]` after create_model (the mixers take
 # no depth argument through create_model).
 ARCHS = {
-    "vit_tiny": ("vit_tiny_patch16_224", dict(depth=4), 224, None),
-    "vit_tiny_d12": ("vit_tiny_patch16_224", dict(), 224, None),
-    "deit3_small": ("deit3_small_patch16_224", dict(depth=4), 224, None),
-    "dinov2_reg4": ("vit_small_patch14_reg4_dinov2", dict(depth=4, img_size=112), 112, None),
-    "eva02_tiny": ("eva02_tiny_patch14_224", dict(depth=4), 224, None),
-    "eva02_base": ("eva02_base_patch14_224", dict(depth=3), 224, None),
-    "beitv2_base": ("beitv2_base_patch16_224", dict(depth=4), 224, None),
-    "flexivit_small": ("flexivit_small", dict(depth=4), 240, None),
-    "siglip_map": ("vit_base_patch16_siglip_224", dict(depth=4), 224, None),
-    "siglip_gap": ("vit_base_patch16_siglip_gap_224", dict(depth=4), 224, None),
-    "clip_base": ("vit_base_patch16_clip_224", dict(depth=4), 224, None),
-    "mixer_s32": ("mixer_s32_224", dict(), 224, 4),
-    "gmixer_24": ("gmixer_24_224", dict(), 224, 4),
+    "vit_tiny": ("vit_tiny_patch16_224", {"depth": 4}, 224, None),
+    "vit_tiny_d12": ("vit_tiny_patch16_224", {}, 224, None),
+    "deit3_small": ("deit3_small_patch16_224", {"depth": 4}, 224, None),
+    "dinov2_reg4": ("vit_small_patch14_reg4_dinov2", {"depth": 4, "img_size": 112}, 112, None),
+    "eva02_tiny": ("eva02_tiny_patch14_224", {"depth": 4}, 224, None),
+    "eva02_base": ("eva02_base_patch14_224", {"depth": 3}, 224, None),
+    "beitv2_base": ("beitv2_base_patch16_224", {"depth": 4}, 224, None),
+    "flexivit_small": ("flexivit_small", {"depth": 4}, 240, None),
+    "siglip_map": ("vit_base_patch16_siglip_224", {"depth": 4}, 224, None),
+    "siglip_gap": ("vit_base_patch16_siglip_gap_224", {"depth": 4}, 224, None),
+    "clip_base": ("vit_base_patch16_clip_224", {"depth": 4}, 224, None),
+    "mixer_s32": ("mixer_s32_224", {}, 224, 4),
+    "gmixer_24": ("gmixer_24_224", {}, 224, 4),
 }
 
 # leaf names that are embeddings / learned queries / tables: 0.3 * N(0,1)
