@@ -6,6 +6,7 @@ Knows torch alone. `grad` is the public call; `LIBRA` and `PLAIN` are the rule s
 from libragrad_lightning.backward.biases import BiasSink, BiasSite
 from libragrad_lightning.backward.errors import (
     LibraGradError,
+    TrainingStatisticsError,
     UnknownOperationError,
     UnreachableInputError,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Operation",
     "Role",
     "RuleSet",
+    "TrainingStatisticsError",
     "UnknownOperationError",
     "UnknownPolicy",
     "UnreachableInputError",

@@ -7,7 +7,7 @@ it. Any value that does not depend on the explained tensor and enters additively
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -29,26 +29,27 @@ class BiasSite:
         operation: The name of the graph node.
         reach: Bit i is set if the value depends on explained tensor i: the bias then counts in the
             FullGrad decomposition at tensor i.
+        sequence: The position of the operation in the order of the forward pass.
     """
 
     operation: str
     reach: int
+    sequence: int
 
 
 BiasSink: TypeAlias = Callable[[BiasSite, Tensor], None]
 """Receives the elementwise contributions dF/dy * b at a site, in the shape of y or of the bias."""
 
 
-def watch_biases(reading: GraphReading, sink: BiasSink) -> list[RemovableHandle]:
+def watch_biases(reading: GraphReading, sink: BiasSink) -> Iterator[RemovableHandle]:
     """Register hooks that report the contribution of every bias while gradients are computed.
 
-    Returns:
-        The handles that remove the hooks.
+    Yields:
+        The handle of every hook as soon as it is registered: reading a later bias may fail, and
+        the earlier hooks must be removable then.
     """
-    handles: list[RemovableHandle] = []
     for node_reading in reading.nodes:
-        handles += _watch(node_reading, sink)
-    return handles
+        yield from _watch(node_reading, sink)
 
 
 def constant_leaves(reading: GraphReading) -> list[Tensor]:
@@ -66,7 +67,7 @@ def constant_leaves(reading: GraphReading) -> list[Tensor]:
 
 def _watch(reading: NodeReading, sink: BiasSink) -> list[RemovableHandle]:
     operation, node = reading.operation, reading.node
-    site = BiasSite(node.name(), reading.reach)
+    site = BiasSite(node.name(), reading.reach, node._sequence_nr())
     if operation is not None and operation.additive is not None:
         bias = operation.additive(node, lambda edge: _constant_of(reading, edge))
         if bias is None:

@@ -11,5 +11,9 @@ class UnknownOperationError(LibraGradError):
     """The explained tensor flows through an operation for which no role is known."""
 
 
+class TrainingStatisticsError(LibraGradError):
+    """A batch norm normalised samples by statistics that depend on other samples."""
+
+
 class UnreachableInputError(LibraGradError, ValueError):
     """The output does not depend on a tensor that was to be explained."""

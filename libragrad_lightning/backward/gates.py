@@ -55,16 +55,36 @@ def _clamp_bounds(node: Node) -> tuple[float | None, float | None]:
 
 def elu_gate(node: Node) -> Tensor:
     """Return elu(x) / x, also for selu, which is recorded as elu."""
-    x: Tensor = node._saved_self
     alpha, scale, input_scale = node._saved_alpha, node._saved_scale, node._saved_input_scale
-    y = scale * torch.where(x > 0, x, alpha * torch.expm1(x * input_scale))
+    if hasattr(node, "_saved_self"):
+        x: Tensor = node._saved_self
+        y = scale * torch.where(x > 0, x, alpha * torch.expm1(x * input_scale))
+    else:  # computed in place: x is the inverse of the result
+        y = node._saved_result
+        x = torch.where(y > 0, y / scale, _inverse_expm1(y / (scale * alpha)) / input_scale)
     return _quotient(y, x, scale * alpha * input_scale)
 
 
 def celu_gate(node: Node) -> Tensor:
     """Return celu(x) / x."""
-    x: Tensor = node._saved_self
-    return _quotient(F.celu(x, node._saved_alpha), x, 1.0)
+    alpha = node._saved_alpha
+    if hasattr(node, "_saved_self"):
+        x: Tensor = node._saved_self
+        return _quotient(F.celu(x, alpha), x, 1.0)
+    y: Tensor = node._saved_result
+    return _quotient(y, torch.where(y > 0, y, _inverse_expm1(y / alpha) * alpha), 1.0)
+
+
+def _inverse_expm1(y: Tensor) -> Tensor:
+    """Return log(1 + y), with the largest x that the dtype can tell apart for y = -1."""
+    return torch.log1p(y.clamp(min=torch.finfo(y.dtype).eps / 2 - 1))
+
+
+def glu_gradient(node: Node, gradient: Tensor) -> Tensor:
+    """Return dF/dx of a * sigmoid(b), x = cat(a, b), with a constant gate sigmoid(b)."""
+    dim: int = node._saved_dim
+    _, gate = node._saved_self.chunk(2, dim)
+    return torch.cat([gradient * torch.sigmoid(gate), torch.zeros_like(gradient)], dim)
 
 
 def tanh_gate(node: Node) -> Tensor:
@@ -86,3 +106,19 @@ def _quotient(numerator: Tensor, denominator: Tensor, at_zero: float) -> Tensor:
 def exponent(node: Node) -> float:
     """Return the exponent of a power."""
     return float(node._saved_exponent)
+
+
+def exponents(node: Node) -> Tensor:
+    """Return the exponents of a power whose exponent is a tensor."""
+    return node._saved_exponent
+
+
+def number_of_factors(node: Node) -> float:
+    """Return how many elements a product over one or all axes multiplies."""
+    shape = node._saved_self.shape
+    return float(shape[node._saved_dim] if hasattr(node, "_saved_dim") else shape.numel())
+
+
+def square_root_exponent(node: Node) -> float:
+    """Return the degree of a square root."""
+    return 0.5

@@ -38,6 +38,7 @@ def grad(
     retain_graph: bool = False,
     unknown: UnknownPolicy = "error",
     on_bias: BiasSink | None = None,
+    observed: Sequence[Tensor] = (),
 ) -> tuple[Tensor, ...]:
     """Compute the gradients of outputs with respect to inputs under a rule set.
 
@@ -55,9 +56,12 @@ def grad(
         unknown: What to do when the explained tensors flow through an operation without a role:
             raise, warn, or silently keep its ordinary gradient.
         on_bias: Called with every bias that adds to the output and its elementwise contributions.
+        observed: Inner tensors of the graph whose gradients are wanted too, without explaining
+            them: they change nothing about what is constant.
 
     Returns:
-        One gradient for each input, in its shape; zeros where the rules prune every path.
+        One gradient for each input, then one for each observed tensor, in its shape; zeros where
+        the rules prune every path.
 
     Raises:
         UnknownOperationError: If an operation without a role is met and `unknown` is ``"error"``.
@@ -71,10 +75,11 @@ def grad(
     try:
         handles += _correct(reading)
         if on_bias is not None:
-            handles += watch_biases(reading, on_bias)
+            for handle in watch_biases(reading, on_bias):
+                handles.append(handle)  # one by one: reading the next bias may raise
         gradients = torch.autograd.grad(
             outputs,
-            [*inputs, *leaves],
+            [*inputs, *observed, *leaves],
             None if grad_outputs is None else _as_tuple(grad_outputs),
             retain_graph=retain_graph,
             allow_unused=True,
@@ -84,7 +89,7 @@ def grad(
             handle.remove()
     return tuple(
         torch.zeros_like(tensor) if gradient is None else gradient
-        for tensor, gradient in zip(inputs, gradients, strict=False)
+        for tensor, gradient in zip((*inputs, *observed), gradients, strict=False)
     )
 
 
@@ -100,7 +105,24 @@ def _apply_policy(reading: GraphReading, unknown: UnknownPolicy) -> None:
 
 
 def _correct(reading: GraphReading) -> list[RemovableHandle]:
-    return [r.node.register_hook(_hook(r)) for r in reading.nodes if _needs_hook(r)]
+    handles = [r.node.register_hook(_hook(r)) for r in reading.nodes if _needs_hook(r)]
+    for r in reading.nodes:
+        if r.operation is not None and r.operation.contiguous:
+            handles.append(r.node.register_prehook(_contiguous))
+        if r.correction.dead_outputs:
+            handles.append(r.node.register_prehook(_without(r.correction.dead_outputs)))
+    return handles
+
+
+def _contiguous(outgoing: _Gradients) -> _Gradients:
+    return tuple(None if gradient is None else gradient.contiguous() for gradient in outgoing)
+
+
+def _without(dead: tuple[int, ...]) -> Callable[[_Gradients], _Gradients]:
+    def hook(outgoing: _Gradients) -> _Gradients:
+        return tuple(None if i in dead else gradient for i, gradient in enumerate(outgoing))
+
+    return hook
 
 
 def _needs_hook(reading: NodeReading) -> bool:

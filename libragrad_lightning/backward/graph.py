@@ -31,7 +31,7 @@ class NodeReading:
         node: The node of the autograd graph.
         operation: Its entry in the vocabulary, None if it has none.
         flows: The flow of every operand.
-        flow: The flow of its value.
+        flow: The flow of its value; outputs that the correction calls dead are dead all the same.
         reach: Bit i is set if the value depends on explained tensor i, pruned paths included.
         correction: What the rule set does to its gradients.
     """
@@ -75,10 +75,12 @@ def read_graph(outputs: Sequence[Tensor], inputs: Sequence[Tensor], rules: RuleS
     Raises:
         UnreachableInputError: If the outputs do not depend on one of the inputs.
     """
+    _check_recorded(outputs, inputs)
     sources = _source_bits(inputs)
     roots = [_edge_of(tensor)[0] for tensor in outputs]
     reach: dict[Node, int] = {None: 0}
-    flow: dict[Node, Flow] = {None: Flow.CONSTANT}
+    # A node's value has its flow, unless one of its outputs has another.
+    flow: dict[Node | Edge, Flow] = {None: Flow.CONSTANT}
     readings: list[NodeReading] = []
     for node in _inputs_first(roots):
         edges = node.next_functions
@@ -87,9 +89,10 @@ def read_graph(outputs: Sequence[Tensor], inputs: Sequence[Tensor], rules: RuleS
             reach[node] |= reach[child] | sources.get((child, number), 0)
         flow[node] = Flow.CONSTANT
         if reach[node]:
-            flows = tuple(Flow.LIVE if edge in sources else flow[edge[0]] for edge in edges)
+            flows = tuple(Flow.LIVE if e in sources else flow.get(e, flow[e[0]]) for e in edges)
             reading = _read_node(node, flows, reach[node], rules)
             flow[node] = reading.flow
+            flow.update(((node, i), Flow.DEAD) for i in reading.correction.dead_outputs)
             readings.append(reading)
     _check_reached(outputs, inputs, reach, sources)
     return GraphReading(tuple(readings))
@@ -119,6 +122,8 @@ def unknown_sentence(unknown: Counter[str]) -> str:
 def _read_node(node: Node, flows: tuple[Flow, ...], reach: int, rules: RuleSet) -> NodeReading:
     name = node.name()
     operation = rules.vocabulary.get(name)
+    if operation is not None and operation.check is not None and Flow.LIVE in flows:
+        operation.check(node)
     correction = rules.correct(operation or _UNKNOWN, node, flows)
     passes = any(
         weight and flow is Flow.LIVE for weight, flow in zip(correction.weights, flows, strict=True)
@@ -157,6 +162,11 @@ def _inputs_first(roots: Iterable[Node]) -> list[Node]:
     return order
 
 
+def _check_recorded(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
+    recorded = any(tensor.requires_grad for tensor in outputs)
+    _raise_unreached([i for i, x in enumerate(inputs) if not (recorded and x.requires_grad)])
+
+
 def _check_reached(
     outputs: Sequence[Tensor],
     inputs: Sequence[Tensor],
@@ -167,7 +177,10 @@ def _check_reached(
     for tensor in outputs:
         edge = _edge_of(tensor)
         found |= reach[edge[0]] | sources.get(edge, 0)
-    missing = [i for i in range(len(inputs)) if not found >> i & 1]
+    _raise_unreached([i for i in range(len(inputs)) if not found >> i & 1])
+
+
+def _raise_unreached(missing: list[int]) -> None:
     if missing:
         raise UnreachableInputError(
             f"The outputs do not depend on `inputs` {missing}; explain a tensor that the forward "

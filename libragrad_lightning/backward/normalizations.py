@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from libragrad_lightning.backward.errors import TrainingStatisticsError
 from libragrad_lightning.backward.operations import ConstantOf, Node
 
 
@@ -51,20 +52,55 @@ def channel_bias(node: Node, constant_of: ConstantOf) -> Tensor | None:
     return bias.reshape(-1, *[1] * trailing)
 
 
-def batch_norm_bias(node: Node, constant_of: ConstantOf) -> Tensor:
-    """Return beta - gamma * mean / std of a BatchNorm in evaluation mode, per channel.
+def batch_norm_gradient(node: Node, gradient: Tensor) -> Tensor:
+    """Return dF/dx of a BatchNorm with constant standard deviations.
 
-    Besides beta, the running mean acts as an implicit bias (FullGrad, Srinivas & Fleuret 2019,
-    section 3).
+    With running statistics this is the ordinary gradient. With statistics of the one sample at hand
+    (an InstanceNorm is recorded so) the mean is linear in x.
     """
-    rstd = (node._saved_running_var + node._saved_eps).rsqrt()
     weight: Tensor | None = node._saved_weight
-    implicit = -node._saved_running_mean * rstd
+    scaled = gradient if weight is None else gradient * _per_channel(weight, gradient)
+    if not node._saved_training:
+        return scaled * _per_channel(_running_scale(node), gradient)
+    scaled = scaled * _per_channel(node._saved_result2.to(scaled.dtype), gradient)
+    return scaled - scaled.mean([0, *range(2, scaled.dim())], keepdim=True)
+
+
+def batch_norm_bias(node: Node, constant_of: ConstantOf) -> Tensor | None:
+    """Return what a BatchNorm adds, per channel: beta - gamma * mean / std.
+
+    Besides beta, a running mean acts as an implicit bias (FullGrad, Srinivas & Fleuret 2019,
+    section 3); the mean of the sample itself does not.
+    """
+    beta = channel_bias(node, constant_of)
+    if node._saved_training:
+        return beta
+    weight: Tensor | None = node._saved_weight
+    implicit = -node._saved_running_mean * _running_scale(node)
     if weight is not None:
         implicit = implicit * weight.detach()
-    beta = constant_of(2)
-    total = implicit if beta is None else implicit + beta
-    return total.reshape(-1, *[1] * (len(node._input_metadata[0].shape) - 2))
+    trailing = len(node._input_metadata[0].shape) - 2
+    implicit = implicit.reshape(-1, *[1] * trailing)
+    return implicit if beta is None else implicit + beta
+
+
+def check_batch_norm(node: Node) -> None:
+    """Refuse statistics that mix samples.
+
+    Raises:
+        TrainingStatisticsError: If samples were normalised by the statistics of their batch.
+    """
+    if node._saved_training and node._saved_input.shape[0] > 1:
+        raise TrainingStatisticsError(
+            f"A batch norm used the statistics of a batch of {node._saved_input.shape[0]}, which "
+            "mix the samples to be explained; call `model.eval()` before the forward pass."
+        )
+
+
+def _running_scale(node: Node) -> Tensor:
+    # cuDNN and MIOpen record the constant under another name.
+    eps: float = node._saved_eps if hasattr(node, "_saved_eps") else node._saved_epsilon
+    return (node._saved_running_var + eps).rsqrt()
 
 
 def _per_channel(weight: Tensor, like: Tensor) -> Tensor:

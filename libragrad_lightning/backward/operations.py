@@ -41,6 +41,8 @@ class Role(Enum):
     """Fused normalisation: statistics that scale are constant, the mean is linear (section 3.4)."""
     QUOTIENT = "quotient"
     """Quotient: FullGrad counts it 0 times unless the denominator is constant (Prop 2, Cor 2)."""
+    WEIGHTING = "weighting"
+    """Weighted combination such as `lerp`: the weights are constant, the values live (Thm 5)."""
     POWER = "power"
     """Homogeneous of degree k: FullGrad counts it k times (Euler's theorem)."""
 
@@ -51,13 +53,20 @@ class Operation:
 
     Attributes:
         role: The role of the operation in the theory.
-        factors: The edges whose product is formed (`PRODUCT`), or the edge that stays live
-            (`ATTENTION`, `QUOTIENT`, `NORMALIZATION`). Empty for the other roles.
+        factors: The edges whose product is formed (`PRODUCT`), or the edges that stay live
+            (`ATTENTION`, `QUOTIENT`, `WEIGHTING`, `NORMALIZATION`, `POWER`). Empty for the other
+            roles.
         gate: For `ACTIVATION`, phi(x) / x; for `POWER`, the degree; in the dtype of the node.
         additive: The constant that the operation adds to its output, broadcastable to the output;
             None stands for "operands add up and each constant operand is a bias".
         input_gradient: For `NORMALIZATION`, the gradient of the live edge with constant statistics,
-            from the node and the gradient of its output.
+            from the node and the gradient of its output; for an `ACTIVATION` whose input and output
+            differ in shape, the same with a constant gate.
+        linear_outputs: For `STATISTIC`, the outputs that are linear in the operand, such as the
+            mean that is computed beside a variance.
+        check: Raises an error if this node computes something that no rule can explain.
+        contiguous: Whether PyTorch computes the ordinary gradient wrongly unless the gradient of
+            the output is contiguous.
     """
 
     role: Role
@@ -65,6 +74,9 @@ class Operation:
     gate: Callable[[Node], Tensor | float] | None = None
     additive: Callable[[Node, ConstantOf], Tensor | None] | None = None
     input_gradient: Callable[[Node, Tensor], Tensor] | None = None
+    linear_outputs: tuple[int, ...] = ()
+    check: Callable[[Node], None] | None = None
+    contiguous: bool = False
 
 
 class Vocabulary(Mapping[str, Operation]):

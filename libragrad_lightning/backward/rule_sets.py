@@ -37,10 +37,12 @@ class Correction:
         weights: One factor for every edge; 0 prunes the edge, 1 leaves the gradient alone.
         rewrite: Replaces the gradient of the first live edge, before the weights apply: a function
             of the node, that edge's ordinary gradient and the gradient of the node's output.
+        dead_outputs: The outputs of the node that are held constant while others are not.
     """
 
     weights: tuple[float, ...]
     rewrite: Callable[[Node, Tensor, Tensor], Tensor] | None = None
+    dead_outputs: tuple[int, ...] = ()
 
 
 Treatment: TypeAlias = Callable[[Operation, Node, Sequence[Flow]], Correction]
@@ -53,8 +55,12 @@ def keep(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
 
 
 def prune(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
-    """Hold the value of the operation constant (Thm 5)."""
-    return Correction((0.0,) * len(flows))
+    """Hold the value of the operation constant (Thm 5), except for outputs that are linear."""
+    if not operation.linear_outputs:
+        return Correction((0.0,) * len(flows))
+    outputs = range(len(node._input_metadata))
+    dead = tuple(i for i in outputs if i not in operation.linear_outputs)
+    return Correction((1.0,) * len(flows), dead_outputs=dead)
 
 
 def share(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
@@ -70,6 +76,8 @@ def hold_gate(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correc
     """Scale the gradient of x * g(x) by the constant g(x) (Thm 5)."""
 
     def rewrite(node: Node, ordinary: Tensor, outgoing: Tensor) -> Tensor:
+        if operation.input_gradient is not None:
+            return operation.input_gradient(node, outgoing)
         assert operation.gate is not None
         return outgoing * operation.gate(node)
 
@@ -77,12 +85,14 @@ def hold_gate(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correc
 
 
 def hold_others(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
-    """Keep the gradient of one operand alone: the value of attention, the numerator (Thm 5)."""
+    """Keep the gradients of some operands alone: attention's value, the numerator (Thm 5)."""
     return Correction(tuple(float(i in operation.factors) for i in range(len(flows))))
 
 
 def hold_statistics(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
     """Differentiate a normalisation with the statistics that scale held constant (section 3.4)."""
+    if flows[operation.factors[0]] is not Flow.LIVE:
+        return keep(operation, node, flows)
 
     def rewrite(node: Node, ordinary: Tensor, outgoing: Tensor) -> Tensor:
         assert operation.input_gradient is not None
@@ -94,13 +104,16 @@ def hold_statistics(operation: Operation, node: Node, flows: Sequence[Flow]) -> 
 def divide_by_degree(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
     """Divide the gradient of a homogeneous function by its degree (Euler's theorem).
 
-    A negative degree makes the value a reciprocal, which is held constant (Cor 2).
+    A negative degree makes the value a reciprocal, which is held constant (Cor 2). An exponent that
+    depends on the explained tensors is held constant too (Thm 5).
     """
     assert operation.gate is not None
     degree = operation.gate(node)
-    assert not isinstance(degree, Tensor)
+    base = (1.0, *[0.0] * (len(flows) - 1))
+    if isinstance(degree, Tensor):
+        return Correction(base, lambda node, ordinary, outgoing: ordinary / degree)
     weight = 1.0 / degree if degree > 0 else 0.0
-    return Correction((weight,) * len(flows))
+    return Correction(tuple(weight * b for b in base))
 
 
 @dataclass(frozen=True)
@@ -173,6 +186,7 @@ LIBRA = RuleSet(
         Role.ATTENTION: hold_others,
         Role.NORMALIZATION: hold_statistics,
         Role.QUOTIENT: hold_others,
+        Role.WEIGHTING: hold_others,
         Role.POWER: divide_by_degree,
     },
 )

@@ -37,6 +37,14 @@ def _plain_addend(node: Node, constant_of: ConstantOf) -> Tensor | None:
     return constant_of(0)
 
 
+def _constant_end(node: Node, constant_of: ConstantOf) -> Tensor | None:
+    """The weighted constant operand of lerp with a tensor of weights."""
+    weights = (1 - node._saved_weight, node._saved_weight)
+    constants = [constant_of(0), constant_of(1)]
+    terms = [w * c for w, c in zip(weights, constants, strict=True) if c is not None]
+    return terms[0] if len(terms) == 1 else None
+
+
 def _words(text: str) -> list[str]:
     return text.split()
 
@@ -51,7 +59,7 @@ Abs AdaptiveAvgPool2D AdaptiveAvgPool3D AdaptiveMaxPool2D Alias Amax Amin AsStri
 AvgPool3D Cat Clone Col2Im ConstantPadNd Copy Cummax Cumsum Diagonal Expand Flip FftC2C FftC2R
 FftR2C Gather Im2Col Index IndexAdd IndexPut IndexSelect Kthvalue LeakyRelu Lift MaskedFill
 MaskedScatter Max MaxPool2DWithIndices MaxPool3DWithIndices Maximum Mean Median Min Minimum
-MkldnnMaxPool2D NanToNum Neg Permute PixelShuffle PixelUnshuffle PreluKernel ReflectionPad1D
+MkldnnMaxPool2D NanToNum Neg Permute PixelShuffle PixelUnshuffle ReflectionPad1D
 ReflectionPad2D Relu Repeat ReplicationPad2D ReshapeAlias Roll Scatter ScatterAdd Select
 SelectScatter Slice SliceScatter Sort Split SplitWithSizes Squeeze Stack Sum T ToCopy Topk
 Transpose Tril Triu Unbind Unfold UnsafeSplit UnsafeSplitWithSizes UnsafeView Unsqueeze
@@ -73,6 +81,19 @@ ScaledDotProductFlashAttention ScaledDotProductFlashAttentionForCpu
 ScaledDotProductEfficientAttention ScaledDotProductCudnnAttention
 ScaledDotProductFusedAttentionOverrideable
 """)
+
+
+_BATCH_NORM_NAMES = _words("NativeBatchNorm CudnnBatchNorm MiopenBatchNorm")
+
+_BATCH_NORM = Operation(
+    Role.NORMALIZATION,
+    (0,),
+    additive=normalizations.batch_norm_bias,
+    input_gradient=normalizations.batch_norm_gradient,
+    check=normalizations.check_batch_norm,
+    # torch 2.13 on CPU: wrong for one sample, a channels-last gradient and a contiguous input.
+    contiguous=True,
+)
 
 
 def _named(names: list[str], operation: Operation) -> dict[str, Operation]:
@@ -101,6 +122,7 @@ VOCABULARY = Vocabulary(
         "BmmBackward": _product(0, 1),
         "MvBackward": _product(0, 1),
         "DotBackward": _product(0, 1),
+        "PreluKernelBackward": _product(0, 1),
         "AddmmBackward": Operation(Role.PRODUCT, (1, 2), additive=_scaled_addend),
         "AddmvBackward": Operation(Role.PRODUCT, (1, 2), additive=_scaled_addend),
         "BaddbmmBackward": Operation(Role.PRODUCT, (1, 2), additive=_scaled_addend),
@@ -113,12 +135,14 @@ VOCABULARY = Vocabulary(
         "SiluBackward": Operation(Role.ACTIVATION, gate=gates.silu_gate),
         "HardswishBackward": Operation(Role.ACTIVATION, gate=gates.hardswish_gate),
         "MishBackward": Operation(Role.ACTIVATION, gate=gates.mish_gate),
-        "EluBackward0": Operation(Role.ACTIVATION, gate=gates.elu_gate),
-        "CeluBackward0": Operation(Role.ACTIVATION, gate=gates.celu_gate),
+        "EluBackward": Operation(Role.ACTIVATION, gate=gates.elu_gate),
+        "CeluBackward": Operation(Role.ACTIVATION, gate=gates.celu_gate),
+        "GluBackward": Operation(Role.ACTIVATION, input_gradient=gates.glu_gradient),
         "TanhBackward": Operation(Role.ACTIVATION, gate=gates.tanh_gate),
         "HardtanhBackward": Operation(Role.ACTIVATION, gate=gates.clamp_gate),
-        "ClampBackward": Operation(Role.ACTIVATION, gate=gates.clamp_gate),
-        "ClampMinBackward": Operation(Role.ACTIVATION, gate=gates.clamp_gate),
+        # Bounds that are numbers; the overloads whose bounds are tensors are not gated by x alone.
+        "ClampBackward1": Operation(Role.ACTIVATION, gate=gates.clamp_gate),
+        "ClampMinBackward0": Operation(Role.ACTIVATION, gate=gates.clamp_gate),
         # Attention: query, key, value, mask. Only the value stays live.
         **_named(_ATTENTION_NAMES, Operation(Role.ATTENTION, factors=(2,))),
         # Normalisations.
@@ -137,9 +161,19 @@ VOCABULARY = Vocabulary(
         "FusedRmsNormBackward": Operation(
             Role.NORMALIZATION, (0,), input_gradient=normalizations.rms_norm_gradient
         ),
+        **_named(_BATCH_NORM_NAMES, _BATCH_NORM),
+        # The variance or deviation scales; the mean that comes with it is linear.
+        **_named(["VarMean", "StdMean"], Operation(Role.STATISTIC, linear_outputs=(1,))),
         "DivBackward": Operation(Role.QUOTIENT, factors=(0,)),
         "PowBackward0": Operation(Role.POWER, gate=gates.exponent),
-        "SqrtBackward": Operation(Role.POWER, gate=lambda node: 0.5),
+        "PowBackward1": Operation(Role.POWER, (0,), gate=gates.exponents),
+        "PowBackward2": _GATE,
+        "ProdBackward": Operation(Role.POWER, gate=gates.number_of_factors),
+        # Combinations and samples with weights, or at places, that may depend on the input.
+        "LerpBackward0": _LINEAR,
+        "LerpBackward1": Operation(Role.WEIGHTING, (0, 1), additive=_constant_end),
+        **_named(["GridSampler2D", "GridSampler3D"], Operation(Role.WEIGHTING, (0,))),
+        "SqrtBackward": Operation(Role.POWER, gate=gates.square_root_exponent),
     }
 )
 """What PyTorch 2.13 records, by role."""

@@ -1,0 +1,138 @@
+"""The coverage report: which operations a model is made of, and which rule each of them gets."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+from torch import Tensor, nn
+
+from libragrad_lightning.backward import LIBRA, Flow, GraphReading, NodeReading, RuleSet, read_graph
+from libragrad_lightning.diagnosis.tracing import ModuleCall, traced_calls
+from libragrad_lightning.models import explanation_state, logits_of
+
+
+@dataclass(frozen=True)
+class OperationUse:
+    """How a model uses one operation on the explained path.
+
+    Attributes:
+        operation: The name of the graph node.
+        role: Its role in the theory, or None if it has none.
+        count: How often it occurs where the explained tensor arrives alive.
+        pruned: How often it occurs behind pruned paths only.
+        places: Paths of the modules that run it, at most a few.
+    """
+
+    operation: str
+    role: str | None
+    count: int
+    pruned: int
+    places: tuple[str, ...]
+
+    @property
+    def advice(self) -> str:
+        """What to do about it; empty if it has a role or is behind pruned paths only."""
+        if self.role is not None or not self.count:
+            return ""
+        return (
+            f"give {self.operation} a role: rules.vocabulary.extended("
+            f"{{'{self.operation}': Operation(Role...)}})"
+        )
+
+
+@dataclass(frozen=True)
+class CoverageReport:
+    """All operations between the logits and the explained tensor.
+
+    Attributes:
+        rules: The name of the rule set.
+        uses: One entry per operation, unknown ones first, then by role.
+    """
+
+    rules: str
+    uses: tuple[OperationUse, ...]
+
+    @property
+    def unknown(self) -> tuple[OperationUse, ...]:
+        """The operations without a role that the explained tensor flows through."""
+        return tuple(use for use in self.uses if use.role is None and use.count)
+
+    def table(self) -> Table:
+        """Return the report as a rich table for the terminal."""
+        table = Table(title=f"Coverage under {self.rules}", title_justify="left")
+        for column in ("operation", "role", "count", "pruned", "where"):
+            table.add_column(column, justify="right" if column in ("count", "pruned") else "left")
+        for use in self.uses:
+            role = use.role or ("[bold red]unknown[/]" if use.count else "unknown (pruned)")
+            places = ", ".join(use.places)
+            table.add_row(use.operation, role, str(use.count), str(use.pruned), places)
+        return table
+
+    def markdown(self) -> str:
+        """Return the report as a Markdown table, for TensorBoard's text panel."""
+        rows = ["| operation | role | count | pruned | where |", "|---|---|---|---|---|"]
+        rows += [
+            f"| {u.operation} | {u.role or '**unknown**'} | {u.count} | {u.pruned} "
+            f"| {', '.join(u.places)} |"
+            for u in self.uses
+        ]
+        advice = [f"- {use.advice}" for use in self.unknown]
+        return "\n".join(rows + (["", *advice] if advice else []))
+
+
+def coverage(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    rules: RuleSet = LIBRA,
+    forward: Callable[[Tensor], Any] | None = None,
+    places: int = 3,
+) -> CoverageReport:
+    """Report every operation between the logits of a model and its input images.
+
+    Args:
+        model: The model; it is put into evaluation mode for the call and back afterwards.
+        images: `[B, C, H, W]`; one image is enough.
+        rules: The rule set that decides roles and pruning.
+        forward: Images to logits; the model itself by default.
+        places: How many module paths to name per operation.
+    """
+    with explanation_state(model):
+        explained = images.detach().clone().requires_grad_()
+        with traced_calls(model, isolate=False) as roots:
+            logits = logits_of((forward or model)(explained))
+        reading = read_graph([logits], [explained], rules)
+    return CoverageReport(rules.name, _uses(reading, roots, places))
+
+
+def _uses(
+    reading: GraphReading, roots: Sequence[ModuleCall], places: int
+) -> tuple[OperationUse, ...]:
+    groups: dict[str, list[NodeReading]] = defaultdict(list)
+    for node_reading in reading.nodes:
+        groups[node_reading.node.name()].append(node_reading)
+    uses = [_use(name, group, roots, places) for name, group in groups.items()]
+    return tuple(sorted(uses, key=lambda use: (use.role or "", use.operation)))
+
+
+def _use(
+    name: str, group: Sequence[NodeReading], roots: Sequence[ModuleCall], places: int
+) -> OperationUse:
+    live = [r for r in group if Flow.LIVE in r.flows]
+    operation = group[0].operation
+    paths = {_path(r, roots): None for r in live or group}
+    shown = list(paths)[:places] + ([f"... {len(paths)} in all"] if len(paths) > places else [])
+    role = None if operation is None else operation.role.value
+    return OperationUse(name, role, len(live), len(group) - len(live), tuple(shown))
+
+
+def _path(reading: NodeReading, roots: Sequence[ModuleCall]) -> str:
+    position = reading.node._sequence_nr()
+    for root in roots:
+        if root.start <= position < root.end:
+            return root.innermost(position).path or "(model)"
+    return "(outside)"
