@@ -3,14 +3,16 @@
 Knows torch alone. `grad` is the public call; `LIBRA` and `PLAIN` are the rule sets.
 """
 
-from libragrad_lightning.backward.biases import BiasSink, BiasSite
+from libragrad_lightning.backward.attention import AttentionSite, AttentionWatch
+from libragrad_lightning.backward.biases import BiasKind, BiasSink, BiasSite
+from libragrad_lightning.backward.constants import ConstantObserver
 from libragrad_lightning.backward.errors import (
     LibraGradError,
     TrainingStatisticsError,
     UnknownOperationError,
     UnreachableInputError,
 )
-from libragrad_lightning.backward.gradient import UnknownPolicy, grad
+from libragrad_lightning.backward.gradient import UnknownPolicy, Watch, grad
 from libragrad_lightning.backward.graph import GraphReading, NodeReading, read_graph
 from libragrad_lightning.backward.operations import Operation, Role, Vocabulary
 from libragrad_lightning.backward.rule_sets import (
@@ -35,8 +37,12 @@ __all__ = [
     "PLAIN",
     "RULE_SETS",
     "VOCABULARY",
+    "AttentionSite",
+    "AttentionWatch",
+    "BiasKind",
     "BiasSink",
     "BiasSite",
+    "ConstantObserver",
     "Correction",
     "Flow",
     "GraphReading",
@@ -50,6 +56,7 @@ __all__ = [
     "UnknownPolicy",
     "UnreachableInputError",
     "Vocabulary",
+    "Watch",
     "grad",
     "read_graph",
     "rule_set",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import TypeAlias
 
 import torch
@@ -16,9 +17,21 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 from torch.utils.hooks import RemovableHandle
 
+from libragrad_lightning.backward.constants import is_noted, observed_constant
 from libragrad_lightning.backward.graph import GraphReading, NodeReading, is_leaf_node
 from libragrad_lightning.backward.operations import Node
 from libragrad_lightning.backward.rule_sets import Flow
+
+
+class BiasKind(Enum):
+    """Where a constant of the explanation comes from."""
+
+    RECORDED = "recorded"
+    """A parameter or another leaf of the graph, or the running mean of a BatchNorm."""
+    OBSERVED = "observed"
+    """A buffer or a number that only a `ConstantObserver` knows of."""
+    HELD = "held"
+    """The value of an operation on the explained tensors that the rules hold constant."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +43,13 @@ class BiasSite:
         reach: Bit i is set if the value depends on explained tensor i: the bias then counts in the
             FullGrad decomposition at tensor i.
         sequence: The position of the operation in the order of the forward pass.
+        kind: Where the constant comes from.
     """
 
     operation: str
     reach: int
     sequence: int
+    kind: BiasKind = BiasKind.RECORDED
 
 
 BiasSink: TypeAlias = Callable[[BiasSite, Tensor], None]
@@ -66,8 +81,41 @@ def constant_leaves(reading: GraphReading) -> list[Tensor]:
 
 
 def _watch(reading: NodeReading, sink: BiasSink) -> list[RemovableHandle]:
+    return [*_watch_constants(reading, sink), *_watch_unrecorded(reading, sink)]
+
+
+def _watch_unrecorded(reading: NodeReading, sink: BiasSink) -> list[RemovableHandle]:
+    """Watch constants without a trace in the graph, and values that the rules hold constant."""
     operation, node = reading.operation, reading.node
-    site = BiasSite(node.name(), reading.reach, node._sequence_nr())
+    values: list[tuple[BiasSite, Callable[[Node], Tensor]]] = []
+    if is_noted(node):
+        values.append((_site(reading, BiasKind.OBSERVED), observed_constant))
+    if operation is not None and operation.value is not None and _is_held(reading):
+        values.append((_site(reading, BiasKind.HELD), operation.value))
+
+    def before(gradients: tuple[Tensor | None, ...]) -> None:
+        if gradients[0] is not None:
+            for site, value_of in values:
+                # Masked scores are infinite, with a gradient of zero.
+                contribution = gradients[0] * value_of(node)
+                sink(site, contribution.masked_fill(gradients[0] == 0, 0))
+
+    return [node.register_prehook(before)] if values else []
+
+
+def _is_held(reading: NodeReading) -> bool:
+    edges = zip(reading.correction.weights, reading.flows, strict=True)
+    return not any(weight and flow is not Flow.CONSTANT for weight, flow in edges)
+
+
+def _site(reading: NodeReading, kind: BiasKind) -> BiasSite:
+    return BiasSite(reading.node.name(), reading.reach, reading.node._sequence_nr(), kind)
+
+
+def _watch_constants(reading: NodeReading, sink: BiasSink) -> list[RemovableHandle]:
+    """Watch constants that are recorded as operands."""
+    operation, node = reading.operation, reading.node
+    site = _site(reading, BiasKind.RECORDED)
     if operation is not None and operation.additive is not None:
         bias = operation.additive(node, lambda edge: _constant_of(reading, edge))
         if bias is None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from libragrad_lightning.backward.operations import Node
+from libragrad_lightning.backward.operations import ConstantOf, Node
 
 
 def gelu_gate(node: Node) -> Tensor:
@@ -40,17 +40,55 @@ def mish_gate(node: Node) -> Tensor:
 
 
 def clamp_gate(node: Node) -> Tensor:
-    """Return clamp(x) / x for hardtanh, relu6 and clamp."""
+    """Return clamp(x) / x for hardtanh, relu6 and clamp.
+
+    Bounds that exclude zero leave no limit of the quotient at zero: such a clamp is an affine
+    function with the constant `clamp_offset`.
+    """
     x: Tensor = node._saved_self
     low, high = _clamp_bounds(node)
-    at_zero = 1.0 if (low is None or low <= 0) and (high is None or high >= 0) else 0.0
-    return _quotient(torch.clamp(x, low, high), x, at_zero)
+    if low <= 0 <= high:
+        return _quotient(torch.clamp(x, low, high), x, 1.0)
+    return ((x >= low) & (x <= high)).to(x.dtype)
 
 
-def _clamp_bounds(node: Node) -> tuple[float | None, float | None]:
+def clamp_offset(node: Node, constant_of: ConstantOf) -> Tensor | None:
+    """Return what a clamp adds where it holds x back by bounds that exclude zero."""
+    x: Tensor = node._saved_self
+    low, high = _clamp_bounds(node)
+    if low <= 0 <= high:
+        return None
+    clamped = torch.clamp(x, low, high)
+    return clamped.masked_fill(clamped == x, 0)
+
+
+def bounds_offset(node: Node, constant_of: ConstantOf) -> Tensor:
+    """Return the bounds, where they hold x back, of a clamp whose bounds are constant tensors.
+
+    A clamp selects one of its three operands, so it is linear in them.
+    """
+    x: Tensor = node._saved_self
+    total = torch.zeros_like(x)
+    for edge, (name, beyond) in enumerate((("min", torch.lt), ("max", torch.gt)), start=1):
+        bound: Tensor | None = getattr(node, f"_saved_{name}", None)
+        if bound is not None and _is_constant_edge(node, min(edge, _last(node)), constant_of):
+            total = torch.where(beyond(x, bound), bound, total)
+    return total
+
+
+def _is_constant_edge(node: Node, edge: int, constant_of: ConstantOf) -> bool:
+    return node.next_functions[edge][0] is None or constant_of(edge) is not None
+
+
+def _last(node: Node) -> int:
+    return len(node.next_functions) - 1
+
+
+def _clamp_bounds(node: Node) -> tuple[float, float]:
     if hasattr(node, "_saved_min_val"):
         return node._saved_min_val, node._saved_max_val
-    return getattr(node, "_saved_min", None), getattr(node, "_saved_max", None)
+    low, high = getattr(node, "_saved_min", None), getattr(node, "_saved_max", None)
+    return -math.inf if low is None else low, math.inf if high is None else high
 
 
 def elu_gate(node: Node) -> Tensor:
@@ -82,7 +120,7 @@ def _inverse_expm1(y: Tensor) -> Tensor:
 
 def glu_gradient(node: Node, gradient: Tensor) -> Tensor:
     """Return dF/dx of a * sigmoid(b), x = cat(a, b), with a constant gate sigmoid(b)."""
-    dim: int = node._saved_dim
+    dim = _saved_axis(node)
     _, gate = node._saved_self.chunk(2, dim)
     return torch.cat([gradient * torch.sigmoid(gate), torch.zeros_like(gradient)], dim)
 
@@ -116,7 +154,16 @@ def exponents(node: Node) -> Tensor:
 def number_of_factors(node: Node) -> float:
     """Return how many elements a product over one or all axes multiplies."""
     shape = node._saved_self.shape
-    return float(shape[node._saved_dim] if hasattr(node, "_saved_dim") else shape.numel())
+    return float(shape[_saved_axis(node)] if hasattr(node, "_saved_dim") else shape.numel())
+
+
+def _saved_axis(node: Node) -> int:
+    return wrapped_axis(node._saved_dim)
+
+
+def wrapped_axis(axis: int) -> int:
+    """Return a saved axis; autograd hands out -1 as an unsigned number."""
+    return axis - 2**64 if axis >= 2**63 else axis
 
 
 def square_root_exponent(node: Node) -> float:

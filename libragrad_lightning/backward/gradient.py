@@ -7,7 +7,7 @@ that one graph, `torch.autograd.grad` is called once, and the hooks are removed.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeAlias
 
 import torch
@@ -26,6 +26,9 @@ from libragrad_lightning.backward.rule_sets import LIBRA, Flow, RuleSet
 
 UnknownPolicy: TypeAlias = Literal["error", "warn", "ignore"]
 
+Watch: TypeAlias = Callable[[GraphReading], Iterable[RemovableHandle]]
+"""Registers hooks on a graph before its gradients are computed, to look and not to change."""
+
 _Gradients: TypeAlias = tuple[Tensor | None, ...]
 
 
@@ -39,6 +42,7 @@ def grad(
     unknown: UnknownPolicy = "error",
     on_bias: BiasSink | None = None,
     observed: Sequence[Tensor] = (),
+    watch: Sequence[Watch] = (),
 ) -> tuple[Tensor, ...]:
     """Compute the gradients of outputs with respect to inputs under a rule set.
 
@@ -58,6 +62,7 @@ def grad(
         on_bias: Called with every bias that adds to the output and its elementwise contributions.
         observed: Inner tensors of the graph whose gradients are wanted too, without explaining
             them: they change nothing about what is constant.
+        watch: Register hooks that look at the gradients, such as `AttentionWatch`.
 
     Returns:
         One gradient for each input, then one for each observed tensor, in its shape; zeros where
@@ -77,6 +82,8 @@ def grad(
         if on_bias is not None:
             for handle in watch_biases(reading, on_bias):
                 handles.append(handle)  # one by one: reading the next bias may raise
+        for watcher in watch:
+            handles += watcher(reading)
         gradients = torch.autograd.grad(
             outputs,
             [*inputs, *observed, *leaves],

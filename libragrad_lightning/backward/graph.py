@@ -122,8 +122,11 @@ def unknown_sentence(unknown: Counter[str]) -> str:
 def _read_node(node: Node, flows: tuple[Flow, ...], reach: int, rules: RuleSet) -> NodeReading:
     name = node.name()
     operation = rules.vocabulary.get(name)
-    if operation is not None and operation.check is not None and Flow.LIVE in flows:
-        operation.check(node)
+    if operation is not None and Flow.LIVE in flows:
+        if operation.check is not None:
+            operation.check(node)
+        if operation.applies is not None and not operation.applies(node):
+            operation = None
     correction = rules.correct(operation or _UNKNOWN, node, flows)
     passes = any(
         weight and flow is Flow.LIVE for weight, flow in zip(correction.weights, flows, strict=True)

@@ -62,8 +62,10 @@ class Operation:
         input_gradient: For `NORMALIZATION`, the gradient of the live edge with constant statistics,
             from the node and the gradient of its output; for an `ACTIVATION` whose input and output
             differ in shape, the same with a constant gate.
+        value: For operations that may be held constant, their value, read from what was saved.
         linear_outputs: For `STATISTIC`, the outputs that are linear in the operand, such as the
             mean that is computed beside a variance.
+        applies: Whether the entry holds for a node; where it does not, the node's role is unknown.
         check: Raises an error if this node computes something that no rule can explain.
         contiguous: Whether PyTorch computes the ordinary gradient wrongly unless the gradient of
             the output is contiguous.
@@ -74,7 +76,9 @@ class Operation:
     gate: Callable[[Node], Tensor | float] | None = None
     additive: Callable[[Node, ConstantOf], Tensor | None] | None = None
     input_gradient: Callable[[Node, Tensor], Tensor] | None = None
+    value: Callable[[Node], Tensor] | None = None
     linear_outputs: tuple[int, ...] = ()
+    applies: Callable[[Node], bool] | None = None
     check: Callable[[Node], None] | None = None
     contiguous: bool = False
 

@@ -12,6 +12,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from libragrad_lightning.backward.operations import Node, Operation, Role, Vocabulary
@@ -91,7 +92,7 @@ def hold_others(operation: Operation, node: Node, flows: Sequence[Flow]) -> Corr
 
 def hold_statistics(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
     """Differentiate a normalisation with the statistics that scale held constant (section 3.4)."""
-    if flows[operation.factors[0]] is not Flow.LIVE:
+    if flows[operation.factors[0]] is Flow.CONSTANT:
         return keep(operation, node, flows)
 
     def rewrite(node: Node, ordinary: Tensor, outgoing: Tensor) -> Tensor:
@@ -111,9 +112,17 @@ def divide_by_degree(operation: Operation, node: Node, flows: Sequence[Flow]) ->
     degree = operation.gate(node)
     base = (1.0, *[0.0] * (len(flows) - 1))
     if isinstance(degree, Tensor):
-        return Correction(base, lambda node, ordinary, outgoing: ordinary / degree)
+        return Correction(base, _rewrite_power(degree))
     weight = 1.0 / degree if degree > 0 else 0.0
     return Correction(tuple(weight * b for b in base))
+
+
+def _rewrite_power(degree: Tensor) -> Callable[[Node, Tensor, Tensor], Tensor]:
+    def rewrite(node: Node, ordinary: Tensor, outgoing: Tensor) -> Tensor:
+        gate = torch.where(degree > 0, node._saved_self ** (degree - 1), 0.0)
+        return (outgoing * gate).sum_to_size(ordinary.shape)
+
+    return rewrite
 
 
 @dataclass(frozen=True)
@@ -162,14 +171,20 @@ class RuleSet:
     def correct(self, operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
         """Return the correction of a node under this rule set.
 
-        A dead factor of a product is a constant under every rule set: a gradient that entered it
-        could only end in biases that do not add to the output.
+        A dead factor beside a live one is a constant under every rule set: a gradient that entered
+        it could only end in biases that do not add to the output. A product of dead factors is a
+        constant that may be added to something live; the last of them, the value in
+        attention, leads to it.
         """
         correction = self.treatments.get(operation.role, keep)(operation, node, flows)
-        dead = {i for i in operation.factors if flows[i] is Flow.DEAD}
+        dead = [i for i in operation.factors if flows[i] is Flow.DEAD]
         if not dead:
             return correction
-        weights = (0.0 if i in dead else w for i, w in enumerate(correction.weights))
+        live = any(flows[i] is Flow.LIVE for i in operation.factors)
+        held = dead if live else dead[:-1]
+        weights = [0.0 if i in held else w for i, w in enumerate(correction.weights)]
+        if not live:
+            weights[dead[-1]] = 1.0
         return replace(correction, weights=tuple(weights))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from libragrad_lightning.backward import gates, normalizations
+from libragrad_lightning.backward import gates, held_values, normalizations, slices
 from libragrad_lightning.backward.operations import (
     ConstantOf,
     Node,
@@ -50,8 +50,8 @@ def _words(text: str) -> list[str]:
 
 
 _LINEAR = Operation(Role.LINEAR)
-_GATE = Operation(Role.GATE)
-_STATISTIC = Operation(Role.STATISTIC)
+_GATE = Operation(Role.GATE, value=held_values.saved_result)
+_STATISTIC = Operation(Role.STATISTIC, value=held_values.saved_result)
 
 # Piecewise linear maps of one operand, and rearrangements (Cor 1). Max and its relatives select.
 _LINEAR_NAMES = _words("""
@@ -69,12 +69,11 @@ View ViewAsComplex ViewAsReal Where
 
 # Bounded or normalised weights, and functions without an affine part.
 _GATE_NAMES = _words("""
-Cos Exp Expm1 Hardsigmoid Log LogSigmoid LogSoftmax Logsumexp SafeSoftmax Sigmoid Sin Softmax
-Softplus Erf
+Exp Expm1 LogSoftmax Logsumexp SafeSoftmax Sigmoid Softmax
 """)
 
 # Scales of composed normalisations: constant in the backward pass.
-_STATISTIC_NAMES = _words("LinalgVectorNorm Norm Reciprocal Rsqrt Std Var")
+_STATISTIC_NAMES = _words("LinalgVectorNorm Norm Reciprocal Rsqrt Std")
 
 _ATTENTION_NAMES = _words("""
 ScaledDotProductFlashAttention ScaledDotProductFlashAttentionForCpu
@@ -96,6 +95,9 @@ _BATCH_NORM = Operation(
 )
 
 
+_CLAMP = Operation(Role.ACTIVATION, gate=gates.clamp_gate, additive=gates.clamp_offset)
+
+
 def _named(names: list[str], operation: Operation) -> dict[str, Operation]:
     return {f"{name}Backward": operation for name in names}
 
@@ -108,6 +110,7 @@ VOCABULARY = Vocabulary(
     {
         **_named(_LINEAR_NAMES, _LINEAR),
         "torch::autograd::CopyBackwards": _LINEAR,
+        "torch::autograd::CopySlices": Operation(Role.LINEAR, applies=slices.is_affine_write),
         "AddBackward": Operation(Role.LINEAR, additive=_sum_of_constants),
         "SubBackward": Operation(Role.LINEAR, additive=_sum_of_constants),
         "RsubBackward": _LINEAR,
@@ -115,7 +118,13 @@ VOCABULARY = Vocabulary(
         **dict.fromkeys(("AddBackward1", "SubBackward1", "MulBackward1"), _LINEAR),
         **dict.fromkeys(("DivBackward1", "DivBackward3"), _LINEAR),
         **_named(_GATE_NAMES, _GATE),
+        **{
+            f"{name}Backward": Operation(Role.GATE, value=held_values.function_of_self(function))
+            for name, function in held_values.FUNCTIONS.items()
+        },
+        "SoftplusBackward": Operation(Role.GATE, value=held_values.softplus_value),
         **_named(_STATISTIC_NAMES, _STATISTIC),
+        "VarBackward": Operation(Role.STATISTIC, value=held_values.variance),
         # Products. The factor that is a parameter makes the product a linear map.
         "MulBackward": _product(0, 1),
         "MmBackward": _product(0, 1),
@@ -140,9 +149,12 @@ VOCABULARY = Vocabulary(
         "GluBackward": Operation(Role.ACTIVATION, input_gradient=gates.glu_gradient),
         "TanhBackward": Operation(Role.ACTIVATION, gate=gates.tanh_gate),
         "HardtanhBackward": Operation(Role.ACTIVATION, gate=gates.clamp_gate),
-        # Bounds that are numbers; the overloads whose bounds are tensors are not gated by x alone.
-        "ClampBackward1": Operation(Role.ACTIVATION, gate=gates.clamp_gate),
-        "ClampMinBackward0": Operation(Role.ACTIVATION, gate=gates.clamp_gate),
+        # Bounds that are numbers, then bounds that are tensors, which are not gated by x alone.
+        **dict.fromkeys(("ClampBackward1", "ClampMinBackward0", "ClampMaxBackward0"), _CLAMP),
+        **dict.fromkeys(
+            ("ClampBackward0", "ClampMinBackward1", "ClampMaxBackward1"),
+            Operation(Role.LINEAR, additive=gates.bounds_offset),
+        ),
         # Attention: query, key, value, mask. Only the value stays live.
         **_named(_ATTENTION_NAMES, Operation(Role.ATTENTION, factors=(2,))),
         # Normalisations.
@@ -164,8 +176,8 @@ VOCABULARY = Vocabulary(
         **_named(_BATCH_NORM_NAMES, _BATCH_NORM),
         # The variance or deviation scales; the mean that comes with it is linear.
         **_named(["VarMean", "StdMean"], Operation(Role.STATISTIC, linear_outputs=(1,))),
-        "DivBackward": Operation(Role.QUOTIENT, factors=(0,)),
-        "PowBackward0": Operation(Role.POWER, gate=gates.exponent),
+        "DivBackward": Operation(Role.QUOTIENT, (0,), value=held_values.quotient_value),
+        "PowBackward0": Operation(Role.POWER, gate=gates.exponent, value=held_values.power_value),
         "PowBackward1": Operation(Role.POWER, (0,), gate=gates.exponents),
         "PowBackward2": _GATE,
         "ProdBackward": Operation(Role.POWER, gate=gates.number_of_factors),

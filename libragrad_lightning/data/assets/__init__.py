@@ -1,0 +1,1 @@
+"""Images shipped with the package; `README.md` in this folder lists origins and licences."""

@@ -1,0 +1,144 @@
+"""Compose images of garments on photographs, with the garment's pixels as the mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+IMAGE_SIZE = 32
+"""Height and width of a composite, pixels."""
+
+_ASSETS = Path(__file__).parent / "assets"
+# Brightness of each grey level. The darkest starts at a quarter, so that no part of a garment
+# vanishes into a dark background.
+_SHADES = np.linspace(0.25, 1.0, 32, dtype=np.float32) * 255
+
+Split = Literal["train", "val", "test"]
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Garments:
+    """Grey garments cut out of their ground.
+
+    Attributes:
+        images: `[N, 28, 28]` uint8, 0 beside the garment and 1 to 31 on it.
+        labels: Class of each garment, `[N]` int64, 0 to 9.
+    """
+
+    images: Bytes
+    labels: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Composites:
+    """Garments in colour on photographs.
+
+    Attributes:
+        images: `[N, 32, 32, 3]` uint8, RGB.
+        labels: Class of each garment, `[N]` int64, 0 to 9.
+        masks: Pixels that the garment covers, `[N, 32, 32]` bool.
+    """
+
+    images: Bytes
+    labels: npt.NDArray[np.int64]
+    masks: npt.NDArray[np.bool_]
+
+
+def load_garments(split: Split, count: int) -> Garments:
+    """Read the first `count` garments of a split; the classes take turns.
+
+    Args:
+        split: Which garments; no garment is in two splits.
+        count: How many.
+
+    Returns:
+        The garments.
+
+    Raises:
+        ValueError: If `count` is not positive, or larger than the split.
+    """
+    with np.load(_ASSETS / "garments.npz") as archive:
+        images, labels = archive[f"{split}_images"], archive[f"{split}_labels"]
+    if not 0 < count <= len(images):
+        raise ValueError(
+            f"The {split} split holds {len(images)} garments, but {count} were asked for; "
+            f"choose num_{split} between 1 and {len(images)}."
+        )
+    return Garments(images[:count], labels[:count].astype(np.int64))
+
+
+def load_backgrounds(split: Split) -> Bytes:
+    """Read the photographs of a split.
+
+    Args:
+        split: `"train"` has five photographs; `"val"` and `"test"` share three others.
+
+    Returns:
+        The photographs in the order of their file names, `[P, 192, 192, 3]` uint8, RGB.
+    """
+    group = "train" if split == "train" else "held_out"
+    files = sorted(_ASSETS.glob(f"background_{group}_*.png"))
+    return np.stack([np.asarray(Image.open(file)) for file in files])
+
+
+def compose(
+    garments: Garments,
+    backgrounds: Bytes,
+    brightness: float,
+    max_shift: int,
+    rng: np.random.Generator,
+) -> Composites:
+    """Lay every garment, in a random colour, on a random piece of a random photograph.
+
+    Args:
+        garments: N garments.
+        backgrounds: Photographs, `[P, H, W, 3]` uint8.
+        brightness: Factor on the photographs' pixel values, 0 (black) to 1 (as taken).
+        max_shift: Largest displacement of a garment from the centre, pixels, 0 to 2.
+        rng: Source of every random choice.
+
+    Returns:
+        N composites, in the order of the garments.
+    """
+    levels = _place(garments.images, max_shift, rng)[..., None]
+    masks = levels > 0
+    colours = _random_colours(len(levels), rng)[:, None, None]
+    crops = _random_crops(backgrounds, len(levels), rng)
+    pixels = np.where(masks, colours * _SHADES[levels], np.float32(brightness) * crops)
+    return Composites(np.round(pixels).astype(np.uint8), garments.labels, masks[..., 0])
+
+
+def _place(images: Bytes, max_shift: int, rng: np.random.Generator) -> Bytes:
+    """Paste `[N, 28, 28]` into black `[N, 32, 32]`, off the centre by up to `max_shift`."""
+    count, height, width = images.shape
+    margin = (IMAGE_SIZE - height) // 2
+    top, left = margin + rng.integers(-max_shift, max_shift + 1, (2, count, 1))
+    canvas = np.zeros((count, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    rows = (top + np.arange(height))[:, :, None]
+    columns = (left + np.arange(width))[:, None, :]
+    canvas[np.arange(count)[:, None, None], rows, columns] = images
+    return canvas
+
+
+def _random_colours(count: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Draw RGB colours in [0, 1], `[N, 3]`, whose strongest channel is 1."""
+    colours = rng.uniform(0.4, 1.0, (count, 3)).astype(np.float32)
+    return colours / colours.max(axis=1, keepdims=True)
+
+
+def _random_crops(backgrounds: Bytes, count: int, rng: np.random.Generator) -> Bytes:
+    """Cut squares out of the photographs, half of them mirrored, `[N, 32, 32, 3]`."""
+    photographs, height, width, _ = backgrounds.shape
+    photograph = rng.integers(0, photographs, (count, 1, 1))
+    top = rng.integers(0, height - IMAGE_SIZE + 1, (count, 1, 1))
+    left = rng.integers(0, width - IMAGE_SIZE + 1, (count, 1, 1))
+    span = np.arange(IMAGE_SIZE)
+    mirrored = rng.integers(0, 2, (count, 1, 1)).astype(bool)
+    columns = left + np.where(mirrored, span[::-1], span)
+    return backgrounds[photograph, top + span[:, None], columns]

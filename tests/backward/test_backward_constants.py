@@ -1,0 +1,161 @@
+"""Constants that the graph does not hold, and values that the rules hold constant, are biases."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from backward_cases import FEW, SEEDS, BiasRecord, fullgrad_sum, leaves
+from hypothesis import given
+from torch import nn
+
+from libragrad_lightning.backward import LIBRA, PLAIN, BiasKind, ConstantObserver, grad
+
+BUFFER = torch.linspace(-2, 3, 12, dtype=torch.float64).reshape(3, 4)
+MASK = torch.eye(3, 4, dtype=torch.bool)
+
+UNRECORDED = {
+    "buffer_added": lambda x: x + BUFFER,
+    "added_to_buffer": lambda x: BUFFER[0] + x,
+    "number_added": lambda x: 3 + x,
+    "buffer_subtracted": lambda x: x - BUFFER,
+    "subtracted_from_buffer": lambda x: BUFFER - x,
+    "subtracted_from_number": lambda x: 1 - x,
+    "scaled_addend": lambda x: torch.add(x, BUFFER, alpha=0.5),
+    "scaled_subtrahend": lambda x: torch.sub(BUFFER, x, alpha=0.5),
+    "reversed_subtraction": lambda x: torch.rsub(x, BUFFER, alpha=2),
+    "in_place": lambda x: (x * 1).add_(BUFFER).sub_(0.25),
+    "augmented": lambda x: x.clone().__iadd__(1.5),
+    "concatenated": lambda x: torch.cat([x, BUFFER], 1),
+    "stacked": lambda x: torch.stack([BUFFER, x]),
+    "chosen_buffer": lambda x: torch.where(MASK, x, BUFFER),
+    "chosen_number": lambda x: torch.where(MASK, 2.0, x),
+    "filled": lambda x: x.masked_fill(MASK, 5.0),
+    "padded": lambda x: F.pad(x, (1, 0), value=0.5),
+}
+
+
+@pytest.mark.parametrize("rules", [LIBRA, PLAIN], ids=repr)
+@pytest.mark.parametrize("name", UNRECORDED)
+def test_an_observed_constant_completes_the_sum(name, rules):
+    (x,) = leaves(0, (3, 4))
+    with ConstantObserver():
+        value = UNRECORDED[name](x)
+    plain = UNRECORDED[name](x)
+    assert torch.equal(value, plain)
+    weight = torch.randn(value.shape, dtype=value.dtype)
+    output, unobserved = (value * weight).sum(), (plain * weight).sum()
+    total, magnitude = fullgrad_sum(output, [x], rules)
+    assert abs(total - output.detach()) <= 1e-13 * magnitude
+    missing, _ = fullgrad_sum(unobserved, [x], rules)
+    assert abs(missing - output.detach()) > 1e-2
+
+
+@FEW
+@given(SEEDS)
+def test_recorded_and_unrecorded_constants_are_counted_once_each(seed):
+    x, parameter = leaves(seed, (3, 4), (4,))
+    with ConstantObserver():
+        y = torch.cat([x - BUFFER, (x + parameter) + 2, parameter.expand(1, 4)])
+    record = BiasRecord()
+    weight = torch.randn(y.shape, dtype=y.dtype)
+    (gradient,) = grad((y * weight).sum(), x, on_bias=record, retain_graph=True)
+    total = (x * gradient).sum() + record.total()
+    torch.testing.assert_close(total, (y * weight).sum(), rtol=1e-12, atol=1e-12)
+    kinds = [site.kind for site in record.sites]
+    assert kinds.count(BiasKind.OBSERVED) == kinds.count(BiasKind.RECORDED) == 2
+
+
+def test_contributions_of_a_buffer_have_the_shape_of_the_output():
+    (x,) = leaves(1, (3, 4))
+    with ConstantObserver():
+        output = (x + BUFFER[0]) * 2
+    record = BiasRecord()
+    grad(output, x, torch.ones_like(output), on_bias=record)
+    (contribution,) = record.contributions
+    torch.testing.assert_close(contribution, 2 * BUFFER[0].expand(3, 4), rtol=0, atol=0)
+
+
+def test_infinite_masks_contribute_nothing_under_ordinary_gradients():
+    (x,) = leaves(2, (3, 3))
+    with ConstantObserver():
+        weights = x.masked_fill(torch.ones(3, 3).triu(1).bool(), -torch.inf).softmax(-1)
+    total, _ = fullgrad_sum((weights * x).sum(), [x], PLAIN)
+    assert total.isfinite()
+
+
+def test_the_observer_notes_nothing_about_recorded_operands():
+    x, parameter = leaves(3, (3, 4), (4,))
+    with ConstantObserver():
+        y = torch.cat([x + parameter, x * BUFFER, F.linear(x, torch.eye(4).double())])
+    for node in [y.grad_fn, *(child for child, _ in y.grad_fn.next_functions)]:
+        assert not node.metadata
+
+
+GATES = {
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
+    "softmax": lambda x: x.softmax(-1),
+    "log_softmax": lambda x: x.log_softmax(-1),
+    "logsumexp": lambda x: x.logsumexp(-1, keepdim=True),
+    "logsigmoid": F.logsigmoid,
+    "softplus": lambda x: F.softplus(x, beta=2, threshold=1),
+    "exp": torch.exp,
+    "expm1": torch.expm1,
+    "log": lambda x: (x**2 + 1).log(),
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "erf": torch.erf,
+    "power_of_two": lambda x: 2**x,
+    "reciprocal": lambda x: 1 / (x**2 + 1),
+    "rsqrt": lambda x: (x**2 + 1).rsqrt(),
+    "negative_power": lambda x: (x**2 + 1) ** -1.5,
+    "quotient": lambda x: BUFFER / (x**2 + 1),
+    "norm": lambda x: x.norm(dim=-1, keepdim=True),
+    "vector_norm": lambda x: torch.linalg.vector_norm(x, dim=-1, keepdim=True),
+    "std": lambda x: x.std(-1, keepdim=True),
+    "variance": lambda x: x.var(-1, keepdim=True),
+    "variance_of_all": lambda x: x.var(),
+    "product_of_gates": lambda x: x.sigmoid() * x.cos(),
+    "matrix_product_of_gates": lambda x: x.softmax(-1) @ x.sigmoid().mT @ BUFFER,
+    "attention_to_gates": lambda x: F.scaled_dot_product_attention(*[x[None]] * 2, x[None].sin())[
+        0
+    ],
+    "gate_over_gate": lambda x: x.sigmoid() / (x.exp() + 1),
+    "normalised_gate": lambda x: F.layer_norm(x.sigmoid(), (4,)),
+    "activated_gate": lambda x: F.gelu(x.sin()),
+    "gate_of_a_gate": lambda x: x.sigmoid().exp(),
+    "scaled_gate": lambda x: 3 * x.sigmoid() @ torch.full((4, 4), 0.3, dtype=torch.float64),
+}
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_a_held_value_that_is_added_is_a_bias(name):
+    (x,) = leaves(4, (3, 4))
+    layer = nn.Linear(4, 4).double()
+    output = ((layer(x) + GATES[name](x)) ** 2).sum()
+    record = BiasRecord()
+    (gradient,) = grad(output, x, on_bias=record, retain_graph=True)
+    magnitude = torch.stack([part.abs().sum() for part in record.contributions]).sum()
+    total = (x * gradient).sum() + record.total()
+    assert abs(total - output).item() <= 1e-12 * (1 + magnitude.item())
+    held = [
+        contribution.abs().sum()
+        for site, contribution in zip(record.sites, record.contributions, strict=True)
+        if site.kind is BiasKind.HELD
+    ]
+    assert sum(held) > 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(set(GATES) - {"quotient", "attention_to_gates"}))
+def test_a_held_value_that_multiplies_is_no_bias(name):
+    (x,) = leaves(5, (3, 4))
+    record = BiasRecord()
+    (gradient,) = grad((x * GATES[name](x)).sum(), x, on_bias=record)
+    torch.testing.assert_close(gradient, GATES[name](x).detach().expand(3, 4), rtol=1e-12, atol=0)
+    assert not any(contribution.any() for contribution in record.contributions)
+
+
+def test_ordinary_gradients_hold_nothing():
+    (x,) = leaves(6, (3, 4))
+    record = BiasRecord()
+    grad((x + x.sigmoid()).sum(), x, rules=PLAIN, on_bias=record)
+    assert not record.sites
