@@ -7,6 +7,7 @@ bias of the explanation, and its contribution needs its value.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
@@ -23,13 +24,18 @@ def saved_result(node: Node) -> Tensor:
     return value
 
 
-def function_of_self(function: Callable[[Tensor], Tensor]) -> Callable[[Node], Tensor]:
-    """Return the value of an operation that keeps its operand."""
+@dataclass(frozen=True)
+class FunctionOfSelf:
+    """The value of an operation that keeps its operand, as a function of the node.
 
-    def value(node: Node) -> Tensor:
-        return function(node._saved_self)
+    A class and not a closure, so that vocabularies can be pickled.
+    """
 
-    return value
+    function: Callable[[Tensor], Tensor]
+
+    def __call__(self, node: Node) -> Tensor:
+        """Return the value."""
+        return self.function(node._saved_self)
 
 
 def softplus_value(node: Node) -> Tensor:

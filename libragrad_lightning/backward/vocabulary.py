@@ -119,7 +119,7 @@ VOCABULARY = Vocabulary(
         **dict.fromkeys(("DivBackward1", "DivBackward3"), _LINEAR),
         **_named(_GATE_NAMES, _GATE),
         **{
-            f"{name}Backward": Operation(Role.GATE, value=held_values.function_of_self(function))
+            f"{name}Backward": Operation(Role.GATE, value=held_values.FunctionOfSelf(function))
             for name, function in held_values.FUNCTIONS.items()
         },
         "SoftplusBackward": Operation(Role.GATE, value=held_values.softplus_value),

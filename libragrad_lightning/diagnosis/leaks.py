@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from libragrad_lightning.backward import (
     LIBRA,
     BiasSite,
+    ConstantObserver,
     Flow,
     GraphReading,
     RuleSet,
@@ -105,7 +106,7 @@ def explain_incompleteness(
     """
     with explanation_state(model):
         explained = images.detach().clone().requires_grad_()
-        with traced_calls(model, isolate=True) as roots:
+        with ConstantObserver(), traced_calls(model, isolate=True) as roots:
             logits = logits_of((forward or model)(explained))
         classes = logits.argmax(1) if target is None else torch.full((len(logits),), target)
         score = logits.gather(1, classes.to(logits.device)[:, None]).sum()
@@ -168,7 +169,7 @@ def _leak(call: ModuleCall, relevance: _Relevance, reading: GraphReading) -> Lea
 
 
 def _suspects(call: ModuleCall, reading: GraphReading) -> tuple[str, ...]:
-    """Name unknown operations, and additions of constants whose value the graph does not keep."""
+    """Name unknown operations and gates, whose value is lost unless it is a factor or addend."""
     found: Counter[str] = Counter()
     for r in reading.nodes:
         position = r.node._sequence_nr()
@@ -177,8 +178,6 @@ def _suspects(call: ModuleCall, reading: GraphReading) -> tuple[str, ...]:
             continue
         if r.operation is None:
             found[f"{r.node.name()} (unknown)"] += 1
-        elif r.operation.additive is not None and any(n is None for n, _ in r.node.next_functions):
-            found[f"{r.node.name()} (constant of unknown value)"] += 1
         elif r.flow is Flow.DEAD:
             found[f"{r.node.name()} (pruned: {r.operation.role.value})"] += 1
     return tuple(f"{name} x{count}" if count > 1 else name for name, count in found.items())

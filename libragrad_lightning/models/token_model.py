@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from libragrad_lightning.backward import ConstantObserver
 from libragrad_lightning.models.errors import UnreadableModelError
 
 
@@ -95,6 +96,7 @@ class TokenModel:
             return entries[-1]
 
         with (
+            ConstantObserver(),
             _input_of(self.layout.entry, start_here),
             _inputs_of(self.layout.blocks[1:], features.append),
         ):
