@@ -66,8 +66,8 @@ class LibraGradAudit(pl.Callback):
             processes together.
         rules: Rule sets to compare, by name (``plain``, ``libra``, ``attn_lrp``, ``ali_lrp``,
             ``decompx``) or as objects.
-        method: Attribution method, by name (``fullgrad_plus``, ``fullgrad``,
-            ``input_x_gradient``) or a function.
+        method: Attribution method, by name (``fullgrad_plus``, ``fullgrad``, ``genatt``,
+            ``input_x_gradient``, ... all in `attribution.METHODS`) or a function.
         target: Which class is explained, and scored under deletion: ``predicted``, ``label``, or a
             class index.
         reward: What is differentiated: ``log_odds``, ``probability`` or ``logit``. The first two

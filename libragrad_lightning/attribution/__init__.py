@@ -1,10 +1,12 @@
 """Attribution methods over what the engine captures of a model."""
 
+from libragrad_lightning.attribution.attention import Attention
 from libragrad_lightning.attribution.biases import BiasLedger
 from libragrad_lightning.attribution.capture import Captured, capture
 from libragrad_lightning.attribution.explanation import Explanation, explain_tokens
 from libragrad_lightning.attribution.methods import (
     METHODS,
+    AttentionMethod,
     Method,
     attribution_method,
     fullgrad,
@@ -25,6 +27,8 @@ from libragrad_lightning.attribution.targets import Target, target_classes
 __all__ = [
     "METHODS",
     "REWARDS",
+    "Attention",
+    "AttentionMethod",
     "BiasLedger",
     "Captured",
     "Explanation",

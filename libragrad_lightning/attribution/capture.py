@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from libragrad_lightning.attribution.attention import Attention, AttentionLedger
 from libragrad_lightning.attribution.biases import BiasLedger
-from libragrad_lightning.backward import LIBRA, RuleSet, UnknownPolicy, grad
+from libragrad_lightning.backward import LIBRA, AttentionWatch, RuleSet, UnknownPolicy, grad
 from libragrad_lightning.models import Recording
 
 
@@ -23,12 +24,16 @@ class Captured:
         token_biases: `[L, B, T]`: contributions of the biases at or after level l, by token.
         image_biases: `[L, B]`: contributions of the biases at or after level l that belong to no
             token (pooling norms and the head).
+        num_prefix_tokens: How many leading tokens are not patches.
+        attention: One per level, or empty if the method did not ask for it.
     """
 
     features: Sequence[Tensor]
     gradients: Sequence[Tensor]
     token_biases: Tensor
     image_biases: Tensor
+    num_prefix_tokens: int = 0
+    attention: Sequence[Attention] = ()
 
     def input_x_gradient(self, level: int) -> Tensor:
         """Return sum_c h_l * dF/dh_l, `[B, T]`."""
@@ -52,6 +57,7 @@ def capture(
     *,
     retain_graph: bool = False,
     unknown: UnknownPolicy = "error",
+    attention: bool = False,
 ) -> Captured:
     """Differentiate a recorded forward pass under a rule set.
 
@@ -61,9 +67,14 @@ def capture(
         rules: The rule set.
         retain_graph: Whether the recording is to be differentiated again.
         unknown: What to do about operations without a role.
+        attention: Whether to capture the attention matrices and their gradients.
+
+    Raises:
+        LibraGradError: If attention is wanted and a block has none over all tokens.
     """
     z0 = recording.features[0]
-    ledger = BiasLedger(z0.shape[0], z0.shape[1], len(recording.features))
+    size = (z0.shape[0], z0.shape[1], len(recording.features))
+    ledger, attentions = BiasLedger(*size), AttentionLedger(*size)
     gradients = grad(
         recording.logits,
         recording.features,
@@ -72,8 +83,13 @@ def capture(
         retain_graph=retain_graph,
         unknown=unknown,
         on_bias=ledger,
+        watch=[AttentionWatch(attentions)] if attention else [],
     )
-    features = [feature.detach() for feature in recording.features]
     return Captured(
-        features, gradients, ledger.on_tokens(z0.detach()), ledger.on_images(z0.detach())
+        features=[feature.detach() for feature in recording.features],
+        gradients=gradients,
+        token_biases=ledger.on_tokens(z0.detach()),
+        image_biases=ledger.on_images(z0.detach()),
+        num_prefix_tokens=recording.num_prefix_tokens,
+        attention=attentions.by_level() if attention else (),
     )

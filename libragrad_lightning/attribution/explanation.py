@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from libragrad_lightning.attribution.capture import capture
-from libragrad_lightning.attribution.methods import Method, fullgrad_plus
+from libragrad_lightning.attribution.methods import Method, fullgrad_plus, needs_attention
 from libragrad_lightning.attribution.rewards import Reward, log_odds, logit, reward_gradient
 from libragrad_lightning.attribution.targets import Target, target_classes
 from libragrad_lightning.backward import LIBRA, RuleSet, UnknownPolicy
@@ -84,11 +84,25 @@ def explain_tokens(
     prefix = model.layout.num_prefix_tokens
     explanations: list[Explanation] = []
     for rule_set in rules:
-        checked = capture(recording, of_logit, rule_set, retain_graph=True, unknown=unknown)
+        checked = capture(
+            recording,
+            of_logit,
+            rule_set,
+            retain_graph=True,
+            unknown=unknown,
+            attention=needs_attention(method) and reward is logit,
+        )
         mapped = (
             checked
             if reward is logit
-            else capture(recording, of_reward, rule_set, retain_graph=True, unknown="ignore")
+            else capture(
+                recording,
+                of_reward,
+                rule_set,
+                retain_graph=True,
+                unknown="ignore",
+                attention=needs_attention(method),
+            )
         )
         tokens = method(mapped)
         explanations.append(

@@ -43,10 +43,12 @@ class Recording:
     Attributes:
         logits: `[B, C]`, with a graph that starts at z0.
         features: z0 and the inputs of all blocks but the first, each `[B, T, D]`; z0 is a leaf.
+        num_prefix_tokens: How many leading tokens are not patches.
     """
 
     logits: Tensor
     features: tuple[Tensor, ...]
+    num_prefix_tokens: int
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class TokenModel:
         ):
             logits = self.logits(images)
         z0 = _only(entries, self.layout.entry)
-        return Recording(logits, (z0, *features))
+        return Recording(logits, (z0, *features), self.layout.num_prefix_tokens)
 
     def grid(self, images: Tensor, num_tokens: int) -> tuple[int, int]:
         """Return the rows and columns of the patch grid.

@@ -1,0 +1,65 @@
+"""Collects the attention matrices of every level while gradients are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from libragrad_lightning.backward import AttentionSite, LibraGradError
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The self-attention of one level.
+
+    Attributes:
+        weights: A `[B, heads, T, T]`, rows are queries.
+        gradients: dF/dA `[B, heads, T, T]`, in the corrected graph.
+    """
+
+    weights: Tensor
+    gradients: Tensor
+
+
+@dataclass
+class AttentionLedger:
+    """Keeps the attention over the explained tokens, by level.
+
+    Call it as the sink of `libragrad_lightning.backward.AttentionWatch`.
+
+    Attributes:
+        batch: Number of images.
+        tokens: Number of tokens of the explained sequence.
+        levels: Number of explained tensors.
+    """
+
+    batch: int
+    tokens: int
+    levels: int
+    _found: dict[int, list[tuple[int, Attention]]] = field(default_factory=dict, repr=False)
+
+    def __call__(self, site: AttentionSite, weights: Tensor, gradients: Tensor) -> None:
+        """Add the attention of one site, unless it is not over all tokens (pooling, windows)."""
+        if weights.shape[-2:] != (self.tokens, self.tokens):
+            return
+        shape = (self.batch, -1, self.tokens, self.tokens)
+        attention = Attention(weights.reshape(shape).detach(), gradients.reshape(shape).detach())
+        level = site.reach.bit_length() - 1
+        self._found.setdefault(level, []).append((site.sequence, attention))
+
+    def by_level(self) -> Sequence[Attention]:
+        """Return one attention for each level.
+
+        Raises:
+            LibraGradError: If a level has none, or several.
+        """
+        counts = [len(self._found.get(level, [])) for level in range(self.levels)]
+        if set(counts) != {1}:
+            raise LibraGradError(
+                f"This method needs one self-attention over all {self.tokens} tokens in every "
+                f"block, but the blocks have {counts}; choose a `method` without attention, such "
+                "as 'fullgrad_plus'."
+            )
+        return [self._found[level][0][1] for level in range(self.levels)]
