@@ -1,8 +1,9 @@
 """Puts a model into the state that an explanation needs, and puts everything back.
 
 One owner for everything that an explanation could disturb: gradient and inference mode, autocast,
-training flags, `requires_grad`, buffers, random number streams, gradient checkpointing and the
-stance of `torch.compile`. Gradients are never accumulated, so `.grad` needs no care.
+training flags, `requires_grad`, buffers, caches of tensors, random number streams, gradient
+checkpointing and the stance of `torch.compile`. Gradients are never accumulated, so `.grad` needs
+no care.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +35,7 @@ def explanation_state(model: nn.Module) -> Iterator[None]:
         stack.enter_context(torch.autocast(_device(model).type, enabled=False))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(_buffers(model))
+        stack.enter_context(_caches(model))
         stack.enter_context(_evaluation(model))
         stack.enter_context(_bias_gradients(model))
         yield
@@ -68,6 +71,30 @@ def _buffers(model: nn.Module) -> Iterator[None]:
             for buffer, version, value in kept:
                 if buffer._version != version:
                     buffer.copy_(value)
+
+
+@contextmanager
+def _caches(model: nn.Module) -> Iterator[None]:
+    """Empty the caches of tensors that modules keep, and put their contents back.
+
+    LeViT, TinyViT and others cache their attention biases in evaluation mode. A forward pass of
+    ours would leave tensors there whose graph is freed soon, and later passes would fail on them.
+    """
+    kept = [(cache, dict(cache)) for module in model.modules() for cache in _tensor_caches(module)]
+    try:
+        for cache, _ in kept:
+            cache.clear()
+        yield
+    finally:
+        for cache, contents in kept:
+            cache.clear()
+            cache.update(contents)
+
+
+def _tensor_caches(module: nn.Module) -> list[dict[Any, Any]]:
+    public = [value for name, value in vars(module).items() if not name.startswith("_")]
+    dicts = [value for value in public if isinstance(value, dict)]
+    return [d for d in dicts if all(isinstance(value, Tensor) for value in d.values())]
 
 
 def _writable(model: nn.Module) -> list[Tensor]:

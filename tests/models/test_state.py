@@ -1,9 +1,11 @@
 """An explanation leaves no trace on the model or on the process."""
 
+import copy
 import random
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -79,3 +81,31 @@ def test_inside_the_model_can_be_explained():
         assert model.frozen.bias.requires_grad
         assert not model.frozen.weight.requires_grad
         assert model.linear.weight.requires_grad
+
+
+@pytest.mark.parametrize("name", ["levit_128s", "efficientformer_l1"])
+@pytest.mark.parametrize("filled", [False, True])
+def test_cached_attention_biases_are_as_they_were(name, filled):
+    model = timm.create_model(name, num_classes=3).eval()
+    images = torch.randn(1, 3, 224, 224)
+    if filled:
+        with torch.no_grad():
+            model(images)
+    before = [dict(cache) for cache in caches(model)]
+    with explanation_state(model):
+        model(images).sum()
+    assert caches(model)
+    assert same_objects(before, caches(model))
+    copy.deepcopy(model)
+
+
+def caches(model):
+    named = (getattr(m, "attention_bias_cache", None) for m in model.modules())
+    return [cache for cache in named if cache is not None]
+
+
+def same_objects(first, second):
+    return all(
+        a.keys() == b.keys() and all(a[k] is b[k] for k in a)
+        for a, b in zip(first, second, strict=True)
+    )
