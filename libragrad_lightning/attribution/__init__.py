@@ -6,12 +6,12 @@ from libragrad_lightning.attribution.capture import Captured, capture
 from libragrad_lightning.attribution.explanation import Explanation, explain_tokens
 from libragrad_lightning.attribution.methods import (
     METHODS,
-    AttentionMethod,
     Method,
     attribution_method,
     fullgrad,
     fullgrad_plus,
     input_x_gradient,
+    reads_attention,
 )
 from libragrad_lightning.attribution.rewards import (
     REWARDS,
@@ -28,7 +28,6 @@ __all__ = [
     "METHODS",
     "REWARDS",
     "Attention",
-    "AttentionMethod",
     "BiasLedger",
     "Captured",
     "Explanation",
@@ -44,6 +43,7 @@ __all__ = [
     "log_odds",
     "logit",
     "probability",
+    "reads_attention",
     "reward_function",
     "reward_gradient",
     "target_classes",

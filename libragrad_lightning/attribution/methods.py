@@ -8,7 +8,6 @@ experiments of Mehri et al. 2025, section 4.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -21,25 +20,18 @@ from libragrad_lightning.backward import LibraGradError
 Method: TypeAlias = Callable[[Captured], Tensor]
 """Captured material to token attributions `[B, T]`."""
 
+_READS_ATTENTION = "reads_attention"
 
-@dataclass(frozen=True)
-class AttentionMethod:
-    """A method that looks at attention matrices; use it as a decorator.
 
-    Attributes:
-        function: The method; it finds the matrices in `Captured.attention`.
-    """
-
-    function: Method
-
-    def __call__(self, captured: Captured) -> Tensor:
-        """Apply the method."""
-        return self.function(captured)
+def reads_attention(method: Method) -> Method:
+    """Mark a method that needs `Captured.attention`; use it as a decorator."""
+    vars(method)[_READS_ATTENTION] = True
+    return method
 
 
 def needs_attention(method: Method) -> bool:
     """Return whether attention matrices must be captured for a method."""
-    return isinstance(method, AttentionMethod)
+    return getattr(method, _READS_ATTENTION, False)
 
 
 def input_x_gradient(captured: Captured) -> Tensor:
@@ -104,7 +96,7 @@ def xgradcam_plus(captured: Captured) -> Tensor:
     return _over_levels(captured, lambda level: _xgradcam_at(captured, level))
 
 
-@AttentionMethod
+@reads_attention
 def attcat(captured: Captured) -> Tensor:
     """AttCAT: sum_{l < L-1} mean(A_l, heads and queries) sum_c h_{l+1} g_{l+1} (Qiang 2022)."""
     received = [attention.weights.mean((1, 2)) for attention in captured.attention]
@@ -112,19 +104,19 @@ def attcat(captured: Captured) -> Tensor:
     return torch.stack([received[i] * captured.input_x_gradient(i + 1) for i in levels]).sum(0)
 
 
-@AttentionMethod
+@reads_attention
 def raw_attention(captured: Captured) -> Tensor:
     """RawAtt: the class token's row of the last attention, mean over heads."""
     return _class_row(captured, captured.attention[-1].weights.mean(1))
 
 
-@AttentionMethod
+@reads_attention
 def attention_rollout(captured: Captured) -> Tensor:
     """Attention Rollout: the product of A_l / 2 + I / 2, mean over heads (Abnar & Zuidema 2020)."""
     return _rollout(captured, [attention.weights.mean(1) for attention in captured.attention])
 
 
-@AttentionMethod
+@reads_attention
 def genatt(captured: Captured) -> Tensor:
     """GenAtt: rollout of mean_heads ReLU(A_l dA_l) (Chefer et al. 2021b).
 
@@ -133,7 +125,7 @@ def genatt(captured: Captured) -> Tensor:
     return _rollout(captured, _positive_products(captured))
 
 
-@AttentionMethod
+@reads_attention
 def gradsam(captured: Captured) -> Tensor:
     """Grad-SAM: the class token's row of sum_l mean_heads ReLU(A_l dA_l) (Barkan et al. 2021)."""
     return _class_row(captured, torch.stack(_positive_products(captured)).sum(0))

@@ -1,6 +1,7 @@
 """Whole Trainer runs with the audit."""
 
 import math
+import pickle
 from pathlib import Path
 
 import lightning as L
@@ -179,6 +180,11 @@ def test_the_table_of_audits_is_printed(tmp_path, capsys):
     assert "Explanation audit" in printed
     assert "segmentation ap" in printed
     assert "epoch 1" in printed
+
+
+def test_the_callback_can_be_pickled_for_spawned_processes():
+    callback = pickle.loads(pickle.dumps(audit(method="genatt", rules=["libra", "attn_lrp"])))
+    assert callback.settings.rules[1].name == "attn_lrp"
 
 
 def test_a_path_to_the_backbone_is_taken(tmp_path):
