@@ -51,7 +51,7 @@ def variance(node: Node) -> Tensor:
 
 
 def power_value(node: Node) -> Tensor:
-    """Return x to the power of a number."""
+    """Return x to a power."""
     value: Tensor = node._saved_self**node._saved_exponent
     return value
 

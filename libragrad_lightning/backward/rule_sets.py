@@ -110,16 +110,19 @@ def divide_by_degree(operation: Operation, node: Node, flows: Sequence[Flow]) ->
     """
     assert operation.gate is not None
     degree = operation.gate(node)
+    if bool(torch.all(torch.as_tensor(degree) <= 0)):
+        return prune(operation, node, flows)
     base = (1.0, *[0.0] * (len(flows) - 1))
     if isinstance(degree, Tensor):
         return Correction(base, _rewrite_power(degree))
-    weight = 1.0 / degree if degree > 0 else 0.0
-    return Correction(tuple(weight * b for b in base))
+    return Correction(tuple(b / degree for b in base))
 
 
 def _rewrite_power(degree: Tensor) -> Callable[[Node, Tensor, Tensor], Tensor]:
+    """Write x to the power k as x times a constant; exponents may be of either sign by element."""
+
     def rewrite(node: Node, ordinary: Tensor, outgoing: Tensor) -> Tensor:
-        gate = torch.where(degree > 0, node._saved_self ** (degree - 1), 0.0)
+        gate = node._saved_self ** (degree - 1)
         return (outgoing * gate).sum_to_size(ordinary.shape)
 
     return rewrite

@@ -178,7 +178,9 @@ VOCABULARY = Vocabulary(
         **_named(["VarMean", "StdMean"], Operation(Role.STATISTIC, linear_outputs=(1,))),
         "DivBackward": Operation(Role.QUOTIENT, (0,), value=held_values.quotient_value),
         "PowBackward0": Operation(Role.POWER, gate=gates.exponent, value=held_values.power_value),
-        "PowBackward1": Operation(Role.POWER, (0,), gate=gates.exponents),
+        "PowBackward1": Operation(
+            Role.POWER, (0,), gate=gates.exponents, value=held_values.power_value
+        ),
         "PowBackward2": _GATE,
         "ProdBackward": Operation(Role.POWER, gate=gates.number_of_factors),
         # Combinations and samples with weights, or at places, that may depend on the input.
