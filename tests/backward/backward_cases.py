@@ -24,7 +24,7 @@ def leaves(seed: int, *shapes: Sequence[int]) -> tuple[Tensor, ...]:
     """Return normally distributed float64 leaves of these shapes."""
     generator = torch.Generator().manual_seed(seed)
     return tuple(
-        torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+        torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
         for shape in shapes
     )
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from backward_cases import FEW, SEEDS, check, leaves, scaled
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -32,6 +32,8 @@ UNFUSED_ATTN_LRP = pytest.mark.xfail(
     reason="ATTN_LRP prunes the softmax of attention that is not fused: no gradient reaches "
     "queries and keys, and values keep weight 1 in place of 1/2",
 )
+DRAWN_ONLY = settings(FEW, phases=(Phase.generate,))
+"""Spends no time on the smallest example of what is known to fail."""
 MASKS = ["none", "additive", "boolean"]
 
 
@@ -110,7 +112,7 @@ def test_queries_and_keys_are_pruned(backend, kind, seed, b, heads, n, keys):
 
 @each_backend(UNFUSED_ATTN_LRP)
 @pytest.mark.parametrize("kind", MASKS)
-@FEW
+@DRAWN_ONLY
 @given(seed=SEEDS, keys=st.integers(2, 5), **SHAPES)
 def test_attn_lrp_weighs_queries_keys_and_values(backend, kind, seed, b, heads, n, keys):
     torch.manual_seed(seed)

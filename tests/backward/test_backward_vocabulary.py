@@ -1,0 +1,297 @@
+"""The table of operations: its linear entries are linear, and names and rule sets are looked up."""
+
+import dataclasses
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from backward_cases import leaves
+
+from libragrad_lightning.backward import (
+    ALI_LRP,
+    ATTN_LRP,
+    DECOMPX,
+    LIBRA,
+    PLAIN,
+    RULE_SETS,
+    VOCABULARY,
+    Correction,
+    Flow,
+    Operation,
+    Role,
+    Vocabulary,
+    grad,
+    read_graph,
+)
+from libragrad_lightning.backward.rule_sets import keep, prune
+
+PICKED = torch.tensor([[0, 1, 0, 2]] * 3).T.contiguous()  # [4, 3], in 0..2
+
+
+def pooled(x, pool, *arguments):
+    return pool(x.reshape(1, 1, 4, 6), *arguments)
+
+
+def volume(x, pool, *arguments):
+    return pool(x.reshape(1, 1, 2, 3, 4), *arguments)
+
+
+def upsampled(mode):
+    return lambda x: F.interpolate(x.reshape(1, 1, 4, 6), scale_factor=2, mode=mode)
+
+
+def as_complex(x):
+    return torch.view_as_complex(x.view(4, 3, 2))
+
+
+def written(x):
+    y = x.clone()
+    y[:2] += 3 * x[2:]
+    return y
+
+
+# Maps of x [4, 6] by the name of the node that they record; each is positively homogeneous.
+LINEAR = {
+    "AbsBackward": torch.abs,
+    "AdaptiveAvgPool2DBackward": lambda x: pooled(x, F.adaptive_avg_pool2d, 3),
+    "AdaptiveAvgPool3DBackward": lambda x: volume(x, F.adaptive_avg_pool3d, 2),
+    "AdaptiveMaxPool2DBackward": lambda x: pooled(x, F.adaptive_max_pool2d, 3),
+    "AddBackward": lambda x: x + x.T.reshape(4, 6),
+    "AliasBackward": lambda x: torch.ops.aten.alias(x),
+    "AmaxBackward": lambda x: x.amax(1),
+    "AminBackward": lambda x: x.amin((0, 1)),
+    "AsStridedBackward": lambda x: x.as_strided((3, 2), (6, 2)),
+    "AvgPool2DBackward": lambda x: pooled(x, F.avg_pool2d, 2),
+    "AvgPool3DBackward": lambda x: volume(x, F.avg_pool3d, 2),
+    "CatBackward": lambda x: torch.cat([x, 2 * x], 1),
+    "CloneBackward": torch.clone,
+    "Col2ImBackward": lambda x: F.fold(x.reshape(1, 4, 6), (3, 4), 2),
+    "ConstantPadNdBackward": lambda x: F.pad(x, (1, 2)),
+    "CummaxBackward": lambda x: x.cummax(1)[0],
+    "CumsumBackward": lambda x: x.cumsum(0),
+    "DiagonalBackward": lambda x: x.diagonal(1),
+    "DivBackward1": lambda x: torch.ops.aten.div.Scalar(x, 3.0),
+    "ExpandBackward": lambda x: x[None].expand(2, 4, 6),
+    "FftC2CBackward": lambda x: torch.view_as_real(torch.fft.fft(as_complex(x))),
+    "FftC2RBackward": lambda x: torch.fft.irfft(as_complex(x)),
+    "FftR2CBackward": lambda x: torch.view_as_real(torch.fft.rfft(x)),
+    "FlipBackward": lambda x: x.flip(0),
+    "GatherBackward": lambda x: x.gather(1, PICKED),
+    "Im2ColBackward": lambda x: F.unfold(x.reshape(1, 1, 4, 6), 2),
+    "IndexBackward": lambda x: x[torch.tensor([0, 0, 3])],
+    "IndexAddBackward": lambda x: x.index_add(0, torch.tensor([1, 1]), x[2:]),
+    "IndexPutBackward": lambda x: x.index_put((torch.tensor([1, 3]),), x[2:] * 2),
+    "IndexSelectBackward": lambda x: x.index_select(1, torch.tensor([5, 0, 5])),
+    "KthvalueBackward": lambda x: x.kthvalue(2, 1)[0],
+    "LeakyReluBackward": lambda x: F.leaky_relu(x, 0.2),
+    "MaskedFillBackward": lambda x: x.masked_fill(x > 1, 0.0),
+    "MaskedScatterBackward": lambda x: x.masked_scatter(x > 0, 3 * x),
+    "MaxBackward": lambda x: x.max(1)[0],
+    "MaxPool2DWithIndicesBackward": lambda x: pooled(x, F.max_pool2d, 2),
+    "MaxPool3DWithIndicesBackward": lambda x: volume(x, F.max_pool3d, 2),
+    "MaximumBackward": lambda x: torch.maximum(x, -2 * x),
+    "MeanBackward": lambda x: x.mean(0),
+    "MedianBackward": lambda x: x.median(1)[0],
+    "MinBackward": lambda x: x.min(),
+    "MinimumBackward": lambda x: torch.minimum(x, 0.5 * x),
+    "MulBackward1": lambda x: torch.ops.aten.mul.Scalar(x, 3.0),
+    "NanToNumBackward": torch.nan_to_num,
+    "NegBackward": torch.neg,
+    "PermuteBackward": lambda x: x.reshape(2, 2, 6).permute(2, 0, 1),
+    "PixelShuffleBackward": lambda x: F.pixel_shuffle(x.reshape(1, 4, 2, 3), 2),
+    "PixelUnshuffleBackward": lambda x: F.pixel_unshuffle(x.reshape(1, 1, 4, 6), 2),
+    "ReflectionPad1DBackward": lambda x: F.pad(x, (1, 1), mode="reflect"),
+    "ReflectionPad2DBackward": lambda x: F.pad(x[None], (1, 1, 1, 1), mode="reflect"),
+    "ReluBackward": torch.relu,
+    "RepeatBackward": lambda x: x.repeat(2, 1, 3),
+    "ReplicationPad2DBackward": lambda x: F.pad(x[None], (1, 1, 1, 1), mode="replicate"),
+    "ReshapeAliasBackward": lambda x: torch.ops.aten._reshape_alias(x, (6, 4), (4, 1)),
+    "RollBackward": lambda x: x.roll((1, 2), (0, 1)),
+    "RsubBackward": lambda x: torch.rsub(x, 2 * x, alpha=3),
+    "ScatterBackward": lambda x: x.scatter(1, PICKED[:, :1], 2 * x[:, 3:4]),
+    "ScatterAddBackward": lambda x: x.scatter_add(1, PICKED, 2 * x[:, 3:]),
+    "SelectBackward": lambda x: x[:, 2],
+    "SelectScatterBackward": lambda x: x.select_scatter(x[0], 0, 2),
+    "SliceBackward": lambda x: x[1:3],
+    "SliceScatterBackward": lambda x: x.slice_scatter(x[:2], 0, 2),
+    "SortBackward": lambda x: x.sort(1)[0],
+    "SplitBackward": lambda x: x.split(3, 1)[1],
+    "SplitWithSizesBackward": lambda x: x.split([1, 5], 1)[1],
+    "SqueezeBackward": lambda x: x[:, None].squeeze(1),
+    "StackBackward": lambda x: torch.stack([x, 3 * x]),
+    "SubBackward": lambda x: torch.sub(x, x.flip(0), alpha=2),
+    "SumBackward": lambda x: x.sum(1),
+    "TBackward": lambda x: x.t(),
+    "ToCopyBackward": lambda x: x.float(),
+    "TopkBackward": lambda x: x.topk(2, 1)[0],
+    "TransposeBackward": lambda x: x.transpose(0, 1),
+    "TrilBackward": torch.tril,
+    "TriuBackward": torch.triu,
+    "UnbindBackward": lambda x: x.unbind(1)[2],
+    "UnfoldBackward": lambda x: x.unfold(1, 3, 2),
+    "UnsafeSplitBackward": lambda x: x.unsafe_split(2)[0],
+    "UnsafeSplitWithSizesBackward": lambda x: x.unsafe_split_with_sizes([1, 3])[1],
+    "UnsafeViewBackward": lambda x: torch.ops.aten._unsafe_view(x, (6, 4)),
+    "UnsqueezeBackward": lambda x: x.unsqueeze(1),
+    "UpsampleBicubic2DBackward": upsampled("bicubic"),
+    "UpsampleBilinear2DBackward": upsampled("bilinear"),
+    "UpsampleLinear1DBackward": lambda x: F.interpolate(x[None], size=9, mode="linear"),
+    "UpsampleNearest2DBackward": upsampled("nearest"),
+    "UpsampleNearestExact2DBackward": upsampled("nearest-exact"),
+    "ViewBackward": lambda x: x.view(3, 8),
+    "ViewAsComplexBackward": lambda x: torch.view_as_real(as_complex(x) * 1j),
+    "ViewAsRealBackward": lambda x: torch.view_as_real(as_complex(x).flip(0)),
+    "WhereBackward": lambda x: torch.where(x > 0, x, 3 * x.flip(0)),
+    "torch::autograd::CopyBackwards": lambda x: (3 * x).copy_(x),
+    "torch::autograd::CopySlices": written,
+}
+
+NOT_HERE = {
+    "CopyBackward": "the functional form, which the compiler alone records",
+    "LiftBackward": "recorded by exported programs",
+    "MkldnnMaxPool2DBackward": "tensors in the layout of oneDNN",
+    "AddBackward1": "recorded inside PyTorch",
+    "SubBackward1": "recorded inside PyTorch",
+    "DivBackward3": "rounded quotients, whose gradient is zero",
+    "LerpBackward0": "tested with the weighted combinations",
+}
+
+
+def names_behind(value):
+    names, stack = set(), [value.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is not None:
+            names.add(node.name())
+            stack += [child for child, _ in node.next_functions]
+    return names
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_linear_entries_record_their_name_and_are_complete_with_ordinary_gradients(name):
+    (x,) = leaves(0, (4, 6))
+    value = LINEAR[name](x)
+    assert any(recorded.startswith(name) for recorded in names_behind(value))
+    assert VOCABULARY[name if name[-1].isdigit() or ":" in name else f"{name}0"].role is Role.LINEAR
+    cotangent = torch.randn(value.shape).to(value)
+    (expected,) = torch.autograd.grad(value, x, cotangent, retain_graph=True)
+    (gradient,) = grad(value, x, cotangent)
+    assert torch.equal(gradient, expected)
+    total = (value * cotangent).sum().double()
+    tolerance = 1e-5 if value.dtype == torch.float32 else 1e-12
+    torch.testing.assert_close((x * gradient).sum(), total, rtol=tolerance, atol=tolerance)
+
+
+def test_every_linear_entry_is_tested():
+    linear = {name for name in VOCABULARY if VOCABULARY[name].role is Role.LINEAR}
+    clamps = {name for name in linear if name.startswith("Clamp")}
+    assert linear - clamps == set(LINEAR) | set(NOT_HERE)
+
+
+def test_a_name_is_found_exactly_and_then_without_its_number():
+    base, overload = Operation(Role.LINEAR), Operation(Role.GATE)
+    table = Vocabulary({"FooBackward": base, "FooBackward2": overload})
+    assert table["FooBackward0"] is table["FooBackward"] is table["FooBackward13"] is base
+    assert table["FooBackward2"] is overload
+    assert "FooBackward1" in table
+    assert "FooForward" not in table
+    assert table.get("BarBackward0") is None
+    assert 3 not in table
+    assert sorted(table) == ["FooBackward", "FooBackward2"]
+    assert len(table) == 2
+    with pytest.raises(KeyError):
+        table["BarBackward0"]
+
+
+def test_extended_and_replaced_tables_leave_the_original_alone():
+    gate = Operation(Role.GATE)
+    before = dict(VOCABULARY)
+    extended = VOCABULARY.extended({"FooBackward": gate, "GeluBackward1": gate})
+    replaced = VOCABULARY.replaced({"GeluBackward": gate})
+    assert extended["FooBackward0"] is extended["GeluBackward1"] is gate
+    assert extended["GeluBackward0"] is VOCABULARY["GeluBackward0"]
+    assert replaced["GeluBackward0"] is gate
+    assert len(replaced) == len(VOCABULARY) == len(extended) - 2
+    assert dict(VOCABULARY) == before
+    with pytest.raises(ValueError, match=r"\['GeluBackward'\] are in the vocabulary.*`replaced`"):
+        VOCABULARY.extended({"FooBackward": gate, "GeluBackward": gate})
+    with pytest.raises(ValueError, match=r"\['FooBackward'\] are not in the.*`extended`"):
+        VOCABULARY.replaced({"FooBackward": gate, "GeluBackward": gate})
+
+
+def test_rule_sets_derive_from_each_other():
+    named = LIBRA.without(Role.GATE, Role.POWER, name="mine")
+    assert (named.name, repr(named)) == ("mine", "RuleSet('mine')")
+    assert set(LIBRA.treatments) - set(named.treatments) == {Role.GATE, Role.POWER}
+    assert LIBRA.without(Role.GATE, Role.POWER).name == "libra_without_gate_power"
+    other = PLAIN.overridden({Role.GATE: prune}, "gates")
+    assert dict(other.treatments) == {Role.GATE: prune}
+    assert not PLAIN.treatments
+    assert other.overridden({Role.GATE: keep}, "kept").treatments[Role.GATE] is keep
+    assert other.vocabulary is PLAIN.vocabulary
+    assert PLAIN.without(Role.GATE).treatments == {}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        LIBRA.name = "other"
+
+
+def test_a_rule_set_copies_its_table():
+    treatments = {Role.GATE: prune}
+    rules = type(LIBRA)("mine", treatments)
+    treatments.clear()
+    assert set(rules.treatments) == {Role.GATE}
+
+
+def test_the_competitors_differ_from_libra_in_what_the_paper_says():
+    def differing(rules):
+        roles = set(LIBRA.treatments) | set(rules.treatments)
+        return {r for r in roles if LIBRA.treatments.get(r) != rules.treatments.get(r)}
+
+    assert differing(ATTN_LRP) == {Role.ATTENTION}
+    assert differing(ALI_LRP) == {Role.ACTIVATION, Role.PRODUCT}
+    assert differing(DECOMPX) == {Role.PRODUCT}
+
+
+@pytest.mark.parametrize("name", RULE_SETS)
+def test_rule_sets_survive_pickling(name):
+    rules = RULE_SETS[name]
+    copy = pickle.loads(pickle.dumps(rules))
+    assert copy == rules
+    (x,) = leaves(0, (2, 4))
+    y = (F.gelu(x).square().sqrt() / (x.square() + 1)).sum()
+    assert torch.equal(
+        grad(y, x, rules=rules, retain_graph=True)[0],
+        grad(y, x, rules=copy, retain_graph=True)[0],
+    )
+
+
+def test_a_treatment_of_ones_own_decides_the_weights():
+    def third(operation, node, flows):
+        assert operation.role is Role.GATE
+        return Correction((1 / 3,) * len(flows))
+
+    (x,) = leaves(0, (3,))
+    y = torch.sigmoid(x).sum()
+    (expected,) = torch.autograd.grad(y, x, retain_graph=True)
+    (gradient,) = grad(y, x, rules=PLAIN.overridden({Role.GATE: third}, "third"))
+    torch.testing.assert_close(gradient, expected / 3, rtol=1e-15, atol=0)
+
+
+def test_a_reading_tells_order_flow_and_reach():
+    x, z, weight = leaves(0, (3, 4), (3, 4), (4,))
+    y = x * torch.sigmoid(x * weight) + (z * weight.exp()).sum()
+    nodes = read_graph([y], [x, z], LIBRA).nodes
+    by_name = {}
+    for reading in nodes:
+        by_name.setdefault(reading.node.name(), []).append(reading)
+    (gate,) = by_name["SigmoidBackward0"]
+    assert (gate.flow, gate.reach) == (Flow.DEAD, 0b01)
+    (total,) = by_name["AddBackward0"]
+    assert (total.flow, total.reach) == (Flow.LIVE, 0b11)
+    assert nodes[-1] is total
+    assert "ExpBackward0" not in by_name
+    gated = next(r for r in by_name["MulBackward0"] if Flow.DEAD in r.flows)
+    assert gated.flows == (Flow.LIVE, Flow.DEAD)
+    assert gated.correction.weights == (1.0, 0.0)
+    scaled = next(r for r in by_name["MulBackward0"] if r.reach == 0b10)
+    assert scaled.flows == (Flow.LIVE, Flow.CONSTANT)
