@@ -150,7 +150,8 @@ def _hook(reading: NodeReading) -> Callable[[_Gradients, _Gradients], _Gradients
         gradients = list(incoming)
         ordinary, received = gradients[live], outgoing[0]
         if rewrite is not None and ordinary is not None and received is not None:
-            gradients[live] = rewrite(node, ordinary, received)
+            # Parameters of higher precision promote the product.
+            gradients[live] = rewrite(node, ordinary, received).to(ordinary.dtype)
         return tuple(_weigh(g, w) for g, w in zip(gradients, weights, strict=True))
 
     return hook
