@@ -9,12 +9,24 @@ from libragrad_lightning.backward.constants import ConstantObserver
 from libragrad_lightning.backward.errors import (
     LibraGradError,
     TrainingStatisticsError,
+    UnknownConstantError,
     UnknownOperationError,
     UnreachableInputError,
 )
 from libragrad_lightning.backward.gradient import UnknownPolicy, Watch, grad
-from libragrad_lightning.backward.graph import GraphReading, NodeReading, read_graph
-from libragrad_lightning.backward.operations import Operation, Role, Vocabulary
+from libragrad_lightning.backward.graph import (
+    edge_of,
+    nodes_inputs_first,
+    read_graph,
+)
+from libragrad_lightning.backward.operations import (
+    AttentionPart,
+    Edge,
+    Operation,
+    Role,
+    Vocabulary,
+)
+from libragrad_lightning.backward.readings import GraphReading, NodeReading
 from libragrad_lightning.backward.rule_sets import (
     ALI_LRP,
     ATTN_LRP,
@@ -22,12 +34,14 @@ from libragrad_lightning.backward.rule_sets import (
     LIBRA,
     PLAIN,
     RULE_SETS,
-    Correction,
-    Flow,
     RuleSet,
     rule_set,
 )
+from libragrad_lightning.backward.treatments import Correction, Flow, WeighAttention
+from libragrad_lightning.backward.versions import check_torch_version
 from libragrad_lightning.backward.vocabulary import VOCABULARY
+
+check_torch_version()
 
 __all__ = [
     "ALI_LRP",
@@ -37,6 +51,7 @@ __all__ = [
     "PLAIN",
     "RULE_SETS",
     "VOCABULARY",
+    "AttentionPart",
     "AttentionSite",
     "AttentionWatch",
     "BiasKind",
@@ -44,6 +59,7 @@ __all__ = [
     "BiasSite",
     "ConstantObserver",
     "Correction",
+    "Edge",
     "Flow",
     "GraphReading",
     "LibraGradError",
@@ -52,12 +68,16 @@ __all__ = [
     "Role",
     "RuleSet",
     "TrainingStatisticsError",
+    "UnknownConstantError",
     "UnknownOperationError",
     "UnknownPolicy",
     "UnreachableInputError",
     "Vocabulary",
     "Watch",
+    "WeighAttention",
+    "edge_of",
     "grad",
+    "nodes_inputs_first",
     "read_graph",
     "rule_set",
 ]

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from libragrad_lightning.backward.graph import GraphReading, NodeReading
-from libragrad_lightning.backward.operations import Node, Role
+from libragrad_lightning.backward.operations import AttentionPart, Node, Role
+from libragrad_lightning.backward.readings import GraphReading, NodeReading
 
 _SOFTMAX = ("SoftmaxBackward", "SafeSoftmaxBackward")
 _STEPS = 8
@@ -56,7 +56,7 @@ class AttentionWatch:
     def __call__(self, reading: GraphReading) -> Iterator[RemovableHandle]:
         """Register the hooks."""
         for r in reading.nodes:
-            if r.operation is not None and r.operation.role is Role.ATTENTION:
+            if _is_fused(r):
                 yield r.node.register_prehook(self._hook(r, fused_weights, fused_value))
             elif r.node.name().startswith("BmmBackward") and _follows_softmax(r.node):
                 yield r.node.register_prehook(
@@ -100,6 +100,13 @@ def fused_weights(node: Node) -> Tensor:
     if getattr(node, "_saved_is_causal", False):
         scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf)
     return scores.softmax(-1)
+
+
+def _is_fused(reading: NodeReading) -> bool:
+    operation = reading.operation
+    if operation is None or operation.role is not Role.ATTENTION:
+        return False
+    return operation.part is AttentionPart.FUSED
 
 
 def _follows_softmax(node: Node) -> bool:

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
 from torch.utils.hooks import RemovableHandle
 
+from libragrad_lightning.backward.constant_values import ConstantValues
 from libragrad_lightning.backward.constants import is_noted, observed_constant
-from libragrad_lightning.backward.graph import GraphReading, NodeReading, is_leaf_node
-from libragrad_lightning.backward.operations import Node
-from libragrad_lightning.backward.rule_sets import Flow
+from libragrad_lightning.backward.operations import Node, Operation, Role, Vocabulary
+from libragrad_lightning.backward.readings import GraphReading, NodeReading
+from libragrad_lightning.backward.treatments import Flow
 
 
 class BiasKind(Enum):
@@ -53,35 +52,31 @@ class BiasSite:
 
 
 BiasSink: TypeAlias = Callable[[BiasSite, Tensor], None]
-"""Receives the elementwise contributions dF/dy * b at a site, in the shape of y or of the bias."""
+"""Receives the elementwise contributions dF/dy * b at a site, in the shape of y."""
 
 
-def watch_biases(reading: GraphReading, sink: BiasSink) -> Iterator[RemovableHandle]:
+def watch_biases(
+    reading: GraphReading, sink: BiasSink, vocabulary: Vocabulary
+) -> Iterator[RemovableHandle]:
     """Register hooks that report the contribution of every bias while gradients are computed.
+
+    Args:
+        reading: The graph.
+        sink: Receives the contributions.
+        vocabulary: The roles of the operations that compute constants from parameters.
 
     Yields:
         The handle of every hook as soon as it is registered: reading a later bias may fail, and
         the earlier hooks must be removable then.
+
+    Raises:
+        UnknownConstantError: If a constant comes from an operation whose value cannot be found.
     """
+    constants = ConstantValues(vocabulary)
     for node_reading in reading.nodes:
-        yield from _watch(node_reading, sink)
-
-
-def constant_leaves(reading: GraphReading) -> list[Tensor]:
-    """Return the leaves behind constants that only ordinary gradients can measure.
-
-    Operations such as concatenation hand a constant operand its own part of the gradient. Autograd
-    computes that part only if a leaf behind it is asked for.
-    """
-    leaves: dict[Node, Tensor] = {}
-    for r in reading.nodes:
-        for edge in _operand_constants(r):
-            leaves.update(_leaves_behind(r.node.next_functions[edge][0]))
-    return list(leaves.values())
-
-
-def _watch(reading: NodeReading, sink: BiasSink) -> list[RemovableHandle]:
-    return [*_watch_constants(reading, sink), *_watch_unrecorded(reading, sink)]
+        if reading.receives(node_reading):
+            yield from _watch_recorded(node_reading, sink, constants)
+            yield from _watch_unrecorded(node_reading, sink)
 
 
 def _watch_unrecorded(reading: NodeReading, sink: BiasSink) -> list[RemovableHandle]:
@@ -97,10 +92,15 @@ def _watch_unrecorded(reading: NodeReading, sink: BiasSink) -> list[RemovableHan
         if gradients[0] is not None:
             for site, value_of in values:
                 # Masked scores are infinite, with a gradient of zero.
-                contribution = gradients[0] * value_of(node)
+                contribution = _contribution(gradients[0], value_of(node))
                 sink(site, contribution.masked_fill(gradients[0] == 0, 0))
 
     return [node.register_prehook(before)] if values else []
+
+
+def _contribution(gradient: Tensor, bias: Tensor) -> Tensor:
+    product = gradient.conj() * bias
+    return product.real if product.is_complex() else product
 
 
 def _is_held(reading: NodeReading) -> bool:
@@ -112,86 +112,55 @@ def _site(reading: NodeReading, kind: BiasKind) -> BiasSite:
     return BiasSite(reading.node.name(), reading.reach, reading.node._sequence_nr(), kind)
 
 
-def _watch_constants(reading: NodeReading, sink: BiasSink) -> list[RemovableHandle]:
+def _watch_recorded(
+    reading: NodeReading, sink: BiasSink, constants: ConstantValues
+) -> list[RemovableHandle]:
     """Watch constants that are recorded as operands."""
-    operation, node = reading.operation, reading.node
+    node, operation = reading.node, reading.operation
+    if operation is None:
+        return []
+    additions = [_addend(reading, operation, constants)]
+    edges = _separate_constants(reading, operation)
+    if edges:
+        additions.append(constants.image(node, operation, edges))
+    biases = [addition for addition in additions if addition is not None]
     site = _site(reading, BiasKind.RECORDED)
-    if operation is not None and operation.additive is not None:
-        bias = operation.additive(node, lambda edge: _constant_of(reading, edge))
-        if bias is None:
-            return []
 
-        def before(gradients: tuple[Tensor | None, ...]) -> None:
-            if gradients[0] is not None:
-                sink(site, gradients[0] * bias)
+    def before(gradients: tuple[Tensor | None, ...]) -> None:
+        if gradients[0] is not None:
+            for bias in biases:
+                sink(site, _contribution(gradients[0], bias))
 
-        return [node.register_prehook(before)]
-    constants = {i: _constant_of(reading, i) for i in _operand_constants(reading)}
-    if not constants:
-        return []
-
-    def after(incoming: tuple[Tensor | None, ...], _: tuple[Tensor | None, ...]) -> None:
-        for i, value in constants.items():
-            gradient = incoming[i]
-            if gradient is not None and value is not None:
-                sink(site, gradient * value)
-
-    return [node.register_hook(after)]
+    return [node.register_prehook(before)] if biases else []
 
 
-def _operand_constants(reading: NodeReading) -> list[int]:
-    """Edges of constant operands of an operation that simply adds or arranges its operands."""
-    operation = reading.operation
-    if operation is None or operation.additive is not None or operation.factors:
-        return []
-    edges = reading.node.next_functions
-    return [
-        i
-        for i, flow in enumerate(reading.flows)
-        if flow is Flow.CONSTANT and edges[i][0] is not None
-    ]
-
-
-def _constant_of(reading: NodeReading, edge: int) -> Tensor | None:
-    """Return the value that enters at an edge if it is a constant with a recorded leaf."""
-    node, number = reading.node.next_functions[edge]
-    if node is None or reading.flows[edge] is not Flow.CONSTANT:
+def _addend(reading: NodeReading, operation: Operation, constants: ConstantValues) -> Tensor | None:
+    """Return the constant that an operation with an addend of its own adds."""
+    if operation.additive is None:
         return None
-    if is_leaf_node(node):
-        variable: Tensor = node.variable
-        return variable.detach()
-    return _linear_value(node, number)
+
+    def constant_of(edge: int) -> Tensor | None:
+        recorded = reading.node.next_functions[edge]
+        if recorded[0] is None or reading.flows[edge] is not Flow.CONSTANT:
+            return None
+        return constants.at(recorded)
+
+    return operation.additive(reading.node, constant_of)
 
 
-def _linear_value(node: Node, number: int) -> Tensor:
-    """Return the value behind an edge that is a linear function of leaves, such as their cat.
+def _separate_constants(reading: NodeReading, operation: Operation) -> list[int]:
+    """Return the edges of constants that add to what the other operands make of themselves.
 
-    Autograd keeps no values of linear operations, but it knows their transpose J': the value J b of
-    leaves b is the gradient of <b, J' u> with respect to u.
+    These are operands of an operation that adds or arranges, and factors that are all constant
+    while the addend of their product, or of a normalisation, is not.
     """
-    metadata = node._input_metadata[number]
-    leaves = list(_leaves_behind(node).values())
-    u = torch.zeros(metadata.shape, dtype=metadata.dtype, device=metadata.device)
-    u.requires_grad_()
-    with torch.enable_grad():
-        transposed = torch.autograd.grad(
-            [GradientEdge(node, number)], leaves, [u], retain_graph=True, create_graph=True
-        )
-        products = [(leaf.detach() * t).sum() for leaf, t in zip(leaves, transposed, strict=True)]
-        (value,) = torch.autograd.grad(torch.stack(products).sum(), u)
-    return value
-
-
-def _leaves_behind(node: Node) -> dict[Node, Tensor]:
-    leaves: dict[Node, Tensor] = {}
-    seen: set[Node] = set()
-    stack = [node]
-    while stack:
-        current = stack.pop()
-        if current is None or current in seen:
-            continue
-        seen.add(current)
-        if is_leaf_node(current):
-            leaves[current] = current.variable
-        stack.extend(child for child, _ in current.next_functions)
-    return leaves
+    flows, recorded = reading.flows, reading.node.next_functions
+    constants = [
+        i for i, f in enumerate(flows) if f is Flow.CONSTANT and recorded[i][0] is not None
+    ]
+    if operation.role is Role.LINEAR:
+        return [] if operation.additive is not None else constants
+    joined = operation.role in (Role.PRODUCT, Role.NORMALIZATION)
+    if not joined or any(flows[i] is not Flow.CONSTANT for i in operation.factors):
+        return []
+    return [i for i in operation.factors if i in constants]

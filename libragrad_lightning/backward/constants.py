@@ -18,15 +18,23 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 from libragrad_lightning.backward.operations import Node
+from libragrad_lightning.backward.slices import Write, hidden_write, note_clamp
 
 _KEY = "libragrad_lightning.constant"
 
 _AFFINE = frozenset(
     f"{name}Backward{overload}"
-    for name in ("Add", "Sub", "Rsub", "Cat", "Stack", "Where", "MaskedFill", "ConstantPadNd")
+    for name in (
+        *("Add", "Sub", "Rsub", "Cat", "Stack", "Where", "MaskedFill", "ConstantPadNd", "Complex"),
+        *("IndexAdd", "IndexFill", "IndexPut", "MaskedScatter", "Scatter", "ScatterAdd"),
+        *("DiagonalScatter", "SelectScatter", "SliceScatter"),
+    )
     for overload in (0, 1)
-)
+) | {"LerpBackward0"}
 """Operations that are affine in their operands, and whose constants may leave no trace."""
+
+_WITH_ADDEND = frozenset(f"{name}Backward0" for name in ("Addcmul", "Addmm", "Addmv", "Baddbmm"))
+"""Sums of an addend and a product, which are affine in the addend if both factors are constant."""
 
 
 class ConstantObserver(TorchFunctionMode):
@@ -50,21 +58,35 @@ class ConstantObserver(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
+        kwargs = dict(kwargs or {})
+        write = Write.about_to_happen(func, args)
+        result = func(*args, **kwargs)
+        if write is not None:
+            _note_write(write, func, args, kwargs)
+        note_clamp(func, args, kwargs)
         if isinstance(result, Tensor) and result.grad_fn is not None:
             node: Node = result.grad_fn
             if lacks_constant(node):
-                operands = tree_map_only(Tensor, _without_value, (tuple(args), dict(kwargs or {})))
+                operands = tree_map_only(Tensor, _without_value, (tuple(args), kwargs))
                 node.metadata[_KEY] = partial(_value_at_zero, func, operands)
         return result
 
 
+def _note_write(
+    write: Write, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> None:
+    node = hidden_write(args[0])
+    if node is not None:
+        operands = tree_map_only(Tensor, _without_value, (tuple(args[1:]), dict(kwargs)))
+        node.metadata[_KEY] = partial(_written_at_zero, write, func, operands)
+
+
 def lacks_constant(node: Node) -> bool:
     """Return whether a node is an affine operation that may add what the graph does not hold."""
-    if node.name() not in _AFFINE:
-        return False
-    edges = node.next_functions
-    return len(edges) == 1 or any(child is None for child, _ in edges)
+    name, edges = node.name(), node.next_functions
+    if name in _WITH_ADDEND:
+        return edges[1][0] is edges[2][0] is None
+    return name in _AFFINE and (len(edges) == 1 or any(child is None for child, _ in edges))
 
 
 def is_noted(node: Node) -> bool:
@@ -101,3 +123,9 @@ def _value_at_zero(func: Callable[..., Tensor], operands: tuple[Any, Any]) -> Te
     args, kwargs = tree_map_only(_Zeros, _Zeros.tensor, operands)
     with torch.no_grad():
         return func(*args, **kwargs)
+
+
+def _written_at_zero(write: Write, func: Callable[..., Any], operands: tuple[Any, Any]) -> Tensor:
+    """Return what an affine in-place operation on a view adds to its base."""
+    args, kwargs = tree_map_only(_Zeros, _Zeros.tensor, operands)
+    return write.constant(func, args, kwargs)

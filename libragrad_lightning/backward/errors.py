@@ -17,3 +17,7 @@ class TrainingStatisticsError(LibraGradError):
 
 class UnreachableInputError(LibraGradError, ValueError):
     """The output does not depend on a tensor that was to be explained."""
+
+
+class UnknownConstantError(LibraGradError):
+    """A bias is computed from parameters by an operation whose value cannot be found."""

@@ -76,6 +76,21 @@ def bounds_offset(node: Node, constant_of: ConstantOf) -> Tensor:
     return total
 
 
+def extremum_offset(node: Node, constant_of: ConstantOf) -> Tensor:
+    """Return the constant operand of `torch.maximum` or `minimum` where it is chosen.
+
+    Autograd counts equal operands by half each.
+    """
+    x, other = node._saved_self, node._saved_other
+    chosen = torch.gt if node.name().startswith("Maximum") else torch.lt
+    total = torch.zeros_like(torch.maximum(x, other))
+    for edge, (own, against) in enumerate(((x, other), (other, x))):
+        if _is_constant_edge(node, edge, constant_of):
+            share = chosen(own, against).to(total.dtype) + 0.5 * (own == against)
+            total = total + (own * share).masked_fill(share == 0, 0)
+    return total.detach()
+
+
 def _is_constant_edge(node: Node, edge: int, constant_of: ConstantOf) -> bool:
     return node.next_functions[edge][0] is None or constant_of(edge) is not None
 

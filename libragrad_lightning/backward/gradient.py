@@ -14,22 +14,21 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from libragrad_lightning.backward.biases import BiasSink, constant_leaves, watch_biases
-from libragrad_lightning.backward.graph import (
+from libragrad_lightning.backward.biases import BiasSink, watch_biases
+from libragrad_lightning.backward.graph import read_graph
+from libragrad_lightning.backward.readings import (
     GraphReading,
     NodeReading,
     check_known,
-    read_graph,
     unknown_sentence,
 )
-from libragrad_lightning.backward.rule_sets import LIBRA, Flow, RuleSet
+from libragrad_lightning.backward.rule_sets import LIBRA, RuleSet
+from libragrad_lightning.backward.treatments import Flow, Gradients
 
 UnknownPolicy: TypeAlias = Literal["error", "warn", "ignore"]
 
 Watch: TypeAlias = Callable[[GraphReading], Iterable[RemovableHandle]]
 """Registers hooks on a graph before its gradients are computed, to look and not to change."""
-
-_Gradients: TypeAlias = tuple[Tensor | None, ...]
 
 
 def grad(
@@ -75,18 +74,17 @@ def grad(
     outputs, inputs = _as_tuple(outputs), _as_tuple(inputs)
     reading = read_graph(outputs, inputs, rules)
     _apply_policy(reading, unknown)
-    leaves = constant_leaves(reading) if on_bias is not None else []
     handles: list[RemovableHandle] = []
     try:
         handles += _correct(reading)
         if on_bias is not None:
-            for handle in watch_biases(reading, on_bias):
+            for handle in watch_biases(reading, on_bias, rules.vocabulary):
                 handles.append(handle)  # one by one: reading the next bias may raise
         for watcher in watch:
             handles += watcher(reading)
         gradients = torch.autograd.grad(
             outputs,
-            [*inputs, *observed, *leaves],
+            [*inputs, *observed],
             None if grad_outputs is None else _as_tuple(grad_outputs),
             retain_graph=retain_graph,
             allow_unused=True,
@@ -96,7 +94,7 @@ def grad(
             handle.remove()
     return tuple(
         torch.zeros_like(tensor) if gradient is None else gradient
-        for tensor, gradient in zip((*inputs, *observed), gradients, strict=False)
+        for tensor, gradient in zip((*inputs, *observed), gradients, strict=True)
     )
 
 
@@ -112,7 +110,9 @@ def _apply_policy(reading: GraphReading, unknown: UnknownPolicy) -> None:
 
 
 def _correct(reading: GraphReading) -> list[RemovableHandle]:
-    handles = [r.node.register_hook(_hook(r)) for r in reading.nodes if _needs_hook(r)]
+    handles = [
+        r.node.register_hook(r.correction.hook(r.node)) for r in reading.nodes if _needs_hook(r)
+    ]
     for r in reading.nodes:
         if r.operation is not None and r.operation.contiguous:
             handles.append(r.node.register_prehook(_contiguous))
@@ -121,12 +121,12 @@ def _correct(reading: GraphReading) -> list[RemovableHandle]:
     return handles
 
 
-def _contiguous(outgoing: _Gradients) -> _Gradients:
+def _contiguous(outgoing: Gradients) -> Gradients:
     return tuple(None if gradient is None else gradient.contiguous() for gradient in outgoing)
 
 
-def _without(dead: tuple[int, ...]) -> Callable[[_Gradients], _Gradients]:
-    def hook(outgoing: _Gradients) -> _Gradients:
+def _without(dead: tuple[int, ...]) -> Callable[[Gradients], Gradients]:
+    def hook(outgoing: Gradients) -> Gradients:
         return tuple(None if i in dead else gradient for i, gradient in enumerate(outgoing))
 
     return hook
@@ -140,24 +140,3 @@ def _needs_hook(reading: NodeReading) -> bool:
         weight != 1.0 and flow is not Flow.CONSTANT
         for weight, flow in zip(correction.weights, reading.flows, strict=True)
     )
-
-
-def _hook(reading: NodeReading) -> Callable[[_Gradients, _Gradients], _Gradients]:
-    node, weights, rewrite = reading.node, reading.correction.weights, reading.correction.rewrite
-    live = reading.flows.index(Flow.LIVE) if Flow.LIVE in reading.flows else 0
-
-    def hook(incoming: _Gradients, outgoing: _Gradients) -> _Gradients:
-        gradients = list(incoming)
-        ordinary, received = gradients[live], outgoing[0]
-        if rewrite is not None and ordinary is not None and received is not None:
-            # Parameters of higher precision promote the product.
-            gradients[live] = rewrite(node, ordinary, received).to(ordinary.dtype)
-        return tuple(_weigh(g, w) for g, w in zip(gradients, weights, strict=True))
-
-    return hook
-
-
-def _weigh(gradient: Tensor | None, weight: float) -> Tensor | None:
-    if gradient is None or weight == 0.0:
-        return None
-    return gradient if weight == 1.0 else gradient * weight

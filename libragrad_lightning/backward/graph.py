@@ -6,57 +6,19 @@ tensors, what the node is and what a rule set will do to it.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-from libragrad_lightning.backward.errors import UnknownOperationError, UnreachableInputError
-from libragrad_lightning.backward.operations import Node, Operation, Role
-from libragrad_lightning.backward.rule_sets import Correction, Flow, RuleSet
-
-Edge = tuple[Node, int]
-"""A node and the number of one of its outputs; the node is None where no gradient is recorded."""
+from libragrad_lightning.backward.errors import UnreachableInputError
+from libragrad_lightning.backward.operations import Edge, Node, Operation, Role
+from libragrad_lightning.backward.readings import GraphReading, NodeReading
+from libragrad_lightning.backward.rule_sets import RuleSet
+from libragrad_lightning.backward.treatments import Flow
+from libragrad_lightning.backward.written_attention import written_attention
 
 _UNKNOWN = Operation(Role.LINEAR)
-
-
-@dataclass(frozen=True)
-class NodeReading:
-    """What was read of one node.
-
-    Attributes:
-        node: The node of the autograd graph.
-        operation: Its entry in the vocabulary, None if it has none.
-        flows: The flow of every operand.
-        flow: The flow of its value; outputs that the correction calls dead are dead all the same.
-        reach: Bit i is set if the value depends on explained tensor i, pruned paths included.
-        correction: What the rule set does to its gradients.
-    """
-
-    node: Node
-    operation: Operation | None
-    flows: tuple[Flow, ...]
-    flow: Flow
-    reach: int
-    correction: Correction
-
-
-@dataclass(frozen=True)
-class GraphReading:
-    """All nodes on which the outputs and at least one explained tensor meet, inputs first."""
-
-    nodes: tuple[NodeReading, ...]
-
-    def unknown(self) -> Counter[str]:
-        """Return how often each operation without an entry meets the live path."""
-        return Counter(r.node.name() for r in self.nodes if r.operation is None and _on_path(r))
-
-
-def _on_path(reading: NodeReading) -> bool:
-    return Flow.LIVE in reading.flows
 
 
 def is_leaf_node(node: Node) -> bool:
@@ -77,51 +39,63 @@ def read_graph(outputs: Sequence[Tensor], inputs: Sequence[Tensor], rules: RuleS
     """
     _check_recorded(outputs, inputs)
     sources = _source_bits(inputs)
-    roots = [_edge_of(tensor)[0] for tensor in outputs]
-    reach: dict[Node, int] = {None: 0}
-    # A node's value has its flow, unless one of its outputs has another.
-    flow: dict[Node | Edge, Flow] = {None: Flow.CONSTANT}
-    readings: list[NodeReading] = []
-    for node in _inputs_first(roots):
-        edges = node.next_functions
-        reach[node] = 0
-        for child, number in edges:
-            reach[node] |= reach[child] | sources.get((child, number), 0)
-        flow[node] = Flow.CONSTANT
-        if reach[node]:
-            flows = tuple(Flow.LIVE if e in sources else flow.get(e, flow[e[0]]) for e in edges)
-            reading = _read_node(node, flows, reach[node], rules)
-            flow[node] = reading.flow
-            flow.update(((node, i), Flow.DEAD) for i in reading.correction.dead_outputs)
-            readings.append(reading)
+    roots = [edge_of(tensor)[0] for tensor in outputs]
+    order = nodes_inputs_first(roots)
+    reach = _reach(order, sources)
     _check_reached(outputs, inputs, reach, sources)
-    return GraphReading(tuple(readings))
+    readings = _read_nodes(order, reach, sources, rules)
+    return GraphReading(readings, _receiving(readings, roots))
 
 
-def check_known(reading: GraphReading) -> None:
-    """Raise if the explained tensor flows through an operation without an entry.
+def _reach(order: Sequence[Node], sources: Mapping[Edge, int]) -> dict[Node, int]:
+    """Return, for every node, on which explained tensors it depends, pruned paths included."""
+    reach: dict[Node, int] = {None: 0}
+    for node in order:
+        reach[node] = 0
+        for edge in node.next_functions:
+            reach[node] |= reach[edge[0]] | sources.get(edge, 0)
+    return reach
 
-    Raises:
-        UnknownOperationError: Names every such operation and how often it occurs.
-    """
-    unknown = reading.unknown()
-    if unknown:
-        raise UnknownOperationError(unknown_sentence(unknown))
 
-
-def unknown_sentence(unknown: Counter[str]) -> str:
-    """Return one sentence that names unknown operations and says what to do about them."""
-    listed = ", ".join(f"{name} ({count}x)" for name, count in sorted(unknown.items()))
-    return (
-        f"The explained tensor flows through operations whose role is unknown: {listed}; give each "
-        "a role with `rules.vocabulary.extended({name: Operation(Role...)})`, or pass "
-        "`unknown='warn'` or `'ignore'` to keep their ordinary gradients."
+def _read_nodes(
+    order: Sequence[Node], reach: Mapping[Node, int], sources: Mapping[Edge, int], rules: RuleSet
+) -> tuple[NodeReading, ...]:
+    nodes = [node for node in order if reach[node]]
+    attention = written_attention(
+        nodes, lambda edge: edge in sources or bool(reach[edge[0]]), rules.vocabulary
     )
+    # A node's value has its flow, unless one of its outputs has another.
+    flow: dict[Node | Edge, Flow] = {}
+    readings: list[NodeReading] = []
+    for node in nodes:
+        flows = tuple(
+            Flow.LIVE if e in sources else flow.get(e) or flow.get(e[0], Flow.CONSTANT)
+            for e in node.next_functions
+        )
+        operation = attention.get(node) or rules.vocabulary.get(node.name())
+        reading = _read_node(node, operation, flows, reach[node], rules)
+        flow[node] = reading.flow
+        flow.update(((node, i), Flow.DEAD) for i in reading.correction.dead_outputs)
+        readings.append(reading)
+    return tuple(readings)
 
 
-def _read_node(node: Node, flows: tuple[Flow, ...], reach: int, rules: RuleSet) -> NodeReading:
-    name = node.name()
-    operation = rules.vocabulary.get(name)
+def _receiving(readings: Sequence[NodeReading], roots: Iterable[Node]) -> frozenset[Node]:
+    receiving = set(roots)
+    for r in reversed(readings):
+        if r.node in receiving:
+            edges = zip(r.node.next_functions, r.correction.weights, r.flows, strict=True)
+            receiving.update(e[0] for e, w, flow in edges if w and flow is not Flow.CONSTANT)
+    return frozenset(receiving)
+
+
+def _read_node(
+    node: Node,
+    operation: Operation | None,
+    flows: tuple[Flow, ...],
+    reach: int,
+    rules: RuleSet,
+) -> NodeReading:
     if operation is not None and Flow.LIVE in flows:
         if operation.check is not None:
             operation.check(node)
@@ -136,7 +110,8 @@ def _read_node(node: Node, flows: tuple[Flow, ...], reach: int, rules: RuleSet) 
     )
 
 
-def _edge_of(tensor: Tensor) -> Edge:
+def edge_of(tensor: Tensor) -> Edge:
+    """Return the node that made a tensor, and which of its outputs the tensor is."""
     edge = get_gradient_edge(tensor)
     return edge.node, edge.output_nr
 
@@ -144,12 +119,12 @@ def _edge_of(tensor: Tensor) -> Edge:
 def _source_bits(inputs: Sequence[Tensor]) -> dict[Edge, int]:
     bits: dict[Edge, int] = {}
     for i, tensor in enumerate(inputs):
-        edge = _edge_of(tensor)
+        edge = edge_of(tensor)
         bits[edge] = bits.get(edge, 0) | 1 << i
     return bits
 
 
-def _inputs_first(roots: Iterable[Node]) -> list[Node]:
+def nodes_inputs_first(roots: Iterable[Node]) -> list[Node]:
     """Return every node behind the roots, each after all nodes that it hands gradients to."""
     order: list[Node] = []
     seen: set[Node] = set()
@@ -173,12 +148,12 @@ def _check_recorded(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> None
 def _check_reached(
     outputs: Sequence[Tensor],
     inputs: Sequence[Tensor],
-    reach: dict[Node, int],
-    sources: dict[Edge, int],
+    reach: Mapping[Node, int],
+    sources: Mapping[Edge, int],
 ) -> None:
     found = 0
     for tensor in outputs:
-        edge = _edge_of(tensor)
+        edge = edge_of(tensor)
         found |= reach[edge[0]] | sources.get(edge, 0)
     _raise_unreached([i for i in range(len(inputs)) if not found >> i & 1])
 

@@ -24,6 +24,12 @@ def saved_result(node: Node) -> Tensor:
     return value
 
 
+def saved_output(node: Node) -> Tensor:
+    """Return the value of a fused attention node."""
+    value: Tensor = node._saved_output
+    return value
+
+
 @dataclass(frozen=True)
 class FunctionOfSelf:
     """The value of an operation that keeps its operand, as a function of the node.

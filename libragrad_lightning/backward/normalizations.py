@@ -70,15 +70,18 @@ def batch_norm_bias(node: Node, constant_of: ConstantOf) -> Tensor | None:
     """Return what a BatchNorm adds, per channel: beta - gamma * mean / std.
 
     Besides beta, a running mean acts as an implicit bias (FullGrad, Srinivas & Fleuret 2019,
-    section 3); the mean of the sample itself does not.
+    section 3); the mean of the sample itself does not. Where gamma is a live factor too, its
+    gradient counts the mean already: by half beside the input, and in full beside a constant.
     """
     beta = channel_bias(node, constant_of)
-    if node._saved_training:
+    (source, _), (scale, _) = node.next_functions[:2]
+    live_scale = scale is not None and constant_of(1) is None
+    if node._saved_training or (live_scale and source is None):
         return beta
     weight: Tensor | None = node._saved_weight
     implicit = -node._saved_running_mean * _running_scale(node)
     if weight is not None:
-        implicit = implicit * weight.detach()
+        implicit = implicit * weight.detach() * (0.5 if live_scale else 1.0)
     trailing = len(node._input_metadata[0].shape) - 2
     implicit = implicit.reshape(-1, *[1] * trailing)
     return implicit if beta is None else implicit + beta

@@ -18,6 +18,9 @@ from torch import Tensor
 Node: TypeAlias = Any
 """A node of the autograd graph (`torch.autograd.graph.Node`), whose saved tensors are dynamic."""
 
+Edge: TypeAlias = tuple[Node, int]
+"""A node and the number of one of its outputs; the node is None where no gradient is recorded."""
+
 ConstantOf: TypeAlias = Callable[[int], Tensor | None]
 """Gives the value that enters a node at an edge, if that value is a constant of the explanation."""
 
@@ -36,7 +39,7 @@ class Role(Enum):
     STATISTIC = "statistic"
     """Scale of a normalisation that is composed of smaller operations (section 3.4, Cor 2)."""
     ATTENTION = "attention"
-    """Fused scaled dot-product attention: the weights are constant, the values live (Thm 5)."""
+    """Scaled dot-product attention: the weights are constant, the values live (Thm 5)."""
     NORMALIZATION = "normalization"
     """Fused normalisation: statistics that scale are constant, the mean is linear (section 3.4)."""
     QUOTIENT = "quotient"
@@ -47,15 +50,52 @@ class Role(Enum):
     """Homogeneous of degree k: FullGrad counts it k times (Euler's theorem)."""
 
 
+class AttentionPart(Enum):
+    """What an operation of the role `ATTENTION` computes."""
+
+    FUSED = "fused"
+    """All of it; the edges are query, key, value and perhaps a mask."""
+    SCORES = "scores"
+    """The product of queries and keys."""
+    SOFTMAX = "softmax"
+    """The weights A, from the scores."""
+    AVERAGE = "average"
+    """The product of the weights and the values; they are the factors, in this order."""
+
+
 @dataclass(frozen=True)
 class Operation:
     """What a node of the graph computes, as far as LibraGrad needs to know.
 
+    An operation of one's own needs an entry in the vocabulary of a rule set, under the name that
+    autograd gives to its node; what its `forward` kept is read from the node:
+
+        >>> import torch
+        >>> from dataclasses import replace
+        >>> from libragrad_lightning.backward import LIBRA, VOCABULARY, Operation, Role, grad
+        >>> class Swish(torch.autograd.Function):
+        ...     @staticmethod
+        ...     def forward(ctx, x):
+        ...         ctx.save_for_backward(x)
+        ...         return x * x.sigmoid()
+        ...     @staticmethod
+        ...     def backward(ctx, gradient):
+        ...         x, = ctx.saved_tensors
+        ...         s = x.sigmoid()
+        ...         return gradient * s * (1 + x * (1 - s))
+        >>> swish = Operation(Role.ACTIVATION, gate=lambda node: node.saved_tensors[0].sigmoid())
+        >>> rules = replace(LIBRA, vocabulary=VOCABULARY.extended({"SwishBackward": swish}))
+        >>> x = torch.tensor([-1.0, 2.0], requires_grad=True)
+        >>> y = Swish.apply(x)
+        >>> gradient, = grad(y.sum(), x, rules=rules)
+        >>> torch.allclose(x * gradient, y)
+        True
+
     Attributes:
         role: The role of the operation in the theory.
-        factors: The edges whose product is formed (`PRODUCT`), or the edges that stay live
-            (`ATTENTION`, `QUOTIENT`, `WEIGHTING`, `NORMALIZATION`, `POWER`). Empty for the other
-            roles.
+        factors: The edges whose product is formed (`PRODUCT`; `NORMALIZATION`: the input, then the
+            scale), or the edges that stay live (`ATTENTION`, `QUOTIENT`, `WEIGHTING`, `POWER`).
+            Empty for the other roles.
         gate: For `ACTIVATION`, phi(x) / x; for `POWER`, the degree; in the dtype of the node.
         additive: The constant that the operation adds to its output, broadcastable to the output;
             None stands for "operands add up and each constant operand is a bias".
@@ -69,6 +109,7 @@ class Operation:
         check: Raises an error if this node computes something that no rule can explain.
         contiguous: Whether PyTorch computes the ordinary gradient wrongly unless the gradient of
             the output is contiguous.
+        part: For `ATTENTION`, which part of it; parts are found by their place in the graph.
     """
 
     role: Role
@@ -81,6 +122,7 @@ class Operation:
     applies: Callable[[Node], bool] | None = None
     check: Callable[[Node], None] | None = None
     contiguous: bool = False
+    part: AttentionPart = AttentionPart.FUSED
 
 
 class Vocabulary(Mapping[str, Operation]):

@@ -6,139 +6,25 @@ ordinary gradient, so the empty table is plain backpropagation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from types import MappingProxyType
-from typing import TypeAlias
-
-import torch
-from torch import Tensor
 
 from libragrad_lightning.backward.operations import Node, Operation, Role, Vocabulary
+from libragrad_lightning.backward.treatments import (
+    Correction,
+    Flow,
+    Treatment,
+    WeighAttention,
+    divide_by_degree,
+    hold_gate,
+    hold_others,
+    hold_statistics,
+    keep,
+    prune,
+    share,
+)
 from libragrad_lightning.backward.vocabulary import VOCABULARY
-
-
-class Flow(Enum):
-    """How a value depends on the explained tensor in the corrected graph."""
-
-    CONSTANT = "constant"
-    """Not at all: it depends on parameters alone."""
-    DEAD = "dead"
-    """Only through edges that a rule has pruned."""
-    LIVE = "live"
-    """Through at least one path that carries a gradient."""
-
-
-@dataclass(frozen=True)
-class Correction:
-    """What is done to the gradients that one node hands on.
-
-    Attributes:
-        weights: One factor for every edge; 0 prunes the edge, 1 leaves the gradient alone.
-        rewrite: Replaces the gradient of the first live edge, before the weights apply: a function
-            of the node, that edge's ordinary gradient and the gradient of the node's output.
-        dead_outputs: The outputs of the node that are held constant while others are not.
-    """
-
-    weights: tuple[float, ...]
-    rewrite: Callable[[Node, Tensor, Tensor], Tensor] | None = None
-    dead_outputs: tuple[int, ...] = ()
-
-
-Treatment: TypeAlias = Callable[[Operation, Node, Sequence[Flow]], Correction]
-"""Decides the correction of a node from its operation and the flows of its operands."""
-
-
-def keep(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
-    """Leave the ordinary gradient (locally affine operations are complete, Thm 1)."""
-    return Correction((1.0,) * len(flows))
-
-
-def prune(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
-    """Hold the value of the operation constant (Thm 5), except for outputs that are linear."""
-    if not operation.linear_outputs:
-        return Correction((0.0,) * len(flows))
-    outputs = range(len(node._input_metadata))
-    dead = tuple(i for i in outputs if i not in operation.linear_outputs)
-    return Correction((1.0,) * len(flows), dead_outputs=dead)
-
-
-def share(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
-    """Give each of n live factors 1/n of its gradient (Thm 4); hold the others constant (Thm 5)."""
-    live = [i for i in operation.factors if flows[i] is Flow.LIVE]
-    weights = [1.0] * len(flows)
-    for i in operation.factors:
-        weights[i] = 1.0 / len(live) if i in live else 0.0
-    return Correction(tuple(weights))
-
-
-def hold_gate(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
-    """Scale the gradient of x * g(x) by the constant g(x) (Thm 5)."""
-
-    def rewrite(node: Node, ordinary: Tensor, outgoing: Tensor) -> Tensor:
-        if operation.input_gradient is not None:
-            return operation.input_gradient(node, outgoing)
-        assert operation.gate is not None
-        return outgoing * operation.gate(node)
-
-    return Correction((1.0,) * len(flows), rewrite)
-
-
-def hold_others(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
-    """Keep the gradients of some operands alone: attention's value, the numerator (Thm 5)."""
-    return Correction(tuple(float(i in operation.factors) for i in range(len(flows))))
-
-
-def hold_statistics(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
-    """Differentiate a normalisation with the statistics that scale held constant (section 3.4)."""
-    if flows[operation.factors[0]] is Flow.CONSTANT:
-        return keep(operation, node, flows)
-
-    def rewrite(node: Node, ordinary: Tensor, outgoing: Tensor) -> Tensor:
-        assert operation.input_gradient is not None
-        return operation.input_gradient(node, outgoing)
-
-    return Correction((1.0,) * len(flows), rewrite)
-
-
-def divide_by_degree(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
-    """Divide the gradient of a homogeneous function by its degree (Euler's theorem).
-
-    A negative degree makes the value a reciprocal, which is held constant (Cor 2). An exponent that
-    depends on the explained tensors is held constant too (Thm 5).
-    """
-    assert operation.gate is not None
-    degree = operation.gate(node)
-    if bool(torch.all(torch.as_tensor(degree) <= 0)):
-        return prune(operation, node, flows)
-    base = (1.0, *[0.0] * (len(flows) - 1))
-    if isinstance(degree, Tensor):
-        return Correction(base, _rewrite_power(degree))
-    return Correction(tuple(b / degree for b in base))
-
-
-def _rewrite_power(degree: Tensor) -> Callable[[Node, Tensor, Tensor], Tensor]:
-    """Write x to the power k as x times a constant; exponents may be of either sign by element."""
-
-    def rewrite(node: Node, ordinary: Tensor, outgoing: Tensor) -> Tensor:
-        gate = node._saved_self ** (degree - 1)
-        return (outgoing * gate).sum_to_size(ordinary.shape)
-
-    return rewrite
-
-
-@dataclass(frozen=True)
-class WeighAttention:
-    """A treatment that scales the gradients of query, key and value of fused attention."""
-
-    query: float
-    key: float
-    value: float
-
-    def __call__(self, operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
-        """Return the three weights; a mask gets no gradient."""
-        return Correction((self.query, self.key, self.value, *[0.0] * (len(flows) - 3)))
 
 
 @dataclass(frozen=True)
@@ -152,8 +38,8 @@ class RuleSet:
     """
 
     name: str
-    treatments: Mapping[Role, Treatment] = field(default_factory=dict)
-    vocabulary: Vocabulary = field(default_factory=lambda: VOCABULARY)
+    treatments: Mapping[Role, Treatment] = field(default_factory=dict, hash=False)
+    vocabulary: Vocabulary = field(default_factory=lambda: VOCABULARY, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "treatments", dict(self.treatments))
@@ -201,7 +87,7 @@ LIBRA = RuleSet(
         Role.ACTIVATION: hold_gate,
         Role.GATE: prune,
         Role.STATISTIC: prune,
-        Role.ATTENTION: hold_others,
+        Role.ATTENTION: WeighAttention(weights=0.0, values=1.0),
         Role.NORMALIZATION: hold_statistics,
         Role.QUOTIENT: hold_others,
         Role.WEIGHTING: hold_others,
@@ -210,8 +96,12 @@ LIBRA = RuleSet(
 )
 """LibraGrad: every operation is FullGrad-complete (Mehri et al. 2025, Cor 3)."""
 
-ATTN_LRP = LIBRA.overridden({Role.ATTENTION: WeighAttention(0.25, 0.25, 0.5)}, "attn_lrp")
-"""AttnLRP as the paper's authors emulate it: query and key at 1/4, value at 1/2."""
+ATTN_LRP = LIBRA.overridden({Role.ATTENTION: WeighAttention(0.25, 0.5)}, "attn_lrp")
+"""AttnLRP as the paper's authors emulate it: query and key at 1/4, value at 1/2.
+
+Fused kernels and attention that is written out get the same gradients. A softmax that is no
+attention (a gate, a pooling) is held constant, as under `LIBRA`.
+"""
 
 ALI_LRP = LIBRA.without(Role.ACTIVATION, Role.PRODUCT, name="ali_lrp")
 """Conservative LRP (Ali et al. 2022): attention and normalisation only."""

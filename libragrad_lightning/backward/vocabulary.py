@@ -56,15 +56,15 @@ _STATISTIC = Operation(Role.STATISTIC, value=held_values.saved_result)
 # Piecewise linear maps of one operand, and rearrangements (Cor 1). Max and its relatives select.
 _LINEAR_NAMES = _words("""
 Abs AdaptiveAvgPool2D AdaptiveAvgPool3D AdaptiveMaxPool2D Alias Amax Amin AsStrided AvgPool2D
-AvgPool3D Cat Clone Col2Im ConstantPadNd Copy Cummax Cumsum Diagonal Expand Flip FftC2C FftC2R
-FftR2C Gather Im2Col Index IndexAdd IndexPut IndexSelect Kthvalue LeakyRelu Lift MaskedFill
-MaskedScatter Max MaxPool2DWithIndices MaxPool3DWithIndices Maximum Mean Median Min Minimum
-MkldnnMaxPool2D NanToNum Neg Permute PixelShuffle PixelUnshuffle ReflectionPad1D
-ReflectionPad2D Relu Repeat ReplicationPad2D ReshapeAlias Roll Scatter ScatterAdd Select
-SelectScatter Slice SliceScatter Sort Split SplitWithSizes Squeeze Stack Sum T ToCopy Topk
-Transpose Tril Triu Unbind Unfold UnsafeSplit UnsafeSplitWithSizes UnsafeView Unsqueeze
-UpsampleBicubic2D UpsampleBilinear2D UpsampleLinear1D UpsampleNearest2D UpsampleNearestExact2D
-View ViewAsComplex ViewAsReal Where
+AvgPool3D Cat Clone Col2Im Complex ConstantPadNd Copy Cummax Cumsum Diagonal DiagonalScatter
+Embedding Expand Flip FftC2C FftC2R FftR2C Gather Im2Col Index IndexAdd IndexFill IndexPut
+IndexSelect Kthvalue LeakyRelu Lift MaskedFill MaskedScatter Max MaxPool2DWithIndices
+MaxPool3DWithIndices Mean Median Min MkldnnMaxPool2D NanToNum Neg Permute PixelShuffle
+PixelUnshuffle ReflectionPad1D ReflectionPad2D Relu Repeat ReplicationPad2D ReshapeAlias Roll
+Scatter ScatterAdd Select SelectScatter Slice SliceScatter Sort Split SplitWithSizes Squeeze Stack
+Sum T ToCopy Topk Transpose Tril Triu Unbind Unfold UnsafeSplit UnsafeSplitWithSizes UnsafeView
+Unsqueeze UpsampleBicubic2D UpsampleBilinear2D UpsampleLinear1D UpsampleNearest2D
+UpsampleNearestExact2D View ViewAsComplex ViewAsReal Where
 """)
 
 # Bounded or normalised weights, and functions without an affine part.
@@ -86,7 +86,7 @@ _BATCH_NORM_NAMES = _words("NativeBatchNorm CudnnBatchNorm MiopenBatchNorm")
 
 _BATCH_NORM = Operation(
     Role.NORMALIZATION,
-    (0,),
+    (0, 1),
     additive=normalizations.batch_norm_bias,
     input_gradient=normalizations.batch_norm_gradient,
     check=normalizations.check_batch_norm,
@@ -114,6 +114,7 @@ VOCABULARY = Vocabulary(
         "AddBackward": Operation(Role.LINEAR, additive=_sum_of_constants),
         "SubBackward": Operation(Role.LINEAR, additive=_sum_of_constants),
         "RsubBackward": _LINEAR,
+        **_named(["Maximum", "Minimum"], Operation(Role.LINEAR, additive=gates.extremum_offset)),
         # Overloads whose other operand is a Python number have one edge.
         **dict.fromkeys(("AddBackward1", "SubBackward1", "MulBackward1"), _LINEAR),
         **dict.fromkeys(("DivBackward1", "DivBackward3"), _LINEAR),
@@ -147,7 +148,9 @@ VOCABULARY = Vocabulary(
         "EluBackward": Operation(Role.ACTIVATION, gate=gates.elu_gate),
         "CeluBackward": Operation(Role.ACTIVATION, gate=gates.celu_gate),
         "GluBackward": Operation(Role.ACTIVATION, input_gradient=gates.glu_gradient),
-        "TanhBackward": Operation(Role.ACTIVATION, gate=gates.tanh_gate),
+        "TanhBackward": Operation(
+            Role.ACTIVATION, gate=gates.tanh_gate, value=held_values.saved_result
+        ),
         "HardtanhBackward": Operation(Role.ACTIVATION, gate=gates.clamp_gate),
         # Bounds that are numbers, then bounds that are tensors, which are not gated by x alone.
         **dict.fromkeys(("ClampBackward1", "ClampMinBackward0", "ClampMaxBackward0"), _CLAMP),
@@ -156,22 +159,25 @@ VOCABULARY = Vocabulary(
             Operation(Role.LINEAR, additive=gates.bounds_offset),
         ),
         # Attention: query, key, value, mask. Only the value stays live.
-        **_named(_ATTENTION_NAMES, Operation(Role.ATTENTION, factors=(2,))),
+        **_named(
+            _ATTENTION_NAMES,
+            Operation(Role.ATTENTION, factors=(2,), value=held_values.saved_output),
+        ),
         # Normalisations.
         "NativeLayerNormBackward": Operation(
             Role.NORMALIZATION,
-            (0,),
+            (0, 1),
             additive=normalizations.layer_norm_bias,
             input_gradient=normalizations.layer_norm_gradient,
         ),
         "NativeGroupNormBackward": Operation(
             Role.NORMALIZATION,
-            (0,),
+            (0, 1),
             additive=normalizations.channel_bias,
             input_gradient=normalizations.group_norm_gradient,
         ),
         "FusedRmsNormBackward": Operation(
-            Role.NORMALIZATION, (0,), input_gradient=normalizations.rms_norm_gradient
+            Role.NORMALIZATION, (0, 1), input_gradient=normalizations.rms_norm_gradient
         ),
         **_named(_BATCH_NORM_NAMES, _BATCH_NORM),
         # The variance or deviation scales; the mean that comes with it is linear.
@@ -190,4 +196,4 @@ VOCABULARY = Vocabulary(
         "SqrtBackward": Operation(Role.POWER, gate=gates.square_root_exponent),
     }
 )
-"""What PyTorch 2.13 records, by role."""
+"""What PyTorch records, by role; `versions` says which releases were read."""

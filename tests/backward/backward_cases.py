@@ -96,3 +96,16 @@ def fullgrad_sum(
     parts += record.contributions
     total = torch.stack([part.sum() for part in parts]).sum()
     return total, torch.stack([part.abs().sum() for part in parts]).sum()
+
+
+def total_by_leaves(
+    output: Tensor, inputs: Sequence[Tensor], biases: Sequence[Tensor], rules: RuleSet = LIBRA
+) -> Tensor:
+    """Return sum <b, dF/db> over leaves b that are added, from their gradients in the same graph.
+
+    It needs no site, shape or sign of a bias, and so checks `BiasRecord.total` independently.
+    Implicit biases of batch norms, buffers and held values are not among the leaves.
+    """
+    gradients = grad(output, inputs, rules=rules, observed=biases, retain_graph=True)
+    pairs = zip(biases, gradients[len(inputs) :], strict=True)
+    return torch.stack([(bias.detach() * gradient).sum() for bias, gradient in pairs]).sum()

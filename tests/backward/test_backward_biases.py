@@ -236,21 +236,12 @@ NONLINEAR_CONSTANTS = {
 }
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the value of a constant that is no linear function of its parameters is taken for "
-    "J b, which is something else",
-)
 @pytest.mark.parametrize("name", NONLINEAR_CONSTANTS)
 def test_nonlinear_functions_of_parameters(name):
     x, p, q = leaves(0, (3, 4), (4,), (4,))
     assert_adds(lambda x: x + NONLINEAR_CONSTANTS[name](p, q), x, NONLINEAR_CONSTANTS[name](p, q))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a product of two constants that is added to a live addend in one operation is no site",
-)
 @pytest.mark.parametrize("operation", [torch.addcmul, torch.addmm])
 def test_constant_products_added_to_a_live_addend(operation):
     x, p, q = leaves(0, (4, 4), (4, 4), (4, 4))

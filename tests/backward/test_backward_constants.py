@@ -1,5 +1,7 @@
 """Constants that the graph does not hold, and values that the rules hold constant, are biases."""
 
+import weakref
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -29,8 +31,72 @@ UNRECORDED = {
     "chosen_buffer": lambda x: torch.where(MASK, x, BUFFER),
     "chosen_number": lambda x: torch.where(MASK, 2.0, x),
     "filled": lambda x: x.masked_fill(MASK, 5.0),
+    "filled_rows": lambda x: x.index_fill(0, torch.tensor([1]), 5.0),
+    "put": lambda x: x.index_put((torch.tensor([2, 0]),), BUFFER[:2]),
+    "put_and_added": lambda x: x.index_put((torch.tensor([2, 2]),), BUFFER[:2], accumulate=True),
+    "added_by_index": lambda x: x.index_add(0, torch.tensor([1, 1]), BUFFER[:2], alpha=-0.5),
+    "scattered": lambda x: x.scatter(1, torch.tensor([[3], [0], [1]]), BUFFER[:, :1]),
+    "scattered_number": lambda x: x.scatter(1, torch.tensor([[3], [0], [1]]), 2.5),
+    "added_by_scatter": lambda x: x.scatter_add(1, torch.tensor([[3], [0], [1]]), BUFFER[:, :1]),
+    "masked": lambda x: x.masked_scatter(MASK, BUFFER),
+    "row": lambda x: x.select_scatter(BUFFER[0], 0, 1),
+    "rows": lambda x: x.slice_scatter(BUFFER[1:], 0, 0, 2),
+    "diagonal": lambda x: x.diagonal_scatter(BUFFER[1, :3]),
+    "between": lambda x: torch.lerp(BUFFER, x, 0.3),
+    "complex": lambda x: torch.view_as_real(torch.complex(x, BUFFER)),
+    "product": lambda x: torch.addcmul(x, BUFFER, BUFFER, value=0.5),
+    "matrix_product": lambda x: torch.addmm(x, BUFFER[:, :3], BUFFER, beta=2, alpha=0.5),
+    "batched_product": lambda x: torch.baddbmm(x[None], BUFFER[None, :, :3], BUFFER[None]),
+    "vector_product": lambda x: torch.addmv(x[:, 0], BUFFER, BUFFER[0]),
     "padded": lambda x: F.pad(x, (1, 0), value=0.5),
 }
+
+
+def changed(x, write):
+    y = x * 1
+    write(y)
+    return y
+
+
+def filled_buffer(x, write):
+    y = BUFFER.clone()
+    write(y, x)
+    return y
+
+
+UNRECORDED |= {
+    "row_set": lambda x: changed(x, lambda y: y.__setitem__(1, 3.0)),
+    "column_set": lambda x: changed(x, lambda y: y.__setitem__((slice(None), 1), BUFFER[:, 0])),
+    "column_increased": lambda x: changed(x, lambda y: y[:, 1].add_(BUFFER[:, 0], alpha=2)),
+    "transposed_decreased": lambda x: changed(x, lambda y: y.T[1:3].sub_(2)),
+    "row_copied": lambda x: changed(x, lambda y: y[2].copy_(BUFFER[1])),
+    "row_masked": lambda x: changed(x, lambda y: y[1].masked_fill_(MASK[1], 4.0)),
+    "view_increased": lambda x: F.linear(x, torch.eye(4).double()).view(4, 3).add_(1.5),
+    "row_of_a_transpose": lambda x: changed(x.T, lambda y: y.__setitem__(1, 3.0)),
+    "buffer_with_a_row": lambda x: filled_buffer(x, lambda y, x: y.__setitem__(1, x[0])),
+    "buffer_with_a_sum": lambda x: filled_buffer(x, lambda y, x: y[1:].add_(x[0])),
+}
+
+
+def test_rows_that_are_increased_are_counted_once():
+    (x,) = leaves(0, (3, 4))
+    with ConstantObserver():
+        y = x * 1
+        y[1] += 2.0
+        y[:, 0] -= BUFFER[:, 1]
+    total, magnitude = fullgrad_sum(output := (y * BUFFER).sum(), [x])
+    assert abs(total - output.detach()) <= 1e-13 * magnitude
+
+
+def test_notes_of_writes_keep_no_tensor_alive():
+    (x,) = leaves(0, (3, 4))
+    with ConstantObserver():
+        y = x * 1
+        y[1] = 3.0
+        y[:, 1].add_(x[:, 0])
+    alive = weakref.ref(y)
+    del y
+    assert alive() is None
 
 
 @pytest.mark.parametrize("rules", [LIBRA, PLAIN], ids=repr)

@@ -24,7 +24,7 @@ from libragrad_lightning.backward import (
     grad,
     read_graph,
 )
-from libragrad_lightning.backward.rule_sets import keep, prune
+from libragrad_lightning.backward.treatments import keep, prune
 
 PICKED = torch.tensor([[0, 1, 0, 2]] * 3).T.contiguous()  # [4, 3], in 0..2
 
@@ -67,11 +67,14 @@ LINEAR = {
     "CatBackward": lambda x: torch.cat([x, 2 * x], 1),
     "CloneBackward": torch.clone,
     "Col2ImBackward": lambda x: F.fold(x.reshape(1, 4, 6), (3, 4), 2),
+    "ComplexBackward": lambda x: torch.view_as_real(torch.complex(x, 2 * x.flip(0))),
     "ConstantPadNdBackward": lambda x: F.pad(x, (1, 2)),
     "CummaxBackward": lambda x: x.cummax(1)[0],
     "CumsumBackward": lambda x: x.cumsum(0),
     "DiagonalBackward": lambda x: x.diagonal(1),
+    "DiagonalScatterBackward": lambda x: x.diagonal_scatter(2 * x[0, :4]),
     "DivBackward1": lambda x: torch.ops.aten.div.Scalar(x, 3.0),
+    "EmbeddingBackward": lambda x: F.embedding(PICKED, x),
     "ExpandBackward": lambda x: x[None].expand(2, 4, 6),
     "FftC2CBackward": lambda x: torch.view_as_real(torch.fft.fft(as_complex(x))),
     "FftC2RBackward": lambda x: torch.fft.irfft(as_complex(x)),
@@ -81,6 +84,7 @@ LINEAR = {
     "Im2ColBackward": lambda x: F.unfold(x.reshape(1, 1, 4, 6), 2),
     "IndexBackward": lambda x: x[torch.tensor([0, 0, 3])],
     "IndexAddBackward": lambda x: x.index_add(0, torch.tensor([1, 1]), x[2:]),
+    "IndexFillBackward": lambda x: x.index_fill(0, torch.tensor([1, 3]), x[0, 0]),
     "IndexPutBackward": lambda x: x.index_put((torch.tensor([1, 3]),), x[2:] * 2),
     "IndexSelectBackward": lambda x: x.index_select(1, torch.tensor([5, 0, 5])),
     "KthvalueBackward": lambda x: x.kthvalue(2, 1)[0],
