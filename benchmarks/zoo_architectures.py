@@ -1,24 +1,17 @@
-"""timm architectures with random weights: the smallest input that each accepts, and reduced forms.
-
-Random weights test an identity between an output and its decomposition as well as trained weights
-do, provided that no constant is trivial (biases, running means and scales are all drawn at random)
-and that the activations stay of order one, so that no term vanishes beside the others.
-"""
+"""timm architectures: the smallest input that each accepts, and reduced forms."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import timm
 import torch
+from random_constants import draw_constants
 from timm.models import get_pretrained_cfg, model_entrypoint
 from torch import Tensor, nn
 
 IMAGES = 2
-_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
-_MAPS = (nn.Linear, nn.modules.conv._ConvNd)
 _SIZES = (64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512, 640, 768)
 
 _REDUCTIONS: tuple[dict[str, object], ...] = (
@@ -105,11 +98,7 @@ def build(name: str, shape: Shape, seed: int = 0) -> nn.Module:
     """Return an architecture in float64 and evaluation mode, all its constants drawn at random."""
     torch.manual_seed(seed)
     model: nn.Module = timm.create_model(name, **shape.arguments).eval().double()
-    with torch.no_grad():
-        for module in model.modules():
-            for label, parameter in module.named_parameters(recurse=False):
-                _draw(module, label, parameter)
-        _calibrate(model, random_images(shape, seed + 1))
+    draw_constants(model, random_images(shape, seed + 1))
     return model
 
 
@@ -118,53 +107,3 @@ def random_images(shape: Shape, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     size = (IMAGES, 3, shape.size, shape.size)
     return torch.randn(size, generator=generator, dtype=torch.float64)
-
-
-def _draw(module: nn.Module, label: str, parameter: Tensor) -> None:
-    noise = torch.randn_like(parameter)
-    if isinstance(module, _MAPS) and parameter.dim() > 1:
-        parameter.copy_(noise / math.sqrt(max(1, parameter[0].numel())))
-    elif label.endswith("bias"):
-        parameter.copy_(0.2 * noise)
-    elif isinstance(module, _NORMS) or _is_constant(parameter, 1.0):
-        parameter.copy_(1 + 0.1 * noise)
-    elif _is_scale(label):
-        parameter.copy_(0.5 + 0.1 * noise)
-    else:
-        parameter.add_(0.1 * noise)
-
-
-def _is_constant(parameter: Tensor, value: float) -> bool:
-    return bool((parameter == value).all())
-
-
-def _is_scale(label: str) -> bool:
-    return label.startswith(("gamma", "layer_scale", "ls", "scale"))
-
-
-def _calibrate(model: nn.Module, images: Tensor) -> None:
-    """Draw the running statistics of batch norms about those of the values that reach them.
-
-    Statistics drawn without regard to the values let the signal of a deep network die out or grow
-    without bound, and then any decomposition looks complete.
-    """
-    handles = [
-        module.register_forward_pre_hook(_draw_statistics)
-        for module in model.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_var is not None
-    ]
-    try:
-        model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _draw_statistics(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-    axes = [axis for axis in range(arguments[0].dim()) if axis != 1]
-    variance, mean = torch.var_mean(arguments[0], axes, correction=0)
-    assert isinstance(module.running_mean, Tensor)
-    assert isinstance(module.running_var, Tensor)
-    spread = (variance + 0.05).sqrt()
-    module.running_mean.copy_(mean + 0.2 * spread * torch.randn_like(mean))
-    module.running_var.copy_(spread**2 * (0.5 + torch.rand_like(mean)))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import itertools
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from completeness import class_scores, decompose_model, double_precision
+from torch import nn
 from zoo_architectures import (
     IMAGES,
     Shape,
@@ -24,19 +21,7 @@ from zoo_architectures import (
     smallest_shape,
 )
 
-from libragrad_lightning.backward import (
-    LIBRA,
-    PLAIN,
-    BiasKind,
-    BiasSite,
-    ConstantObserver,
-    Flow,
-    GraphReading,
-    RuleSet,
-    grad,
-    read_graph,
-)
-from libragrad_lightning.models import explanation_state
+from libragrad_lightning.backward import LIBRA, PLAIN, Flow, read_graph
 
 
 @dataclass(frozen=True)
@@ -59,22 +44,6 @@ class Trace:
     parameters: int
     shape: Shape
     signature: str
-
-
-@dataclass(frozen=True)
-class Decomposition:
-    """A FullGrad decomposition of the explained logits.
-
-    Attributes:
-        error: |sum of all contributions - logits| / |logits|, both summed over the images.
-        noise: The same difference relative to the sum of the contributions' absolute values.
-        indirect: How often which operations contributed constants other than parameters: buffers
-            and numbers (observed), and values that the rules hold constant (held).
-    """
-
-    error: float
-    noise: float
-    indirect: Counter[str]
 
 
 @dataclass(frozen=True)
@@ -137,22 +106,15 @@ def _size(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def class_scores(output: object) -> Tensor:
-    """Return `[B, K]`: the logits, or the spatial mean of the features of a headless model."""
-    tensor = output[-1] if isinstance(output, (list, tuple)) else output
-    assert isinstance(tensor, Tensor)
-    return tensor.flatten(2).mean(2) if tensor.dim() > 2 else tensor
-
-
 def measure(name: str, shape: Shape) -> Measurement:
     """Decompose the largest logit of two random images under `LIBRA` and `PLAIN`."""
     start = time.perf_counter()
     _reset_peak()
     model = build(name, shape)
     images = random_images(shape, seed=2)
-    with _double_precision():
-        double = _decompose(model, images, (LIBRA, PLAIN))
-    single = _decompose(model.float(), images.float(), (LIBRA,))
+    with double_precision():
+        double = decompose_model(model, images, (LIBRA, PLAIN))
+    single = decompose_model(model.float(), images.float(), (LIBRA,))
     libra, plain = double.decompositions
     return Measurement(
         libra=libra.error,
@@ -166,67 +128,6 @@ def measure(name: str, shape: Shape) -> Measurement:
         seconds=round(time.perf_counter() - start, 1),
         megabytes=_peak(),
     )
-
-
-@dataclass(frozen=True)
-class _Run:
-    """One recorded forward pass and its decompositions."""
-
-    decompositions: list[Decomposition]
-    reading: GraphReading
-    identical: bool
-    contrast: float
-
-
-@contextmanager
-def _double_precision() -> Iterator[None]:
-    """Keep models from casting to float32 inside, which would hide errors below 1e-7."""
-    single = Tensor.float
-    Tensor.float = Tensor.double  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Tensor.float = single  # type: ignore[method-assign]
-
-
-def _decompose(model: nn.Module, images: Tensor, rule_sets: tuple[RuleSet, ...]) -> _Run:
-    undisturbed = class_scores(_without_memory(model)(images)).detach()
-    with explanation_state(model), ConstantObserver():
-        pixels = images.clone().requires_grad_()
-        logits = class_scores(model(pixels))
-        reading = read_graph([logits], [pixels], LIBRA)
-        results = [decompose(logits, pixels, rules) for rules in rule_sets]
-    first, second = logits.detach()
-    contrast = float((first - second).norm() / torch.stack([first, second]).norm())
-    return _Run(results, reading, torch.equal(logits.detach(), undisturbed), contrast)
-
-
-def _without_memory(model: nn.Module) -> nn.Module:
-    """Return a copy on the same tensors; some models keep what they compute for the next call."""
-    tensors = itertools.chain(model.parameters(), model.buffers())
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
-
-
-def decompose(logits: Tensor, pixels: Tensor, rules: RuleSet) -> Decomposition:
-    """Decompose the sum over images of the largest logit, and compare the sum with it."""
-    target = torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1.0)
-    value = float((logits.detach() * target).sum())
-    sums, magnitudes = [0.0], [0.0]
-    indirect: Counter[str] = Counter()
-
-    def add(site: BiasSite, contribution: Tensor) -> None:
-        sums.append(float(contribution.sum()))
-        magnitudes.append(float(contribution.abs().sum()))
-        if site.kind is not BiasKind.RECORDED and magnitudes[-1] > 0:
-            indirect[f"{site.kind.value} {site.operation}"] += 1
-
-    (gradient,) = grad(
-        logits, pixels, target, rules=rules, retain_graph=True, unknown="ignore", on_bias=add
-    )
-    at_pixels = pixels.detach() * gradient
-    difference = abs(sum(sums) + float(at_pixels.sum()) - value)
-    magnitude = sum(magnitudes) + float(at_pixels.abs().sum())
-    return Decomposition(difference / abs(value), difference / magnitude, indirect)
 
 
 def _counted(counter: Counter[str]) -> str:

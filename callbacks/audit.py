@@ -6,12 +6,12 @@ No `from __future__ import annotations` here: LightningCLI reads the types of th
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
 from libragrad_lightning.callbacks.arguments import at_least, audit_settings
+from libragrad_lightning.callbacks.coverage import checked_coverage
 from libragrad_lightning.callbacks.measurement import Measurement
 from libragrad_lightning.callbacks.pictures import PictureSettings, draw_panels
 from libragrad_lightning.callbacks.samples import (
@@ -21,6 +21,7 @@ from libragrad_lightning.callbacks.samples import (
     unpack_batch,
 )
 from libragrad_lightning.callbacks.summary import AuditRecord, print_summary
+from libragrad_lightning.callbacks.tensorboard import announce_charts, log_coverage, log_panels
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
@@ -32,8 +33,9 @@ from libragrad_lightning.models import (
     TokenModel,
     UnreadableModelError,
     explanation_state,
-    find_backbone,
+    only_part,
     read_token_model,
+    submodule,
 )
 from libragrad_lightning.perturbation import LEVELS
 
@@ -148,6 +150,7 @@ class LibraGradAudit(pl.Callback):
         self.print_summary = print_summary
         self.history: list[AuditRecord] = []
         self._probe: Samples | None = None
+        self._covered = False
         self._pending = False
         self._measurement: Measurement | None = None
         self._panels: list[Tensor] = []
@@ -161,6 +164,7 @@ class LibraGradAudit(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Check that the audit can run, before anything else does."""
         self._probe = None
+        self._covered = False
         if stage == "fit" and not trainer.enable_validation:
             raise MisconfigurationException(
                 "LibraGradAudit explains validation images, but this Trainer will not validate: "
@@ -176,9 +180,8 @@ class LibraGradAudit(pl.Callback):
             self.history = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find the tokens of the model now, so that a fault shows before training."""
-        self._token_model(pl_module)
-        self._announce_charts(trainer)
+        """Let TensorBoard put the rule sets side by side."""
+        announce_charts(trainer, self.name, self.settings)
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Decide whether this validation is audited."""
@@ -205,7 +208,9 @@ class LibraGradAudit(pl.Callback):
         swap them there: what is explained are the weights that are being validated.
         """
         if trainer.sanity_checking and dataloader_idx == self.dataloader_idx and batch_idx == 0:
-            self._unpacked(batch)
+            # A model that cannot be read, or a batch that cannot, shows before training.
+            images = self._unpacked(batch).images
+            self._read(trainer, pl_module, images.to(pl_module.device, _dtype(pl_module)))
         batches = trainer.num_val_batches
         self._see(trainer, pl_module, batch, batch_idx, dataloader_idx, batches)
 
@@ -294,7 +299,9 @@ class LibraGradAudit(pl.Callback):
         pictures = self._picture_settings(trainer, pl_module)
         samples = probe.to(torch.device("cpu"), _dtype(pl_module))
         chunks = measurement.explain(
-            self._token_model(pl_module), samples, lambda r: self._progress(trainer, r)
+            self._read(trainer, pl_module, samples.images[:1].to(pl_module.device)),
+            samples,
+            lambda r: self._progress(trainer, r),
         )
         start = 0
         for explanations in chunks:
@@ -316,26 +323,8 @@ class LibraGradAudit(pl.Callback):
             AuditRecord(trainer.current_epoch, trainer.global_step, values, self._seconds)
         )
         self.log_dict(_keys(name, values), sync_dist=trainer.world_size > 1)
-        self._log_pictures(trainer, name)
+        log_panels(trainer, name, self._panels)
         self._begin(False)
-
-    def _log_pictures(self, trainer: pl.Trainer, name: str) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                for i, panel in enumerate(self._panels):
-                    tag = f"{name}/image_{i:03d}"
-                    logger.experiment.add_image(tag, panel, trainer.global_step)
-
-    def _announce_charts(self, trainer: pl.Trainer) -> None:
-        """Let TensorBoard's custom scalars show each metric of all rule sets in one chart."""
-        rules = [rules.name for rules in self.settings.rules]
-        charts = {
-            metric: ["Multiline", [f"{self.name}/{metric}/{name}" for name in rules]]
-            for metric in self.settings.metrics
-        }
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                logger.experiment.add_custom_scalars({self.name: charts})
 
     def _show(self, trainer: pl.Trainer, history: Sequence[AuditRecord]) -> None:
         if self.print_summary and trainer.is_global_zero:
@@ -357,15 +346,32 @@ class LibraGradAudit(pl.Callback):
             )
         return checked_samples(samples)
 
-    def _token_model(self, pl_module: pl.LightningModule) -> TokenModel:
+    def _read(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, images: Tensor
+    ) -> TokenModel:
+        """Read the model, and the first time report which of its operations have a rule."""
+        model = self._token_model(pl_module, images)
+        if not self._covered:
+            reports = checked_coverage(pl_module, model, images, self.settings)
+            log_coverage(trainer, self.name, reports)
+            self._covered = True
+        return model
+
+    def _token_model(self, pl_module: pl.LightningModule, images: Tensor) -> TokenModel:
         try:
-            path = find_backbone(pl_module) if self.backbone is None else self.backbone
-            model = read_token_model(pl_module, path)
+            forward = self._forward(pl_module)
+            return read_token_model(
+                pl_module, images, backbone=self.backbone or "", forward=forward
+            )
         except UnreadableModelError as error:
             raise MisconfigurationException(str(error)) from error
-        if type(pl_module).forward is pl.LightningModule.forward:
-            return replace(model, forward=pl_module.get_submodule(path))
-        return model
+
+    def _forward(self, pl_module: pl.LightningModule) -> torch.nn.Module:
+        if type(pl_module).forward is not pl.LightningModule.forward:
+            return pl_module
+        if self.backbone is not None:
+            return submodule(pl_module, self.backbone)
+        return only_part(pl_module)
 
     def _picture_settings(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule

@@ -1,17 +1,21 @@
 """Attribution methods over what the engine captures of a model."""
 
 from libragrad_lightning.attribution.attention import Attention
+from libragrad_lightning.attribution.attention_methods import reads_attention
 from libragrad_lightning.attribution.biases import BiasLedger
 from libragrad_lightning.attribution.capture import Captured, capture
+from libragrad_lightning.attribution.explain import explain
 from libragrad_lightning.attribution.explanation import Explanation, explain_tokens
-from libragrad_lightning.attribution.methods import (
-    METHODS,
-    Method,
-    attribution_method,
+from libragrad_lightning.attribution.gradient_methods import (
     fullgrad,
     fullgrad_plus,
     input_x_gradient,
-    reads_attention,
+)
+from libragrad_lightning.attribution.methods import METHODS, Method, attribution_method
+from libragrad_lightning.attribution.path_methods import (
+    IntegratedGradients,
+    SmoothGrad,
+    WeightedIntegratedGradients,
 )
 from libragrad_lightning.attribution.rewards import (
     REWARDS,
@@ -31,11 +35,15 @@ __all__ = [
     "BiasLedger",
     "Captured",
     "Explanation",
+    "IntegratedGradients",
     "Method",
     "Reward",
+    "SmoothGrad",
     "Target",
+    "WeightedIntegratedGradients",
     "attribution_method",
     "capture",
+    "explain",
     "explain_tokens",
     "fullgrad",
     "fullgrad_plus",

@@ -31,22 +31,21 @@ class AttentionLedger:
 
     Attributes:
         batch: Number of images.
-        tokens: Number of tokens of the explained sequence.
-        levels: Number of explained tensors.
+        lengths: Number of tokens of the explained sequence at every level.
     """
 
     batch: int
-    tokens: int
-    levels: int
+    lengths: Sequence[int]
     _found: dict[int, list[tuple[int, Attention]]] = field(default_factory=dict, repr=False)
 
     def __call__(self, site: AttentionSite, weights: Tensor, gradients: Tensor) -> None:
         """Add the attention of one site, unless it is not over all tokens (pooling, windows)."""
-        if weights.shape[-2:] != (self.tokens, self.tokens):
-            return
-        shape = (self.batch, -1, self.tokens, self.tokens)
-        attention = Attention(weights.reshape(shape).detach(), gradients.reshape(shape).detach())
         level = site.reach.bit_length() - 1
+        tokens = self.lengths[level]
+        if weights.shape[-2:] != (tokens, tokens) or weights.shape[0] % self.batch:
+            return
+        shape = (self.batch, -1, tokens, tokens)
+        attention = Attention(weights.reshape(shape).detach(), gradients.reshape(shape).detach())
         self._found.setdefault(level, []).append((site.sequence, attention))
 
     def by_level(self) -> Sequence[Attention]:
@@ -55,11 +54,12 @@ class AttentionLedger:
         Raises:
             LibraGradError: If a level has none, or several.
         """
-        counts = [len(self._found.get(level, [])) for level in range(self.levels)]
+        levels = range(len(self.lengths))
+        counts = [len(self._found.get(level, [])) for level in levels]
         if set(counts) != {1}:
             raise LibraGradError(
-                f"This method needs one self-attention over all {self.tokens} tokens in every "
+                f"This method needs one self-attention over all tokens in every "
                 f"block, but the blocks have {counts}; choose a `method` without attention, such "
                 "as 'fullgrad_plus'."
             )
-        return [self._found[level][0][1] for level in range(self.levels)]
+        return [self._found[level][0][1] for level in levels]

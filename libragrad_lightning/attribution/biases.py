@@ -6,12 +6,14 @@ The sum of all contributions at or after block l completes the attribution at th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from libragrad_lightning.backward import BiasSite, LibraGradError
+from libragrad_lightning.models import Axes, FeatureView
 
 
 @dataclass
@@ -22,28 +24,33 @@ class BiasLedger:
 
     Attributes:
         batch: Number of images.
-        tokens: Number of tokens of the explained sequence.
-        levels: Number of explained tensors.
+        views: How to read the explained tensors, in the order of levels.
     """
 
     batch: int
-    tokens: int
-    levels: int
+    views: Sequence[FeatureView]
     _placed: dict[int, Tensor] = field(default_factory=dict, repr=False)
     _unplaced: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     def __call__(self, site: BiasSite, contribution: Tensor) -> None:
         """Add one elementwise contribution."""
-        placed = contribution_per_token(contribution, self.batch, self.tokens)
-        if placed is not None:
-            self._placed[site.reach] = self._placed.get(site.reach, 0) + placed
-        else:
-            rest = contribution_per_image(contribution, self.batch)
-            self._unplaced[site.reach] = self._unplaced.get(site.reach, 0) + rest
+        found = self._by_view(site.reach.bit_length() - 1, contribution)
+        if found is None:
+            self._add(self._unplaced, site, contribution_per_image(contribution, self.batch))
+            return
+        view, values = found
+        placed = view.moved(values, self.views[0])
+        self._add(self._placed, site, placed)
+        if view.prefix != self.views[0].prefix:
+            self._add(self._unplaced, site, values[:, : view.prefix].sum(1))
 
     def on_tokens(self, like: Tensor) -> Tensor:
-        """Return `[L, B, T]`: for each level, the biases at or after it that belong to a token."""
-        return self._by_level(self._placed, like.new_zeros(self.batch, self.tokens))
+        """Return `[L, B, T]`: for each level, the biases at or after it that belong to a token.
+
+        Those of later levels with another grid are moved to the grid of the first.
+        """
+        zero = like.new_zeros(self.batch, self.views[0].length)
+        return self._by_level(self._placed, zero)
 
     def on_images(self, like: Tensor) -> Tensor:
         """Return `[L, B]`: for each level, the biases that belong to the image as a whole."""
@@ -53,18 +60,38 @@ class BiasLedger:
         return torch.stack(
             [
                 sum((v for reach, v in sums.items() if reach >> level & 1), start=zero)
-                for level in range(self.levels)
+                for level in range(len(self.views))
             ]
         )
 
+    def _by_view(self, level: int, contribution: Tensor) -> tuple[FeatureView, Tensor] | None:
+        """Place a contribution that arose in the block of a level, or on the way to the next."""
+        for view in self.views[level : level + 2]:
+            values = contribution_per_token(contribution, self.batch, view)
+            if values is not None:
+                return view, values if view.order is None else values[:, view.order]
+        return None
 
-def contribution_per_token(contribution: Tensor, batch: int, tokens: int) -> Tensor | None:
-    """Sum an elementwise contribution to `[B, T]`, or return None if it has no token axis.
+    @staticmethod
+    def _add(sums: dict[int, Tensor], site: BiasSite, values: Tensor) -> None:
+        sums[site.reach] = sums.get(site.reach, 0) + values
 
-    Three layouts occur: `[B, T, ...]`; rows `[B * T, D]`; and, where an operation mixes tokens,
-    `[B, D, T]` or its rows `[B * D, T]`.
+
+def contribution_per_token(contribution: Tensor, batch: int, view: FeatureView) -> Tensor | None:
+    """Sum an elementwise contribution to `[B, T]`, or return None if it has no such axis.
+
+    Feature maps occur in both orders of axes whatever that of the level; token sequences as
+    `[B, T, ...]`; rows `[B * T, D]`; and, where an operation mixes tokens, `[B, D, T]` or its rows
+    `[B * D, T]`.
     """
-    shape = contribution.shape
+    shape, tokens = contribution.shape, view.length
+    if len(shape) == 4 and view.prefix == 0 and shape[0] == batch:
+        if shape[2:] == view.grid and (
+            shape[1:3] != view.grid or view.axes is not Axes.CHANNELS_LAST
+        ):
+            return contribution.sum(1).flatten(1)
+        if shape[1:3] == view.grid:
+            return contribution.sum(3).flatten(1)
     if len(shape) >= 3 and shape[:2] == (batch, tokens):
         return contribution.flatten(2).sum(2)
     if len(shape) == 2 and shape[0] == batch * tokens:

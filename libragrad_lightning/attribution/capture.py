@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,34 +10,60 @@ from torch import Tensor
 
 from libragrad_lightning.attribution.attention import Attention, AttentionLedger
 from libragrad_lightning.attribution.biases import BiasLedger
-from libragrad_lightning.backward import LIBRA, AttentionWatch, RuleSet, UnknownPolicy, grad
-from libragrad_lightning.models import Recording
+from libragrad_lightning.backward import (
+    LIBRA,
+    AttentionWatch,
+    LibraGradError,
+    RuleSet,
+    UnknownPolicy,
+    grad,
+)
+from libragrad_lightning.models import FeatureView, Recording
 
 
 @dataclass(frozen=True)
 class Captured:
     """The material of one explanation, for L explained tensors (z0 and the block inputs).
 
+    Feature maps are given as the sequences of their cells, row by row.
+
     Attributes:
-        features: L tensors h_l `[B, T, D]`; h_0 is z0.
-        gradients: L tensors dF/dh_l `[B, T, D]` under a rule set.
-        token_biases: `[L, B, T]`: contributions of the biases at or after level l, by token.
+        features: L tensors h_l `[B, T_l, D_l]`; h_0 is z0.
+        gradients: L tensors dF/dh_l `[B, T_l, D_l]` under a rule set.
+        views: How the tokens of each level lie in the image.
+        token_biases: `[L, B, T_0]`: contributions of the biases at or after level l, by token.
         image_biases: `[L, B]`: contributions of the biases at or after level l that belong to no
             token (pooling norms and the head).
-        num_prefix_tokens: How many leading tokens are not patches.
+        middles: The features after the first residual connection of every block, None where a
+            block has no such place; in the axes of the model.
+        output: What the last block returned, in the axes of the model.
+        gradient_at: The gradient of the same reward under the same rules at other tokens
+            `[B, T_0, D_0]` in place of z0.
         attention: One per level, or empty if the method did not ask for it.
     """
 
     features: Sequence[Tensor]
     gradients: Sequence[Tensor]
+    views: Sequence[FeatureView]
     token_biases: Tensor
     image_biases: Tensor
-    num_prefix_tokens: int = 0
+    middles: Sequence[Tensor | None]
+    output: Tensor
+    gradient_at: Callable[[Tensor], Tensor]
     attention: Sequence[Attention] = ()
 
+    @property
+    def num_prefix_tokens(self) -> int:
+        """How many leading tokens of z0 are not patches."""
+        return self.views[0].prefix
+
     def input_x_gradient(self, level: int) -> Tensor:
-        """Return sum_c h_l * dF/dh_l, `[B, T]`."""
+        """Return sum_c h_l * dF/dh_l, `[B, T_l]`."""
         return (self.features[level] * self.gradients[level]).sum(-1)
+
+    def on_first_level(self, level: int, values: Tensor) -> Tensor:
+        """Move values `[B, T_l]` of a level to the tokens of z0, `[B, T_0]`."""
+        return self.views[level].moved(values, self.views[0])
 
     def fullgrad_sums(self) -> Tensor:
         """Return `[L, B]`: the sum of the FullGrad decomposition at every level.
@@ -58,6 +84,7 @@ def capture(
     retain_graph: bool = False,
     unknown: UnknownPolicy = "error",
     attention: bool = False,
+    gradient_at: Callable[[Tensor], Tensor] | None = None,
 ) -> Captured:
     """Differentiate a recorded forward pass under a rule set.
 
@@ -68,13 +95,15 @@ def capture(
         retain_graph: Whether the recording is to be differentiated again.
         unknown: What to do about operations without a role.
         attention: Whether to capture the attention matrices and their gradients.
+        gradient_at: Differentiates at other tokens, for methods that do so.
 
     Raises:
         LibraGradError: If attention is wanted and a block has none over all tokens.
     """
-    z0 = recording.features[0]
-    size = (z0.shape[0], z0.shape[1], len(recording.features))
-    ledger, attentions = BiasLedger(*size), AttentionLedger(*size)
+    views = recording.views
+    batch = len(recording.logits)
+    ledger = BiasLedger(batch, views)
+    attentions = AttentionLedger(batch, [view.length for view in views])
     gradients = grad(
         recording.logits,
         recording.features,
@@ -85,11 +114,22 @@ def capture(
         on_bias=ledger,
         watch=[AttentionWatch(attentions)] if attention else [],
     )
+    like = recording.logits.detach()
     return Captured(
-        features=[feature.detach() for feature in recording.features],
-        gradients=gradients,
-        token_biases=ledger.on_tokens(z0.detach()),
-        image_biases=ledger.on_images(z0.detach()),
-        num_prefix_tokens=recording.num_prefix_tokens,
+        features=[v.tokens(h.detach()) for v, h in zip(views, recording.features, strict=True)],
+        gradients=[v.tokens(g) for v, g in zip(views, gradients, strict=True)],
+        views=views,
+        token_biases=ledger.on_tokens(like),
+        image_biases=ledger.on_images(like),
+        middles=[None if m is None else m.detach() for m in recording.middles],
+        output=recording.output.detach(),
+        gradient_at=_at_z0_alone if gradient_at is None else gradient_at,
         attention=attentions.by_level() if attention else (),
+    )
+
+
+def _at_z0_alone(tokens: Tensor) -> Tensor:
+    raise LibraGradError(
+        "This method runs the model several times, but a recording of one forward pass is all that "
+        "is there; use `explain`, or pass `gradient_at` to `capture`."
     )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from libragrad_lightning.attribution.capture import capture
-from libragrad_lightning.attribution.methods import Method, fullgrad_plus, needs_attention
+from libragrad_lightning.attribution.attention_methods import needs_attention
+from libragrad_lightning.attribution.capture import Captured, capture
+from libragrad_lightning.attribution.gradient_methods import fullgrad_plus
+from libragrad_lightning.attribution.methods import Method
 from libragrad_lightning.attribution.rewards import Reward, log_odds, logit, reward_gradient
 from libragrad_lightning.attribution.targets import Target, target_classes
-from libragrad_lightning.backward import LIBRA, RuleSet, UnknownPolicy
-from libragrad_lightning.models import TokenModel
+from libragrad_lightning.backward import LIBRA, RuleSet, UnknownPolicy, grad
+from libragrad_lightning.models import Recording, TokenModel
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,9 @@ class Explanation:
         rules: The rule set.
         attribution: Signed map over patches `[B, h, w]`.
         prefix: Attributions of the prefix tokens `[B, P]`.
+        token_biases: What the biases contribute to the reward, by token `[B, P + h * w]`; part of
+            the attribution of the FullGrad methods.
+        image_biases: What biases contribute that belong to no token `[B]`, as those of the head.
         fullgrad_sums: `[L, B]`, the FullGrad sums of the target's logit at every level; each row is
             the logit if the rule set is complete.
         logits: `[B, C]`.
@@ -33,6 +39,8 @@ class Explanation:
     rules: RuleSet
     attribution: Tensor
     prefix: Tensor
+    token_biases: Tensor
+    image_biases: Tensor
     fullgrad_sums: Tensor
     logits: Tensor
     target: Tensor
@@ -41,6 +49,15 @@ class Explanation:
     def target_logit(self) -> Tensor:
         """The explained logits `[B]`."""
         return logit(self.logits, self.target)
+
+    @property
+    def residuals(self) -> Tensor:
+        """How far the FullGrad sums at every level are from the explained logits, `[L, B]`.
+
+        Zero up to rounding under a complete rule set; `diagnosis.explain_incompleteness` finds out
+        where a residual arises.
+        """
+        return self.fullgrad_sums - self.target_logit
 
     def heatmap(self, size: tuple[int, int]) -> Tensor:
         """Return the signed map upsampled bicubically to `[B, H, W]`, as the paper scores it."""
@@ -78,41 +95,56 @@ def explain_tokens(
     recording = model.record(images)
     logits = recording.logits.detach()
     classes = target_classes(target, logits, labels)
-    of_reward = reward_gradient(logits, classes, reward)
-    of_logit = reward_gradient(logits, classes, logit)
-    grid = model.grid(images, recording.features[0].shape[1])
-    prefix = model.layout.num_prefix_tokens
-    explanations: list[Explanation] = []
-    for rule_set in rules:
-        checked = capture(
+    question = _Question(model, images, classes, reward, unknown, needs_attention(method))
+    return [question.explained(recording, rule_set, method) for rule_set in rules]
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Why does the model give these images these rewards?"""
+
+    model: TokenModel
+    images: Tensor
+    classes: Tensor
+    reward: Reward
+    unknown: UnknownPolicy
+    attention: bool
+
+    def explained(self, recording: Recording, rules: RuleSet, method: Method) -> Explanation:
+        of_logit = self._captured(recording, rules, logit, self.unknown)
+        captured = (
+            of_logit
+            if self.reward is logit
+            else self._captured(recording, rules, self.reward, "ignore")
+        )
+        tokens, view = method(captured), recording.views[0]
+        return Explanation(
+            rules=rules,
+            attribution=tokens[:, view.prefix :].unflatten(1, view.grid),
+            prefix=tokens[:, : view.prefix],
+            token_biases=captured.token_biases[0],
+            image_biases=captured.image_biases[0],
+            fullgrad_sums=of_logit.fullgrad_sums(),
+            logits=recording.logits.detach(),
+            target=self.classes,
+        )
+
+    def _captured(
+        self, recording: Recording, rules: RuleSet, reward: Reward, unknown: UnknownPolicy
+    ) -> Captured:
+        return capture(
             recording,
-            of_logit,
-            rule_set,
+            reward_gradient(recording.logits.detach(), self.classes, reward),
+            rules,
             retain_graph=True,
             unknown=unknown,
-            attention=needs_attention(method) and reward is logit,
+            attention=self.attention and reward is self.reward,
+            gradient_at=partial(self._gradient_at, rules),
         )
-        mapped = (
-            checked
-            if reward is logit
-            else capture(
-                recording,
-                of_reward,
-                rule_set,
-                retain_graph=True,
-                unknown="ignore",
-                attention=needs_attention(method),
-            )
-        )
-        tokens = method(mapped)
-        explanations.append(
-            Explanation(
-                rules=rule_set,
-                attribution=tokens[:, prefix:].unflatten(1, grid),
-                prefix=tokens[:, :prefix],
-                fullgrad_sums=checked.fullgrad_sums(),
-                logits=logits,
-                target=classes,
-            )
-        )
-    return explanations
+
+    def _gradient_at(self, rules: RuleSet, tokens: Tensor) -> Tensor:
+        recording = self.model.record_from_tokens(self.images, tokens)
+        of_reward = reward_gradient(recording.logits.detach(), self.classes, self.reward)
+        z0 = recording.features[0]
+        (gradient,) = grad(recording.logits, z0, of_reward, rules=rules, unknown="ignore")
+        return recording.views[0].tokens(gradient)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from libragrad_lightning.backward import LIBRA, Flow, GraphReading, NodeReading, RuleSet, read_graph
 from libragrad_lightning.diagnosis.tracing import ModuleCall, traced_calls
-from libragrad_lightning.models import explanation_state, logits_of
+from libragrad_lightning.models import TokenModel, explanation_state, logits_of
 
 
 @dataclass(frozen=True)
@@ -90,21 +90,27 @@ def coverage(
     *,
     rules: RuleSet = LIBRA,
     forward: Callable[[Tensor], Any] | None = None,
+    tokens: TokenModel | None = None,
     places: int = 3,
 ) -> CoverageReport:
-    """Report every operation between the logits of a model and its input images.
+    """Report every operation between the logits of a model and its pixels or tokens.
 
     Args:
         model: The model; it is put into evaluation mode for the call and back afterwards.
         images: `[B, C, H, W]`; one image is enough.
         rules: The rule set that decides roles and pruning.
         forward: Images to logits; the model itself by default.
+        tokens: Where the tokens of the model are, to report what lies between the logits and z0.
         places: How many module paths to name per operation.
     """
     with explanation_state(model):
-        explained = images.detach().clone().requires_grad_()
         with traced_calls(model, isolate=False) as roots:
-            logits = logits_of((forward or model)(explained))
+            if tokens is None:
+                explained = images.detach().clone().requires_grad_()
+                logits = logits_of((forward or model)(explained))
+            else:
+                recording = tokens.record(images)
+                explained, logits = recording.features[0], recording.logits
         reading = read_graph([logits], [explained], rules)
     return CoverageReport(rules.name, _uses(reading, roots, places))
 

@@ -1,43 +1,61 @@
 """Puts a model into the state that an explanation needs, and puts everything back.
 
 One owner for everything that an explanation could disturb: gradient and inference mode, autocast,
-training flags, `requires_grad`, buffers, caches of tensors, random number streams, gradient
-checkpointing and the stance of `torch.compile`. Gradients are never accumulated, so `.grad` needs
-no care.
+training flags, `requires_grad`, buffers, attributes and caches, random number streams, gradient
+checkpointing, replicas of other processes and the stance of `torch.compile`. Gradients are never
+accumulated, so `.grad` needs no care.
 """
 
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from libragrad_lightning.models.memory import preserved_memory
+from libragrad_lightning.models.parallel import check_unsharded, without_communication
+from libragrad_lightning.models.recurrent import recorded_steps
+
+_ONE_AT_A_TIME = threading.RLock()
+"""Random streams, the stance of `torch.compile` and a model's flags belong to all threads."""
 
 
 @contextmanager
 def explanation_state(model: nn.Module) -> Iterator[None]:
     """Let a model be explained, and leave no trace of it.
 
-    Inside: evaluation mode, gradients enabled, no autocast, eager execution, no checkpointing.
-    Frozen parameters that may act as biases require a gradient, so that they are in the graph.
+    Inside: evaluation mode, gradients enabled, no autocast, eager execution, no checkpointing, no
+    communication with other processes. Frozen parameters that may act as biases require a gradient,
+    so that they are in the graph. LSTMs are recorded step by step. Hooks are as they were, and a
+    forward pass gives the same values as outside, to the last bit.
+
+    Threads that explain, the same model or another one, wait for each other. A thread that uses the
+    model in another way meanwhile would find it in evaluation mode.
 
     Args:
         model: The whole module whose submodules take part in the forward pass.
+
+    Raises:
+        UnreadableModelError: If the model is sharded by FSDP.
     """
+    check_unsharded(model)
     with ExitStack() as stack:
+        stack.enter_context(_ONE_AT_A_TIME)
         stack.enter_context(_random_streams(model))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast(_device(model).type, enabled=False))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(_buffers(model))
-        stack.enter_context(_caches(model))
+        stack.enter_context(preserved_memory(model))
+        stack.enter_context(without_communication(model))
         stack.enter_context(_evaluation(model))
         stack.enter_context(_bias_gradients(model))
+        stack.enter_context(recorded_steps(model))
         yield
 
 
@@ -58,47 +76,6 @@ def _random_streams(model: nn.Module) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
-
-
-@contextmanager
-def _buffers(model: nn.Module) -> Iterator[None]:
-    """Put back buffers that a forward pass of the model writes to even in evaluation mode."""
-    kept = [(buffer, buffer._version, buffer.detach().clone()) for buffer in _writable(model)]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, version, value in kept:
-                if buffer._version != version:
-                    buffer.copy_(value)
-
-
-@contextmanager
-def _caches(model: nn.Module) -> Iterator[None]:
-    """Empty the caches of tensors that modules keep, and put their contents back.
-
-    LeViT, TinyViT and others cache their attention biases in evaluation mode. A forward pass of
-    ours would leave tensors there whose graph is freed soon, and later passes would fail on them.
-    """
-    kept = [(cache, dict(cache)) for module in model.modules() for cache in _tensor_caches(module)]
-    try:
-        for cache, _ in kept:
-            cache.clear()
-        yield
-    finally:
-        for cache, contents in kept:
-            cache.clear()
-            cache.update(contents)
-
-
-def _tensor_caches(module: nn.Module) -> list[dict[Any, Any]]:
-    public = [value for name, value in vars(module).items() if not name.startswith("_")]
-    dicts = [value for value in public if isinstance(value, dict)]
-    return [d for d in dicts if all(isinstance(value, Tensor) for value in d.values())]
-
-
-def _writable(model: nn.Module) -> list[Tensor]:
-    return [buffer for buffer in model.buffers() if not buffer.is_inference()]
 
 
 @contextmanager

@@ -1,39 +1,48 @@
-"""Reads a model as tokens, blocks and logits, by its structure and not by its name.
+"""A model as tokens, levels and logits.
 
 The explained tensor is z0, the token sequence after patch embedding, prefix tokens and position
-embedding (Mehri et al. 2025, section 4). It enters the module `norm_pre` where there is one, and
-the first block otherwise. Forward hooks stand on that module and on the blocks only while a forward
-pass of ours runs.
+embedding (Mehri et al. 2025, section 4), or the feature map that enters the first block. Forward
+hooks stand on the entry and on the blocks only while a forward pass of ours runs.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from libragrad_lightning.backward import ConstantObserver
+from libragrad_lightning.models.calls import Argument
 from libragrad_lightning.models.errors import UnreadableModelError
+from libragrad_lightning.models.feature_view import Axes, FeatureView, feature_view
+from libragrad_lightning.models.hooks import argument_seen, output_seen, tables_read_at
 
 
 @dataclass(frozen=True)
-class TokenLayout:
-    """Where the tokens of a model are.
+class Level:
+    """A place in a model where all features pass: the input of a block.
 
     Attributes:
-        entry: The module whose first input is z0, `[B, T, D]`.
-        blocks: The blocks, in order; the input of each is a token sequence `[B, T, D]`.
-        num_prefix_tokens: How many leading tokens are not patches.
+        module: The block; for the first level the module where z0 enters.
+        argument: Which of its arguments the features are.
+        axes: The order of their axes.
+        prefix: How many leading tokens are not patches.
+        order: Where in the sequence the patches are, row by row, if not in this order.
+        middle: A module inside of the block that receives the features after its first residual
+            connection, and as which argument; None if there is none.
     """
 
-    entry: nn.Module
-    blocks: tuple[nn.Module, ...]
-    num_prefix_tokens: int
+    module: nn.Module
+    argument: Argument
+    axes: Axes
+    prefix: int
+    order: Tensor | None = None
+    middle: tuple[nn.Module, Argument] | None = None
 
 
 @dataclass(frozen=True)
@@ -42,26 +51,33 @@ class Recording:
 
     Attributes:
         logits: `[B, C]`, with a graph that starts at z0.
-        features: z0 and the inputs of all blocks but the first, each `[B, T, D]`; z0 is a leaf.
-        num_prefix_tokens: How many leading tokens are not patches.
+        features: z0 and the inputs of all blocks but the first, in their own axes; z0 is a leaf.
+        views: How to read each of them.
+        middles: The features after the first residual connection of each block, where there is
+            one.
+        output: What the last block returned.
     """
 
     logits: Tensor
     features: tuple[Tensor, ...]
-    num_prefix_tokens: int
+    views: tuple[FeatureView, ...]
+    middles: tuple[Tensor | None, ...]
+    output: Tensor
 
 
 @dataclass(frozen=True)
 class TokenModel:
-    """A model that maps images to logits, with its token layout.
+    """A model that maps images to logits, and the levels of its features.
 
     Attributes:
         forward: Images `[B, C, H, W]` to logits `[B, classes]`, or to anything that holds them.
-        layout: Where the tokens are.
+        levels: Where z0 enters, then the inputs of all blocks but the first.
+        blocks: The blocks.
     """
 
     forward: Callable[[Tensor], Any]
-    layout: TokenLayout
+    levels: tuple[Level, ...]
+    blocks: tuple[nn.Module, ...]
     _drops: dict[int, bool] = field(default_factory=dict, repr=False)
 
     def logits(self, images: Tensor) -> Tensor:
@@ -70,19 +86,56 @@ class TokenModel:
 
     def tokens(self, images: Tensor) -> Tensor:
         """Return z0 `[B, T, D]` without a graph."""
-        seen: list[Tensor] = []
-        with torch.no_grad(), _input_of(self.layout.entry, seen.append):
-            self.logits(images)
-        return _only(seen, self.layout.entry)
+        z0, view = self._z0(images)
+        return view.tokens(z0)
 
-    def logits_from_tokens(self, images: Tensor, tokens: Tensor) -> Tensor:
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """Return the rows and columns of the patches or cells of z0."""
+        return self._z0(images)[1].grid
+
+    def view(self, images: Tensor, features: Tensor, level: int = 0) -> FeatureView:
+        """Return how to read the features of a level.
+
+        Raises:
+            UnreadableModelError: If the patches do not fill a grid of the images' aspect ratio.
+        """
+        place = self.levels[level]
+        size = (images.shape[-2], images.shape[-1])
+        view = feature_view(features.shape, size, place.prefix)
+        if view is None or view.axes is not place.axes:
+            raise UnreadableModelError(
+                f"Features of shape {tuple(features.shape)} do not fill a grid for images of "
+                f"{size[0]} x {size[1]}; pass images of the aspect ratio that the model was built "
+                "for."
+            )
+        if place.order is None:
+            return view
+        return replace(view, order=place.order.to(features.device))
+
+    def logits_from_tokens(
+        self, images: Tensor, tokens: Tensor, patches: Tensor | None = None
+    ) -> Tensor:
         """Return the logits of a forward pass that goes on from other tokens.
 
         Args:
             images: `[B, C, H, W]`; the forward pass starts with them as usual.
             tokens: `[B, T', D]`, prefix tokens first, in place of z0.
+            patches: Which patches the tokens are, `[B, T' - prefix]`, if they are not all of them
+                in order: position tables that the blocks receive are read at these places.
         """
-        with _input_of(self.layout.entry, lambda _: tokens):
+        full: list[FeatureView] = []
+
+        def exchange(z0: Tensor) -> Tensor:
+            full.append(self.view(images, z0))
+            return full[0].features(tokens)
+
+        with ExitStack() as stack:
+            stack.enter_context(
+                argument_seen(self.levels[0].module, self.levels[0].argument, exchange)
+            )
+            if patches is not None:
+                for module in self.blocks:
+                    stack.enter_context(tables_read_at(module, patches, full))
             return self.logits(images)
 
     def record(self, images: Tensor) -> Recording:
@@ -90,70 +143,80 @@ class TokenModel:
 
         Needs gradients enabled. The graph starts at z0, so nothing before it is differentiated.
         """
+        return self._record(images, lambda z0: z0)
+
+    def record_from_tokens(self, images: Tensor, tokens: Tensor) -> Recording:
+        """Record a forward pass that goes on from other tokens `[B, T, D]` in place of z0."""
+        return self._record(images, lambda z0: self.view(images, z0).features(tokens))
+
+    def _z0(self, images: Tensor) -> tuple[Tensor, FeatureView]:
+        seen: list[Tensor] = []
+        first = self.levels[0]
+        with torch.no_grad(), argument_seen(first.module, first.argument, seen.append):
+            self.logits(images)
+        z0 = _only(seen, first.module)
+        return z0, self.view(images, z0)
+
+    def _record(self, images: Tensor, start: Callable[[Tensor], Tensor]) -> Recording:
         entries: list[Tensor] = []
         features: list[Tensor] = []
+        middles: dict[int, Tensor] = {}
+        outputs: list[Tensor] = []
 
-        def start_here(tokens: Tensor) -> Tensor:
-            entries.append(tokens.detach().requires_grad_())
-            return entries[-1]
+        def start_here(z0: Tensor) -> Tensor:
+            entries.append(start(z0).detach().requires_grad_())
+            # A leaf could not be overwritten by the module that it enters.
+            return entries[-1].clone()
 
-        with (
-            ConstantObserver(),
-            _input_of(self.layout.entry, start_here),
-            _inputs_of(self.layout.blocks[1:], features.append),
-        ):
+        with ExitStack() as stack:
+            stack.enter_context(ConstantObserver())
+            first = self.levels[0]
+            stack.enter_context(argument_seen(first.module, first.argument, start_here))
+            for level in self.levels[1:]:
+                stack.enter_context(argument_seen(level.module, level.argument, features.append))
+            for i, level in enumerate(self.levels):
+                if level.middle is not None:
+                    keep = partial(middles.__setitem__, i)
+                    stack.enter_context(argument_seen(*level.middle, keep))
+            stack.enter_context(output_seen(self.blocks[-1], outputs.append))
             logits = self.logits(images)
-        z0 = _only(entries, self.layout.entry)
-        return Recording(logits, (z0, *features), self.layout.num_prefix_tokens)
-
-    def grid(self, images: Tensor, num_tokens: int) -> tuple[int, int]:
-        """Return the rows and columns of the patch grid.
-
-        Args:
-            images: `[B, C, H, W]`.
-            num_tokens: The length of the token sequence, prefix included.
-
-        Raises:
-            UnreadableModelError: If the patches do not fill a grid of the images' aspect ratio.
-        """
-        patches = num_tokens - self.layout.num_prefix_tokens
-        height, width = images.shape[-2:]
-        rows = round(math.sqrt(patches * height / width))
-        if rows == 0 or patches % rows:
-            raise UnreadableModelError(
-                f"{patches} patch tokens do not fill a grid for images of {height} x {width}; pass "
-                "images of the aspect ratio that the model was built for."
-            )
-        return rows, patches // rows
+        all_features = (_only(entries, first.module), *features)
+        views = tuple(self.view(images, f, level) for level, f in enumerate(all_features))
+        found = tuple(middles.get(i) for i in range(len(self.levels)))
+        return Recording(logits, all_features, views, found, outputs[-1])
 
     def positions_end_at_tokens(self, images: Tensor) -> bool:
         """Return whether patch tokens carry their positions, so that some may be left out.
 
         That is so if the model accepts fewer tokens, and gives the same logits for the patch tokens
-        in another order, up to rounding. Models with rotary tables, relative positions or token
-        mixing do not. Looked at once per number of tokens.
+        in another order, up to rounding. Position tables that the blocks receive (rotary ones) are
+        reordered with them. Models with relative positions, windows, convolutions or token mixing
+        do not. Looked at once per number of tokens.
         """
         tokens = self.tokens(images[:1])
         count = tokens.shape[1]
         if count not in self._drops:
             with torch.no_grad():
-                self._drops[count] = self._accepts_fewer(images[:1], tokens) and (
-                    self._ignores_order(images[:1], tokens)
+                self._drops[count] = self.levels[0].axes is Axes.TOKENS and (
+                    self._accepts_fewer(images[:1], tokens)
+                    and self._ignores_order(images[:1], tokens)
                 )
         return self._drops[count]
 
     def _accepts_fewer(self, images: Tensor, tokens: Tensor) -> bool:
+        patches = torch.arange(tokens.shape[1] - self.levels[0].prefix - 1, device=tokens.device)
         try:
-            self.logits_from_tokens(images, tokens[:, :-1])
+            self.logits_from_tokens(images, tokens[:, :-1], patches[None])
         except (RuntimeError, ValueError, AssertionError, IndexError):
             return False
         return True
 
     def _ignores_order(self, images: Tensor, tokens: Tensor) -> bool:
-        prefix = self.layout.num_prefix_tokens
-        reordered = torch.cat([tokens[:, :prefix], tokens[:, prefix:].flip(1)], dim=1)
+        prefix = self.levels[0].prefix
+        patches = torch.arange(tokens.shape[1] - prefix, device=tokens.device).flip(0)
+        reordered = torch.cat([tokens[:, :prefix], tokens[:, prefix:][:, patches]], dim=1)
         logits = self.logits_from_tokens(images, tokens)
-        change = (self.logits_from_tokens(images, reordered) - logits).abs().max()
+        change = (self.logits_from_tokens(images, reordered, patches[None]) - logits).abs().max()
         rounding = 100 * torch.finfo(logits.dtype).eps * logits.abs().max()
         return bool(change <= rounding)
 
@@ -176,34 +239,6 @@ def logits_of(output: Any) -> Tensor:
             "that does as `model`."
         )
     return found
-
-
-@contextmanager
-def _input_of(module: nn.Module, use: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    """Show a module's first input to a function, whose answer replaces it unless it is None."""
-
-    def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        replacement = use(args[0])
-        return None if replacement is None else (replacement, *args[1:])
-
-    handle = module.register_forward_pre_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _inputs_of(modules: Sequence[nn.Module], use: Callable[[Tensor], None]) -> Iterator[None]:
-    def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
-        use(args[0])
-
-    handles = [module.register_forward_pre_hook(hook) for module in modules]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _only(tensors: Sequence[Tensor], module: nn.Module) -> Tensor:

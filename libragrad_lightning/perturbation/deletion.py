@@ -99,22 +99,28 @@ def _logits_at(
     count, batch, patches = rankings.shape
     kept = rankings[:, :, math.floor(level * patches) :].sort(dim=2).values.flatten(0, 1)
     rows = torch.arange(batch, device=images.device).repeat(count)
+    change = _left_out if drop else _zeroed
     out = [
-        model.logits_from_tokens(images[r], _perturbed(model, tokens[r], k, drop))
+        change(model, images[r], tokens[r], k)
         for r, k in zip(rows.split(batch_size), kept.split(batch_size), strict=True)
     ]
     return torch.cat(out).unflatten(0, (count, batch))
 
 
-def _perturbed(model: TokenModel, tokens: Tensor, kept: Tensor, drop: bool) -> Tensor:
-    """Keep prefix tokens and the patches at `kept` `[R, K]`; leave the others out, or zero them."""
-    prefix = model.layout.num_prefix_tokens
-    index = torch.cat([_prefix_index(kept, prefix), kept + prefix], dim=1)
-    index = index[:, :, None].expand(-1, -1, tokens.shape[2])
-    if drop:
-        return tokens.gather(1, index)
-    return torch.zeros_like(tokens).scatter(1, index, tokens.gather(1, index))
+def _left_out(model: TokenModel, images: Tensor, tokens: Tensor, kept: Tensor) -> Tensor:
+    """Return the logits for prefix tokens and the patches at `kept` `[R, K]` alone."""
+    index = _token_index(kept, model.levels[0].prefix, tokens.shape[2])
+    return model.logits_from_tokens(images, tokens.gather(1, index), kept)
 
 
-def _prefix_index(kept: Tensor, prefix: int) -> Tensor:
-    return torch.arange(prefix, device=kept.device).expand(kept.shape[0], prefix)
+def _zeroed(model: TokenModel, images: Tensor, tokens: Tensor, kept: Tensor) -> Tensor:
+    """Return the logits with all patches but those at `kept` `[R, K]` set to zero."""
+    index = _token_index(kept, model.levels[0].prefix, tokens.shape[2])
+    return model.logits_from_tokens(
+        images, torch.zeros_like(tokens).scatter(1, index, tokens.gather(1, index))
+    )
+
+
+def _token_index(kept: Tensor, prefix: int, channels: int) -> Tensor:
+    first = torch.arange(prefix, device=kept.device).expand(kept.shape[0], prefix)
+    return torch.cat([first, kept + prefix], dim=1)[:, :, None].expand(-1, -1, channels)

@@ -1,7 +1,6 @@
 """The golden arrays: computed with the LibraGrad authors' own code (see tests/golden/README.md)."""
 
 import functools
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import numpy as np
 from libragrad_lightning.backward import ALI_LRP, ATTN_LRP, DECOMPX, LIBRA, PLAIN, Role
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-sys.path.insert(0, str(GOLDEN))
 
 RULES = {
     "ng": PLAIN,

@@ -22,7 +22,7 @@ def random_model(name="vit_tiny_patch16_224", **kwargs):
 def explained(model, method):
     with explanation_state(model):
         return explain_tokens(
-            read_token_model(model),
+            read_token_model(model, IMAGES),
             IMAGES,
             rules=(PLAIN, LIBRA),
             method=METHODS[method],
@@ -47,7 +47,7 @@ def test_fused_and_written_out_attention_give_the_same_maps(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_models_without_a_class_token_are_explained_or_refused(method):
     model = random_model("vit_base_patch16_siglip_224")
-    if method in ("raw_attention", "attention_rollout", "genatt", "gradsam"):
+    if method in ("raw_attention", "attention_rollout", "genatt", "gradsam", "tokentm"):
         with pytest.raises(LibraGradError, match=r"no class token.*choose another `method`"):
             explained(model, method)
     else:

@@ -37,7 +37,7 @@ def test_every_block_is_complete_under_libra_alone(family):
     images = torch.randn(3, 3, 64, 64).double()
     plain_forward = model(images)
     with explanation_state(model):
-        recording = read_token_model(model).record(images)
+        recording = read_token_model(model, images).record(images)
         target = torch.tensor([0, 3, 5])
         gradient = reward_gradient(recording.logits.detach(), target, logit)
         libra = capture(recording, gradient, LIBRA, retain_graph=True).fullgrad_sums()
@@ -54,7 +54,7 @@ def test_every_block_is_complete_under_libra_alone(family):
 def test_frozen_parameters_count_as_biases_all_the_same(family):
     model = random_model(family)
     images = torch.randn(2, 3, 64, 64).double()
-    read = read_token_model(model)
+    read = read_token_model(model, images)
     sums = []
     for frozen in (False, True):
         model.requires_grad_(not frozen)
@@ -71,7 +71,7 @@ def test_frozen_parameters_count_as_biases_all_the_same(family):
 def test_the_parts_of_an_explanation_fit_together():
     model = random_model("vit")
     images = torch.randn(2, 3, 64, 64).double()
-    read = read_token_model(model)
+    read = read_token_model(model, images)
     with explanation_state(model):
         plain, libra = explain_tokens(
             read, images, torch.tensor([1, 2]), rules=(PLAIN, LIBRA), target="label", reward=logit

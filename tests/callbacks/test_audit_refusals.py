@@ -34,7 +34,7 @@ def test_no_logger(tmp_path):
 def test_a_model_without_tokens(tmp_path):
     module = Classifier()
     module.net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
-    refused(tmp_path, "No backbone with tokens.*`backbone`", module=module)
+    refused(tmp_path, "No blocks were found in Classifier.*`blocks`", module=module)
 
 
 def test_a_wrong_path(tmp_path):

@@ -1,6 +1,5 @@
 """An explanation leaves no trace on the model or on the process."""
 
-import copy
 import random
 
 import numpy as np
@@ -83,20 +82,55 @@ def test_inside_the_model_can_be_explained():
         assert model.linear.weight.requires_grad
 
 
+def not_at_all(model, images):
+    pass
+
+
+def without_gradients(model, images):
+    with torch.no_grad():
+        model(images)
+
+
+def in_inference_mode(model, images):
+    with torch.inference_mode():
+        model(images)
+
+
+def with_a_graph_that_is_freed(model, images):
+    model(images).sum().backward()
+    model.zero_grad()
+
+
 @pytest.mark.parametrize("name", ["levit_128s", "efficientformer_l1"])
-@pytest.mark.parametrize("filled", [False, True])
-def test_cached_attention_biases_are_as_they_were(name, filled):
+@pytest.mark.parametrize(
+    "fill", [not_at_all, without_gradients, in_inference_mode, with_a_graph_that_is_freed]
+)
+def test_cached_attention_biases_are_as_they_were(name, fill):
     model = timm.create_model(name, num_classes=3).eval()
     images = torch.randn(1, 3, 224, 224)
-    if filled:
-        with torch.no_grad():
-            model(images)
+    fill(model, images)
     before = [dict(cache) for cache in caches(model)]
+    assert any(before) == (fill is not not_at_all)
     with explanation_state(model):
-        model(images).sum()
+        x = images.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(model(x).sum(), x)
+        assert gradient.any()
     assert caches(model)
     assert same_objects(before, caches(model))
-    copy.deepcopy(model)
+
+
+def test_a_dict_of_tensors_that_is_no_cache_stays_in_place():
+    class Prototypes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.prototypes = {"first": torch.ones(4)}
+
+        def forward(self, x):
+            return x * self.prototypes["first"]
+
+    model = Prototypes()
+    with explanation_state(model):
+        assert torch.equal(model(torch.ones(1, 4)), torch.ones(1, 4))
 
 
 def caches(model):

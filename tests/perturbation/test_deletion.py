@@ -41,7 +41,7 @@ def test_logits_equal_those_of_sequences_cut_by_hand(name, batch_size):
     images = torch.randn(3, 3, 32, 32).double()
     scores = torch.randn(3, 16).double().round(decimals=0)  # heavy ties
     levels = (0.0, 0.1, 0.5, 0.9)
-    read = read_token_model(model)
+    read = read_token_model(model, images)
     result = deletion_logits(read, images, {"a": scores}, levels, batch_size)["a"]
     for i, level in enumerate(levels):
         for ours, most_first in (
@@ -53,8 +53,8 @@ def test_logits_equal_those_of_sequences_cut_by_hand(name, batch_size):
 
 
 def test_rankings_share_forward_passes_without_mixing():
-    read = read_token_model(model_of())
     images = torch.randn(2, 3, 32, 32).double()
+    read = read_token_model(model_of(), images)
     a, b = torch.randn(2, 4, 4), torch.randn(2, 4, 4)
     both = deletion_logits(read, images, {"a": a, "b": b})
     for name, score in (("a", a), ("b", b)):
@@ -67,8 +67,8 @@ def test_rankings_share_forward_passes_without_mixing():
 
 
 def test_opposite_scores_swap_the_orders():
-    read = read_token_model(model_of())
     images = torch.randn(2, 3, 32, 32).double()
+    read = read_token_model(model_of(), images)
     score = torch.randn(2, 16)
     result = deletion_logits(read, images, {"up": score, "down": -score})
     torch.testing.assert_close(
@@ -76,21 +76,64 @@ def test_opposite_scores_swap_the_orders():
     )
 
 
-def test_models_with_positions_elsewhere_get_zeros_instead():
-    model = timm.create_model("eva02_tiny_patch14_224", num_classes=5, depth=1).eval()
-    read = read_token_model(model)
-    images = torch.randn(1, 3, 224, 224)
+def test_rotary_tables_are_read_at_the_patches_that_stay():
+    model = timm.create_model("eva02_tiny_patch14_224", num_classes=5, depth=2).eval().double()
+    images = torch.randn(1, 3, 224, 224).double()
+    read = read_token_model(model, images)
     score = torch.randn(1, 256)
     result = deletion_logits(read, images, {"a": score}, (0.5,))["a"]
+    kept = score[0].argsort(descending=True)[128:].sort().values
+    with torch.no_grad():
+        x, rope = model._pos_embed(model.patch_embed(images))[:2]
+        x = x[:, torch.cat([torch.zeros(1, dtype=torch.long), kept + 1])]
+        for block in model.blocks:
+            x = block(x, rope=rope[kept])
+        expected = model.forward_head(model.norm(x))
+    torch.testing.assert_close(result.most_influential_first[:, 0], expected)
+
+
+@pytest.mark.parametrize("name", ["beit_base_patch16_224", "mixer_s32_224"])
+def test_models_with_positions_in_their_blocks_get_zeros_instead(name):
+    depth = {"depth": 1} if name.startswith("beit") else {}
+    model = timm.create_model(name, num_classes=5, **depth).eval()
+    images = torch.randn(1, 3, 224, 224)
+    read = read_token_model(model, images)
     tokens = read.tokens(images).clone()
-    tokens[0, 1 + score[0].argsort(descending=True)[:128]] = 0
+    prefix = read.levels[0].prefix
+    patches = tokens.shape[1] - prefix
+    score = torch.randn(1, patches)
+    result = deletion_logits(read, images, {"a": score}, (0.5,))["a"]
+    tokens[0, prefix + score[0].argsort(descending=True)[: patches // 2]] = 0
     with torch.no_grad():
         expected = read.logits_from_tokens(images, tokens)
     torch.testing.assert_close(result.most_influential_first[:, 0], expected)
 
 
+@pytest.mark.parametrize("name", ["resnet10t", "swin_tiny_patch4_window7_224"])
+def test_cells_of_feature_maps_are_zeroed_in_their_own_axes(name):
+    model = timm.create_model(name, num_classes=5).eval()
+    images = torch.randn(2, 3, 224, 224)
+    read = read_token_model(model, images)
+    rows, columns = read.grid(images)
+    score = torch.arange(rows * columns).float().expand(2, -1)
+    result = deletion_logits(read, images, {"a": score}, (0.5,))["a"]
+
+    def upper_half(module, args):
+        z0 = args[0].clone()
+        axis = 2 if z0.shape[2:] == (rows, columns) else 1
+        z0.narrow(axis, rows // 2, rows - rows // 2).zero_()
+        return (z0, *args[1:])
+
+    with torch.no_grad():
+        handle = read.levels[0].module.register_forward_pre_hook(upper_half)
+        expected = model(images)
+        handle.remove()
+    torch.testing.assert_close(result.most_influential_first[:, 0], expected)
+
+
 @pytest.mark.parametrize("levels", [(), (-0.1,), (1.0,), (0.5, 1.5)])
 def test_levels_out_of_range_are_refused(levels):
-    read = read_token_model(model_of())
+    images = torch.randn(1, 3, 32, 32).double()
+    read = read_token_model(model_of(), images)
     with pytest.raises(ValueError, match="`levels` must be fractions"):
-        deletion_logits(read, torch.randn(1, 3, 32, 32).double(), {"a": torch.randn(1, 16)}, levels)
+        deletion_logits(read, images, {"a": torch.randn(1, 16)}, levels)

@@ -35,19 +35,12 @@ tnt_s_legacy_patch16_224 tresnet_m twins_svt_small vgg11 vitamin_small_224 volo_
 TOO_LARGE = {"deepseek_vit_412m": {"depth": 2}}
 """Run in a reduced form."""
 
-MISSES = {
-    "sequencer2d_s": "in float32 on CPUs an LSTM is one oneDNN operation, MkldnnRnnLayerBackward0",
-}
-
 
 def cases():
     for name in CHEAP:
         yield pytest.param(name, id=name)
     for name in [*COSTLY, *TOO_LARGE]:
-        marks = [pytest.mark.slow]
-        if name in MISSES:
-            marks.append(pytest.mark.xfail(reason=MISSES[name], strict=True))
-        yield pytest.param(name, marks=marks, id=name)
+        yield pytest.param(name, marks=pytest.mark.slow, id=name)
 
 
 @pytest.mark.parametrize("name", list(cases()))

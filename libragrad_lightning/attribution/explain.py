@@ -1,0 +1,148 @@
+"""`explain`: the one call outside of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from libragrad_lightning.attribution.explanation import Explanation, explain_tokens
+from libragrad_lightning.attribution.methods import Method, attribution_method
+from libragrad_lightning.attribution.rewards import Reward, reward_function
+from libragrad_lightning.attribution.targets import Target
+from libragrad_lightning.backward import RuleSet, UnknownPolicy, rule_set
+from libragrad_lightning.models import TokenModel, explanation_state, read_token_model
+
+_SECONDS_BEFORE_PROGRESS = 3.0
+
+
+def explain(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    target: Target | Tensor | Sequence[int] = "predicted",
+    method: str | Method = "fullgrad_plus",
+    rules: str | RuleSet = "libra",
+    reward: str | Reward = "log_odds",
+    memory_gib: float = 2.0,
+    progress: bool = True,
+    unknown: UnknownPolicy = "error",
+    backbone: str = "",
+    blocks: Sequence[str] | None = None,
+    forward: Callable[[Tensor], Any] | None = None,
+) -> Explanation:
+    """Explain a model's outputs for images; the model is left as it was, to the last bit.
+
+    Args:
+        model: Any module from images to logits; its tokens or feature maps are found in it.
+        images: `[B, C, H, W]`, floating point, prepared as the model expects, on its device.
+        target: The class to explain: ``"predicted"``, a class index, or one class for each image.
+        method: The attribution method, by name (`METHODS`) or a function of `Captured`.
+        rules: The rule set, by name (`RULE_SETS`) or as an object.
+        reward: What is differentiated: ``log_odds``, ``probability``, ``logit`` or a function.
+        memory_gib: How much memory the recorded forward pass may take, in GiB; as many images as
+            fit are explained at once.
+        progress: Whether to show progress if it takes longer than a few seconds.
+        unknown: What to do about operations without a rule: raise, warn, or ignore.
+        backbone: Path of the submodule in which blocks are looked for.
+        blocks: Paths of the blocks, in order, found if omitted.
+        forward: Images to logits; the model itself by default.
+
+    Returns:
+        The maps `[B, h, w]` with their prefix and bias parts, and the completeness at every block.
+
+    Raises:
+        UnreadableModelError: If the model's features cannot be found, or the images do not fit.
+        UnknownOperationError: If an operation has no rule and `unknown` is ``"error"``.
+        ValueError: If a name is unknown, or the target is out of range or of the wrong length.
+
+    Example:
+        >>> from libragrad_lightning import explain
+        >>> import timm
+        >>> model = timm.create_model("test_vit")
+        >>> explanation = explain(model, torch.randn(2, 3, 160, 160))
+        >>> explanation.attribution.shape
+        torch.Size([2, 10, 10])
+        >>> bool(explanation.residuals.abs().max() < 1e-4)
+        True
+    """
+    chosen, rules = attribution_method(method), rule_set(rules)
+    rewarded = reward_function(reward)
+    wanted, classes = _per_image(target, len(images))
+    read = read_token_model(model, images, backbone=backbone, blocks=blocks, forward=forward)
+    with explanation_state(model):
+        size = images_at_once(read, images, memory_gib)
+        parts = [
+            explain_tokens(
+                read,
+                images[start : start + size],
+                None if classes is None else classes[start : start + size],
+                rules=(rules,),
+                method=chosen,
+                target=wanted,
+                reward=rewarded,
+                unknown=unknown,
+            )[0]
+            for start in _shown(range(0, len(images), size), progress)
+        ]
+    return joined(parts)
+
+
+def images_at_once(model: TokenModel, images: Tensor, memory_gib: float) -> int:
+    """Return how many images can be recorded in the memory, at least one.
+
+    Measured by what autograd saves for the first image.
+    """
+    if len(images) == 1:
+        return 1
+    weights = {p.untyped_storage().data_ptr() for b in model.blocks for p in b.parameters()}
+    saved: dict[int, int] = {}
+
+    def weigh(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor):
+        model.record(images[:1])
+    taken = sum(size for pointer, size in saved.items() if pointer not in weights)
+    return max(1, int(memory_gib * 2**30 / max(1, taken)))
+
+
+def joined(parts: Sequence[Explanation]) -> Explanation:
+    """Return the explanation of all images of several explanations under one rule set."""
+    first = parts[0]
+    return replace(
+        first,
+        attribution=torch.cat([part.attribution for part in parts]),
+        prefix=torch.cat([part.prefix for part in parts]),
+        token_biases=torch.cat([part.token_biases for part in parts]),
+        image_biases=torch.cat([part.image_biases for part in parts]),
+        fullgrad_sums=torch.cat([part.fullgrad_sums for part in parts], dim=1),
+        logits=torch.cat([part.logits for part in parts]),
+        target=torch.cat([part.target for part in parts]),
+    )
+
+
+def _per_image(target: Target | Tensor | Sequence[int], count: int) -> tuple[Target, Tensor | None]:
+    """Return the target as `explain_tokens` takes it, with one class for each image if given so."""
+    if isinstance(target, str | int) or callable(target):
+        return target, None
+    classes = torch.as_tensor(target)
+    if classes.shape != (count,):
+        raise ValueError(
+            f"`target` must name one class for each of {count} images but has shape "
+            f"{tuple(classes.shape)}."
+        )
+    return "label", classes
+
+
+def _shown(starts: range, progress: bool) -> Sequence[int]:
+    bar: Sequence[int] = tqdm(
+        starts, "Explaining", leave=False, delay=_SECONDS_BEFORE_PROGRESS, disable=not progress
+    )
+    return bar

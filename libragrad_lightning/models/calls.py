@@ -1,0 +1,117 @@
+"""Records what goes into and comes out of every module in one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from libragrad_lightning.backward import Edge, edge_of
+
+Argument: TypeAlias = int | str
+"""The position or the name of an argument of a module."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A differentiable tensor that a module received or returned, as it was at that moment.
+
+    Attributes:
+        edge: Its place in the graph.
+        shape: Its shape.
+        tensor: The tensor itself, which may have been overwritten since.
+        version: How often it had been overwritten.
+    """
+
+    edge: Edge
+    shape: torch.Size
+    tensor: Tensor
+    version: int
+
+    @property
+    def overwritten(self) -> bool:
+        """Whether the tensor was changed in place afterwards."""
+        return self.tensor._version != self.version
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module that received and returned differentiable tensors.
+
+    Attributes:
+        path: The path of the module.
+        module: The module.
+        argument: Which argument was its first differentiable tensor.
+        received: That tensor.
+        returned: The first differentiable tensor that it returned.
+    """
+
+    path: str
+    module: nn.Module
+    argument: Argument
+    received: Feature
+    returned: Feature
+
+
+@contextmanager
+def recorded_calls(model: nn.Module) -> Iterator[list[Call]]:
+    """Record the calls of all modules, in the order in which they return.
+
+    Hooks stand on the modules inside of the context only.
+    """
+    calls: list[Call] = []
+    with ExitStack() as stack:
+        for path, module in model.named_modules():
+            before, after = _hooks(path, calls)
+            handle = module.register_forward_pre_hook(before, with_kwargs=True, prepend=True)
+            stack.callback(handle.remove)
+            stack.callback(module.register_forward_hook(after).remove)
+        yield calls
+
+
+def _hooks(path: str, calls: list[Call]) -> tuple[Any, Any]:
+    running: list[tuple[Argument, Feature] | None] = []
+
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        argument = first_argument(args, kwargs)
+        running.append(
+            None if argument is None else (argument, _feature(argument_of(args, kwargs, argument)))
+        )
+
+    def after(module: nn.Module, _: Any, output: Any) -> None:
+        received = running.pop() if running else None
+        tensor = first_tensor(output)
+        if received is not None and tensor is not None:
+            calls.append(Call(path, module, *received, _feature(tensor)))
+
+    return before, after
+
+
+def first_argument(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Argument | None:
+    """Return the position or the name of the first differentiable tensor."""
+    arguments: list[tuple[Argument, Any]] = [*enumerate(args), *kwargs.items()]
+    return next((key for key, value in arguments if _is_differentiable(value)), None)
+
+
+def argument_of(args: Sequence[Any], kwargs: Mapping[str, Any], argument: Argument) -> Any:
+    """Return an argument by its position or its name."""
+    return args[argument] if isinstance(argument, int) else kwargs[argument]
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """Return the first differentiable tensor in what a module returned, if there is one."""
+    items: Sequence[Any] = output if isinstance(output, tuple | list) else (output,)
+    items = tuple(output.values()) if isinstance(output, Mapping) else items
+    return next((item for item in items if _is_differentiable(item)), None)
+
+
+def _is_differentiable(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _feature(tensor: Tensor) -> Feature:
+    return Feature(edge_of(tensor), tensor.shape, tensor, tensor._version)

@@ -1,0 +1,36 @@
+"""Libra decomposes models of other libraries completely, and leaves their outputs alone."""
+
+import completeness
+import pytest
+import random_constants
+import torch
+from library_models import MODELS
+
+from libragrad_lightning.backward import LIBRA, PLAIN
+
+
+def images(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(2, 3, 64, 64, generator=generator, dtype=torch.float64)
+
+
+def randomised(name):
+    model = MODELS[name].build().eval().double()
+    random_constants.draw_constants(model, images(1))
+    return model
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_decomposition_is_complete_and_the_output_untouched(name):
+    model, scores = randomised(name), MODELS[name].scores
+    with completeness.double_precision():
+        double = completeness.decompose_model(model, images(2), (LIBRA, PLAIN), scores)
+    single = completeness.decompose_model(model.float(), images(2).float(), (LIBRA,), scores)
+    libra, plain = double.decompositions
+    assert double.identical
+    assert single.identical
+    assert double.contrast > 0.01
+    assert not double.reading.unknown() | single.reading.unknown()
+    assert libra.error < 1e-9
+    assert plain.error > 1e-3
+    assert single.decompositions[0].noise < 1e-4

@@ -1,0 +1,66 @@
+"""One process explains its replica without waiting for the others; what is sharded is refused."""
+
+import copy
+
+import pytest
+import torch
+import torch.distributed as dist
+from situation_cases import Trained, assert_complete, explained, images
+from torch import multiprocessing, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from libragrad_lightning.models import UnreadableModelError
+
+REPLICATED = [{}, {"find_unused_parameters": True}, {"static_graph": True}]
+
+
+def network(rank=0):
+    torch.manual_seed(0)
+    model = Trained(nn.BatchNorm2d(8)).double()
+    model.layer.running_mean += rank
+    return model
+
+
+def step(model, rank):
+    model.zero_grad()
+    model.train()(images(seed=rank)).square().sum().backward()
+    return [parameter.grad.clone() for parameter in model.parameters()]
+
+
+def explain_a_replica(rank, options):
+    replica = DistributedDataParallel(network(rank), **options)
+    undisturbed = DistributedDataParallel(copy.deepcopy(replica.module), **options)
+    for _ in range(2):
+        if rank == 0:  # a call that waited for the other process would hang
+            before = dict(vars(replica))
+            logits, total = explained(replica, images())
+            assert_complete(logits, total)
+            assert torch.equal(logits, replica.module.eval()(images()).detach())
+            assert vars(replica) == before
+        gradients, expected = step(replica, rank), step(undisturbed, rank)
+        assert all(map(torch.equal, gradients, expected))
+
+
+def process(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+    for options in REPLICATED:
+        explain_a_replica(rank, options)
+    mesh = init_device_mesh("cpu", (2,))
+    sharded = network()
+    fully_shard(sharded.stem, mesh=mesh)
+    for model in (
+        sharded,
+        FullyShardedDataParallel(network(), device_id=torch.device("cpu")),
+        nn.Sequential(FullyShardedDataParallel(network(), device_id=torch.device("cpu"))),
+    ):
+        with pytest.raises(UnreadableModelError, match=r"sharded by FSDP.*pass that as `model`"):
+            explained(model, images())
+    dist.destroy_process_group()
+
+
+def test_two_processes(tmp_path):
+    # One test for everything, because starting the processes takes longer than all their work.
+    multiprocessing.spawn(process, args=(str(tmp_path),), nprocs=2)
