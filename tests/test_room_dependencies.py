@@ -24,7 +24,7 @@ FOREIGN = {
     "backward": {"torch"},
     "models": {"torch", "timm", "numpy"},
     "attribution": {"torch", "numpy", "tqdm"},
-    "perturbation": {"torch"},
+    "perturbation": {"torch", "torchvision"},
     "diagnosis": {"torch", "rich"},
     "metrics": {"torch", "torchmetrics", "numpy", "matplotlib", "pycocotools"},
     "heatmaps": {"torch", "numpy", "PIL", "matplotlib"},

@@ -79,6 +79,7 @@ class TokenModel:
     levels: tuple[Level, ...]
     blocks: tuple[nn.Module, ...]
     _drops: dict[int, bool] = field(default_factory=dict, repr=False)
+    _shared_stem: list[bool] = field(default_factory=list, repr=False)
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the logits `[B, C]` of images `[B, C, H, W]`."""
@@ -137,6 +138,26 @@ class TokenModel:
                 for module in self.blocks:
                     stack.enter_context(tables_read_at(module, patches, full))
             return self.logits(images)
+
+    def stem_images(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Return the images with which forward passes from other tokens may start.
+
+        What the layers before z0 make of the images is thrown away there, so that one image is
+        enough, unless the model remembers the size of the batch. Looked at once.
+
+        Args:
+            images: `[B, C, H, W]`.
+            rows: The numbers of the images whose tokens go on, `[R]`.
+        """
+        if not self._shared_stem:
+            tokens = self.tokens(images[:1]).expand(2, -1, -1)
+            expected = self.logits_from_tokens(images[:1].expand(2, -1, -1, -1), tokens)
+            try:
+                found = self.logits_from_tokens(images[:1], tokens)
+            except (RuntimeError, ValueError, AssertionError, IndexError):
+                found = expected.new_empty(0)
+            self._shared_stem.append(torch.equal(found, expected))
+        return images[:1] if self._shared_stem[0] else images[rows]
 
     def record(self, images: Tensor) -> Recording:
         """Run a forward pass and record z0 and the block inputs.

@@ -1,10 +1,41 @@
-"""Perturbations of images by their attributions: deletion curves."""
+"""Taking patches away from images, and deletion and insertion curves."""
 
 from libragrad_lightning.perturbation.deletion import (
     LEVELS,
     DeletionLogits,
     check_levels,
     deletion_logits,
+    insertion_logits,
+)
+from libragrad_lightning.perturbation.operators import (
+    PERTURBATIONS,
+    DropTokens,
+    PaperTokens,
+    Perturbation,
+    ReplacePixels,
+    ZeroTokens,
+    blur_fill,
+    mean_fill,
+    noise_fill,
+    perturbation_operator,
+    zero_fill,
 )
 
-__all__ = ["LEVELS", "DeletionLogits", "check_levels", "deletion_logits"]
+__all__ = [
+    "LEVELS",
+    "PERTURBATIONS",
+    "DeletionLogits",
+    "DropTokens",
+    "PaperTokens",
+    "Perturbation",
+    "ReplacePixels",
+    "ZeroTokens",
+    "blur_fill",
+    "check_levels",
+    "deletion_logits",
+    "insertion_logits",
+    "mean_fill",
+    "noise_fill",
+    "perturbation_operator",
+    "zero_fill",
+]

@@ -1,9 +1,9 @@
-"""Deletion curves by leaving tokens out of the sequence (Mehri et al. 2025, section 4.1).
+"""Deletion and insertion curves (Mehri et al. 2025, section 4.1).
 
-At a level rho, k = floor(rho * N) of the N patch tokens are deleted: the k most influential ones
-(MIF) or the k least influential ones (LIF), by signed attribution. Prefix tokens stay. Where the
-model allows, deleted tokens are left out of the sequence, so that deeper levels cost less; else
-they are set to zero.
+At a level rho, k = floor(rho * N) of the N patches are deleted: the k most influential ones (MIF)
+or the k least influential ones (LIF), by signed attribution. Insertion of the most influential
+fraction rho is what LIF leaves at the level 1 - rho. All levels of an image follow from one
+ranking.
 """
 
 from __future__ import annotations
@@ -16,6 +16,12 @@ import torch
 from torch import Tensor
 
 from libragrad_lightning.models import TokenModel
+from libragrad_lightning.perturbation.operators import (
+    Fill,
+    Masked,
+    Perturbation,
+    perturbation_operator,
+)
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """The paper's deletion levels."""
@@ -28,21 +34,23 @@ class DeletionLogits:
     Attributes:
         most_influential_first: `[B, S, C]` for S levels.
         least_influential_first: `[B, S, C]`.
+        perturbation: The name of the operator that was used.
     """
 
     most_influential_first: Tensor
     least_influential_first: Tensor
+    perturbation: str
 
 
 def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
     """Return the levels as a tuple.
 
     Raises:
-        ValueError: If there are none or one is not in [0, 1).
+        ValueError: If there are none or one is not in [0, 1].
     """
-    if not levels or not all(0 <= level < 1 for level in levels):
+    if not levels or not all(0 <= level <= 1 for level in levels):
         raise ValueError(
-            f"`levels` must be fractions of deleted patches in [0, 1) but is {list(levels)}."
+            f"`levels` must be fractions of deleted patches in [0, 1] but is {list(levels)}."
         )
     return tuple(levels)
 
@@ -54,73 +62,102 @@ def deletion_logits(
     scores: Mapping[str, Tensor],
     levels: Sequence[float] = LEVELS,
     batch_size: int = 64,
+    perturbation: str | Perturbation | Fill = "tokens",
 ) -> dict[str, DeletionLogits]:
     """Return the logits under deletion for several rankings of the same images.
 
-    All rankings and both orders share the forward passes of a level.
+    Forward passes are shared by all rankings, both orders and, unless shorter sequences cost less,
+    all levels.
 
     Args:
         model: The model and its tokens.
         images: `[B, C, H, W]`.
-        scores: Named attributions over patches, each `[B, N]` or `[B, h, w]`, signed.
-        levels: Fractions of deleted patches in [0, 1).
-        batch_size: Rows per forward pass.
+        scores: Named attributions over patches, each `[B, N]` or `[B, h, w]`, signed. Of equal
+            ones, the patch that comes first in the image counts as more influential.
+        levels: Fractions of deleted patches in [0, 1].
+        batch_size: Rows of full length per forward pass; of shorter rows, as many as have as many
+            tokens.
+        perturbation: What deletion does, by name (`PERTURBATIONS`), as an operator, or a function
+            from images to what replaces their pixels.
 
     Raises:
-        ValueError: If a level is out of range.
+        ValueError: If a level is out of range, the name of the perturbation is unknown, or scores
+            do not fit the images.
+        UnreadableModelError: If tokens are to be left out of a model that does not allow it.
     """
-    levels = check_levels(levels)
-    tokens = model.tokens(images)
-    orders = {name: _most_influential_first(score.flatten(1)) for name, score in scores.items()}
-    rankings = torch.stack([r for o in orders.values() for r in (o, o.flip(1))])
-    drop = model.positions_end_at_tokens(images)
-    per_level = [
-        _logits_at(model, images, tokens, rankings, level, batch_size, drop) for level in levels
-    ]
-    curves = torch.stack(per_level, dim=2).unbind(0)
-    return {name: DeletionLogits(curves[2 * i], curves[2 * i + 1]) for i, name in enumerate(orders)}
+    operator = perturbation_operator(perturbation, model, images)
+    counts = _deleted_counts(check_levels(levels), _check_scores(scores, len(images)))
+    ranks = torch.stack([r for score in scores.values() for r in _ranks(score.flatten(1))])
+    curves = _logits(operator, operator.begin(model, images), ranks, counts, batch_size)
+    return {
+        name: DeletionLogits(curves[2 * i], curves[2 * i + 1], operator.name)
+        for i, name in enumerate(scores)
+    }
 
 
-def _most_influential_first(scores: Tensor) -> Tensor:
-    """Rank patches `[B, N]`, ties by position, so that a ranking is reproducible."""
-    return scores.argsort(dim=1, descending=True, stable=True)
-
-
-def _logits_at(
+def insertion_logits(
     model: TokenModel,
     images: Tensor,
-    tokens: Tensor,
-    rankings: Tensor,
-    level: float,
-    batch_size: int,
-    drop: bool,
+    scores: Mapping[str, Tensor],
+    levels: Sequence[float] = LEVELS,
+    batch_size: int = 64,
+    perturbation: str | Perturbation | Fill = "tokens",
+) -> dict[str, DeletionLogits]:
+    """Return the logits when only a fraction of the patches is there, for several rankings.
+
+    Arguments and result as those of `deletion_logits`; the levels are fractions of patches that are
+    inserted, most or least influential first.
+    """
+    kept = [1 - level for level in check_levels(levels)]
+    deleted = deletion_logits(model, images, scores, kept, batch_size, perturbation)
+    return {
+        name: DeletionLogits(d.least_influential_first, d.most_influential_first, d.perturbation)
+        for name, d in deleted.items()
+    }
+
+
+def _check_scores(scores: Mapping[str, Tensor], batch: int) -> int:
+    """Return the number of patches."""
+    shapes = {tuple(score.flatten(1).shape) for score in scores.values()}
+    if len(shapes) != 1 or next(iter(shapes))[0] != batch:
+        raise ValueError(
+            f"`scores` must hold attributions [B, N] or [B, h, w] for {batch} images but has the "
+            f"shapes {[tuple(score.shape) for score in scores.values()]}."
+        )
+    return next(iter(shapes))[1]
+
+
+def _deleted_counts(levels: Sequence[float], patches: int) -> list[int]:
+    # A level such as 0.29 of 100 patches is 28.999999999999996 of them.
+    return [math.floor(level * patches + 1e-9) for level in levels]
+
+
+def _ranks(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the place of every patch `[B, N]` in both orders, ties by position."""
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    ranks = torch.empty_like(order).scatter_(1, order, places)
+    return ranks, order.shape[1] - 1 - ranks
+
+
+def _logits(
+    operator: Perturbation, masked: Masked, ranks: Tensor, counts: Sequence[int], batch_size: int
 ) -> Tensor:
-    """Return logits `[R, B, C]` for rankings `[R, B, N]` at one level."""
-    count, batch, patches = rankings.shape
-    kept = rankings[:, :, math.floor(level * patches) :].sort(dim=2).values.flatten(0, 1)
-    rows = torch.arange(batch, device=images.device).repeat(count)
-    change = _left_out if drop else _zeroed
-    out = [
-        change(model, images[r], tokens[r], k)
-        for r, k in zip(rows.split(batch_size), kept.split(batch_size), strict=True)
-    ]
-    return torch.cat(out).unflatten(0, (count, batch))
+    """Return `[R, B, S, C]` for the places `[R, B, N]` of patches in R orders."""
+    orders, batch, patches = ranks.shape
+    rows = torch.arange(batch, device=ranks.device).repeat(orders)
+    ranks = ranks.flatten(0, 1)
+    if operator.shortens:
+        levels = []
+        for k in counts:
+            size = batch_size * patches // max(1, patches - k)
+            levels.append(_in_chunks(masked, rows, ranks >= k, patches - k, size))
+        return torch.stack(levels, 1).unflatten(0, (orders, batch))
+    kept = torch.stack([ranks >= k for k in counts], 1).flatten(0, 1)
+    found = _in_chunks(masked, rows.repeat_interleave(len(counts)), kept, 0, batch_size)
+    return found.unflatten(0, (orders, batch, len(counts)))
 
 
-def _left_out(model: TokenModel, images: Tensor, tokens: Tensor, kept: Tensor) -> Tensor:
-    """Return the logits for prefix tokens and the patches at `kept` `[R, K]` alone."""
-    index = _token_index(kept, model.levels[0].prefix, tokens.shape[2])
-    return model.logits_from_tokens(images, tokens.gather(1, index), kept)
-
-
-def _zeroed(model: TokenModel, images: Tensor, tokens: Tensor, kept: Tensor) -> Tensor:
-    """Return the logits with all patches but those at `kept` `[R, K]` set to zero."""
-    index = _token_index(kept, model.levels[0].prefix, tokens.shape[2])
-    return model.logits_from_tokens(
-        images, torch.zeros_like(tokens).scatter(1, index, tokens.gather(1, index))
-    )
-
-
-def _token_index(kept: Tensor, prefix: int, channels: int) -> Tensor:
-    first = torch.arange(prefix, device=kept.device).expand(kept.shape[0], prefix)
-    return torch.cat([first, kept + prefix], dim=1)[:, :, None].expand(-1, -1, channels)
+def _in_chunks(masked: Masked, rows: Tensor, kept: Tensor, count: int, size: int) -> Tensor:
+    chunks = zip(rows.split(size), kept.split(size), strict=True)
+    return torch.cat([masked(r, k, count) for r, k in chunks])

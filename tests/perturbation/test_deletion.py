@@ -131,7 +131,7 @@ def test_cells_of_feature_maps_are_zeroed_in_their_own_axes(name):
     torch.testing.assert_close(result.most_influential_first[:, 0], expected)
 
 
-@pytest.mark.parametrize("levels", [(), (-0.1,), (1.0,), (0.5, 1.5)])
+@pytest.mark.parametrize("levels", [(), (-0.1,), (1.1,), (0.5, 1.5)])
 def test_levels_out_of_range_are_refused(levels):
     images = torch.randn(1, 3, 32, 32).double()
     read = read_token_model(model_of(), images)

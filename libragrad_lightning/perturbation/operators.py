@@ -1,0 +1,201 @@
+"""Operators that take patches away from images, and the logits of what is left.
+
+Tokens are taken away after patch and position embedding (Mehri et al. 2025, section 4.1), or set to
+zero there; pixels are replaced before the model sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from libragrad_lightning.models import TokenModel, UnreadableModelError
+
+Masked: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
+"""Image numbers `[R]`, kept patches bool `[R, N]` and how many they are to logits `[R, C]`."""
+
+Fill: TypeAlias = Callable[[Tensor], Tensor]
+"""Images `[B, C, H, W]` to what replaces their deleted pixels, in the same shape."""
+
+
+@runtime_checkable
+class Perturbation(Protocol):
+    """Takes patches away."""
+
+    @property
+    def name(self) -> str:
+        """What is done, for reports."""
+        ...
+
+    @property
+    def shortens(self) -> bool:
+        """Whether fewer patches cost less, so that rows with equally many belong together."""
+        ...
+
+    def begin(self, model: TokenModel, images: Tensor) -> Masked:
+        """Do once per batch of images what all perturbed copies share."""
+        ...
+
+
+@dataclass(frozen=True)
+class DropTokens:
+    """Leave deleted tokens out of the sequence; position tables are read at those that stay."""
+
+    name: ClassVar[str] = "drop_tokens"
+    shortens: ClassVar[bool] = True
+
+    def begin(self, model: TokenModel, images: Tensor) -> Masked:
+        """Compute z0.
+
+        Raises:
+            UnreadableModelError: If positions are built into the blocks of the model.
+        """
+        if not model.positions_end_at_tokens(images):
+            raise UnreadableModelError(
+                "Tokens cannot be left out of this model, because its blocks rely on where each "
+                "token is; pass `perturbation='zero_tokens'`, or 'tokens' to choose by the model."
+            )
+        tokens, prefix = model.tokens(images), model.levels[0].prefix
+
+        def logits(rows: Tensor, kept: Tensor, count: int) -> Tensor:
+            if count + prefix == 0:
+                raise ValueError(
+                    "Deleting all patches leaves no token of this model, which has no prefix "
+                    "tokens; pass `levels` below 1, or `perturbation='zero_tokens'`."
+                )
+            # The kept ones in their order; `nonzero` would wait for the device.
+            patches = kept.byte().argsort(dim=1, descending=True, stable=True)[:, :count]
+            first = torch.arange(prefix, device=kept.device).expand(len(rows), prefix)
+            index = torch.cat([first, patches + prefix], dim=1)
+            left = tokens[rows[:, None], index]
+            return model.logits_from_tokens(model.stem_images(images, rows), left, patches)
+
+        return logits
+
+
+@dataclass(frozen=True)
+class ZeroTokens:
+    """Set deleted tokens, or cells of the first feature map, to zero."""
+
+    name: ClassVar[str] = "zero_tokens"
+    shortens: ClassVar[bool] = False
+
+    def begin(self, model: TokenModel, images: Tensor) -> Masked:
+        """Compute z0."""
+        tokens, prefix = model.tokens(images), model.levels[0].prefix
+
+        def logits(rows: Tensor, kept: Tensor, count: int) -> Tensor:
+            kept = F.pad(kept, (prefix, 0), value=True)
+            left = tokens[rows] * kept[:, :, None].to(tokens.dtype)
+            return model.logits_from_tokens(model.stem_images(images, rows), left)
+
+        return logits
+
+
+@dataclass(frozen=True)
+class ReplacePixels:
+    """Replace the pixels of deleted patches.
+
+    Attributes:
+        fill: What replaces them.
+        name: Name of the operator.
+    """
+
+    fill: Fill
+    name: str = "pixels"
+    shortens: ClassVar[bool] = False
+
+    def begin(self, model: TokenModel, images: Tensor) -> Masked:
+        """Compute the filling."""
+        filling, grid = self.fill(images), model.grid(images)
+        size = (images.shape[-2], images.shape[-1])
+
+        def logits(rows: Tensor, kept: Tensor, count: int) -> Tensor:
+            cells = kept.unflatten(1, grid)[:, None].to(images.dtype)
+            visible = F.interpolate(cells, size=size, mode="nearest-exact") > 0
+            return model.logits(torch.where(visible, images[rows], filling[rows]))
+
+        return logits
+
+
+@dataclass(frozen=True)
+class PaperTokens:
+    """Leave tokens out where the model allows, else set them to zero, as the paper does."""
+
+    name: ClassVar[str] = "tokens"
+    shortens: ClassVar[bool] = True
+
+    def chosen(self, model: TokenModel, images: Tensor) -> Perturbation:
+        """Return the operator that fits the model."""
+        return DropTokens() if model.positions_end_at_tokens(images) else ZeroTokens()
+
+    def begin(self, model: TokenModel, images: Tensor) -> Masked:
+        """Begin with the operator that fits the model."""
+        return self.chosen(model, images).begin(model, images)
+
+
+def zero_fill(images: Tensor) -> Tensor:
+    """Return zeros: the data set's mean colour, if images are normalised."""
+    return torch.zeros_like(images)
+
+
+def mean_fill(images: Tensor) -> Tensor:
+    """Return the mean colour of each image."""
+    return images.mean((2, 3), keepdim=True).expand_as(images)
+
+
+def blur_fill(images: Tensor, share: float = 0.1) -> Tensor:
+    """Return the images under a Gaussian blur whose sigma is a share of their shorter side."""
+    sigma = share * min(images.shape[-2:])
+    sides = [2 * min(round(3 * sigma), size - 1) + 1 for size in images.shape[-2:]]
+    blurred: Tensor = gaussian_blur(images, sides[::-1], [sigma, sigma])
+    return blurred
+
+
+def noise_fill(images: Tensor, seed: int = 0) -> Tensor:
+    """Return normal noise with the mean and deviation of each channel of each image."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(images.shape[1:], generator=generator).to(images)
+    spread, mean = torch.std_mean(images, (2, 3), keepdim=True)
+    return mean + spread * noise
+
+
+PERTURBATIONS: Mapping[str, Perturbation] = MappingProxyType(
+    {
+        "tokens": PaperTokens(),
+        "drop_tokens": DropTokens(),
+        "zero_tokens": ZeroTokens(),
+        "pixels_zero": ReplacePixels(zero_fill, "pixels_zero"),
+        "pixels_mean": ReplacePixels(mean_fill, "pixels_mean"),
+        "pixels_blur": ReplacePixels(blur_fill, "pixels_blur"),
+        "pixels_noise": ReplacePixels(noise_fill, "pixels_noise"),
+    }
+)
+"""The perturbations that can be named in a configuration file."""
+
+
+def perturbation_operator(
+    perturbation: str | Perturbation | Fill, model: TokenModel, images: Tensor
+) -> Perturbation:
+    """Return the operator of that name, the operator itself, or one with that filling.
+
+    Raises:
+        ValueError: If there is no operator of that name.
+    """
+    if isinstance(perturbation, str):
+        if perturbation not in PERTURBATIONS:
+            raise ValueError(
+                f"Unknown perturbation {perturbation!r}; `perturbation` takes one of "
+                f"{sorted(PERTURBATIONS)} or a function from images to what replaces their pixels."
+            )
+        perturbation = PERTURBATIONS[perturbation]
+    if isinstance(perturbation, PaperTokens):
+        return perturbation.chosen(model, images)
+    return perturbation if isinstance(perturbation, Perturbation) else ReplacePixels(perturbation)
