@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
+from libragrad_lightning.metrics.coco_mask_ap import CocoMaskAP
 from libragrad_lightning.metrics.completeness import CompletenessError, RelativeCompletenessError
+from libragrad_lightning.metrics.confidence import ConfidenceInterval, PairedDifference
+from libragrad_lightning.metrics.curves import (
+    DeletionAUC,
+    DeletionCurve,
+    InsertionAUC,
+    InsertionCurve,
+)
+from libragrad_lightning.metrics.degenerate_maps import DegenerateMapRate
 from libragrad_lightning.metrics.deletion import DeletionAccuracy, DeletionAccuracyDrop
+from libragrad_lightning.metrics.discrimination import ClassDiscrimination
+from libragrad_lightning.metrics.localisation import EnergyInside, PointingGame
 from libragrad_lightning.metrics.probability_drop import AOPC, LogOddsDrop
 from libragrad_lightning.metrics.relevance_gain import SymmetricRelevanceGain
-from libragrad_lightning.metrics.segmentation_ap import SegmentationAP
+from libragrad_lightning.metrics.segmentation import MaskIoU, PixelAccuracy
+from libragrad_lightning.metrics.segmentation_ap import SegmentationAP, SegmentationMaxF1
+from libragrad_lightning.metrics.similarity import (
+    MapCosineSimilarity,
+    MapRankCorrelation,
+    MapStructuralSimilarity,
+)
 
 __all__ = [
     "AOPC",
+    "ClassDiscrimination",
+    "CocoMaskAP",
     "CompletenessError",
+    "ConfidenceInterval",
+    "DegenerateMapRate",
+    "DeletionAUC",
     "DeletionAccuracy",
     "DeletionAccuracyDrop",
+    "DeletionCurve",
+    "EnergyInside",
+    "InsertionAUC",
+    "InsertionCurve",
     "LogOddsDrop",
+    "MapCosineSimilarity",
+    "MapRankCorrelation",
+    "MapStructuralSimilarity",
+    "MaskIoU",
+    "PairedDifference",
+    "PixelAccuracy",
+    "PointingGame",
     "RelativeCompletenessError",
     "SegmentationAP",
+    "SegmentationMaxF1",
     "SymmetricRelevanceGain",
 ]

@@ -4,51 +4,44 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from libragrad_lightning.metrics.functional.checks import check_member, check_positive_integer
 from libragrad_lightning.metrics.functional.deletion import deletion_accuracy_curve
-from libragrad_lightning.metrics.sample_mean import SampleMean
+from libragrad_lightning.metrics.functional.scores import TASKS
+from libragrad_lightning.metrics.sample_mean import SampleCurve
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from libragrad_lightning.metrics.functional.scores import Task
 
-class DeletionMetric(SampleMean):
-    """Mean over samples and deletion levels; the base of the faithfulness metrics.
+
+class DeletionMetric(SampleCurve):
+    """Mean over samples and deletion levels; the base of the faithfulness metrics on logits.
 
     Args:
         num_levels: Number S of deletion levels.
+        task: How to read the logits: ``"multiclass"``, ``"binary"`` (one logit, target 0 or 1) or
+            ``"multilabel"`` (one sigmoid per logit).
         kwargs: Further arguments of ``torchmetrics.Metric``.
 
     Raises:
-        ValueError: If ``num_levels`` is not a positive integer.
+        ValueError: If ``num_levels`` is not a positive integer or the task is unknown.
     """
 
-    def __init__(self, num_levels: int, **kwargs: Any) -> None:
-        if not isinstance(num_levels, int) or num_levels < 1:
-            raise ValueError(
-                f"Expected argument `num_levels` to be a positive integer but got {num_levels!r}."
-            )
-        super().__init__((num_levels,), **kwargs)
+    def __init__(self, num_levels: int, task: Task = "multiclass", **kwargs: Any) -> None:
+        check_positive_integer("num_levels", num_levels)
+        check_member("task", task, TASKS)
+        super().__init__(num_levels, **kwargs)
         self.num_levels = num_levels
+        self.task = task
 
-    def curve(self) -> Tensor:
-        """Return the mean over samples at every deletion level, [S].
-
-        Like ``compute``, it gathers the states of all processes, so every process has to call it.
-        """
-        with self.sync_context(
-            dist_sync_fn=self.dist_sync_fn,
-            should_sync=self._to_sync,
-            should_unsync=self._should_unsync,
-        ):
-            return self._mean()
-
-    def _add(self, values: Tensor) -> None:
+    def _add(self, values: Tensor, **left_out: Tensor) -> None:
         if values.shape[1] != self.num_levels:
             raise ValueError(
                 f"Expected logits at {self.num_levels} deletion levels, as argument `num_levels`"
                 f" says, but got {values.shape[1]}."
             )
-        super()._add(values)
+        super()._add(values, **left_out)
 
 
 class DeletionAccuracy(DeletionMetric):
@@ -69,6 +62,8 @@ class DeletionAccuracy(DeletionMetric):
 
     Args:
         num_levels: Number S of deletion levels.
+        task: How to read the logits: ``"multiclass"``, ``"binary"`` (one logit, target 0 or 1) or
+            ``"multilabel"`` (one sigmoid per logit).
         kwargs: Further arguments of ``torchmetrics.Metric``.
 
     Raises:
@@ -100,10 +95,10 @@ class DeletionAccuracy(DeletionMetric):
             masked_logits: Logits after deletion [B, S, C], any floating point type.
             target: Class indices [B], an integer type.
         """
-        self._add(deletion_accuracy_curve(masked_logits, target))
+        self._add(deletion_accuracy_curve(masked_logits, target, self.task))
 
 
-class DeletionAccuracyDrop(DeletionAccuracy):
+class DeletionAccuracyDrop(DeletionMetric):
     r"""Accuracy lost under deletion, averaged over the levels (higher is better under MIF).
 
     .. math:: 1 - \frac{1}{S} \sum_s \frac{1}{N} \sum_n [\arg\max_c z_{n,s,c} = y_n]
@@ -122,6 +117,8 @@ class DeletionAccuracyDrop(DeletionAccuracy):
 
     Args:
         num_levels: Number S of deletion levels.
+        task: How to read the logits: ``"multiclass"``, ``"binary"`` (one logit, target 0 or 1) or
+            ``"multilabel"`` (one sigmoid per logit).
         kwargs: Further arguments of ``torchmetrics.Metric``.
 
     Raises:
@@ -138,5 +135,16 @@ class DeletionAccuracyDrop(DeletionAccuracy):
         LibraGrad (Mehri et al., CVPR 2025), section 4.1.
     """
 
-    def _mean(self) -> Tensor:
-        return 1.0 - super()._mean()
+    higher_is_better: bool = True
+    plot_lower_bound: float = 0.0
+    plot_upper_bound: float = 1.0
+    total_name = "incorrect"
+
+    def update(self, masked_logits: Tensor, target: Tensor) -> None:
+        """Add the samples of one batch.
+
+        Args:
+            masked_logits: Logits after deletion [B, S, C], any floating point type.
+            target: Class indices [B], an integer type.
+        """
+        self._add(1 - deletion_accuracy_curve(masked_logits, target, self.task))

@@ -35,6 +35,8 @@ class AOPC(DeletionMetric):
 
     Args:
         num_levels: Number S of deletion levels.
+        task: How to read the logits: ``"multiclass"``, ``"binary"`` (one logit, target 0 or 1) or
+            ``"multilabel"`` (one sigmoid per logit).
         kwargs: Further arguments of ``torchmetrics.Metric``.
 
     Raises:
@@ -66,7 +68,7 @@ class AOPC(DeletionMetric):
             masked_logits: Logits after deletion [B, S, C], any floating point type.
             target: Class indices [B], an integer type.
         """
-        self._add(deletion_probability_drop(logits, masked_logits, target))
+        self._add(deletion_probability_drop(logits, masked_logits, target, self.task))
 
 
 class LogOddsDrop(DeletionMetric):
@@ -89,6 +91,8 @@ class LogOddsDrop(DeletionMetric):
 
     Args:
         num_levels: Number S of deletion levels.
+        task: How to read the logits: ``"multiclass"``, ``"binary"`` (one logit, target 0 or 1) or
+            ``"multilabel"`` (one sigmoid per logit).
         kwargs: Further arguments of ``torchmetrics.Metric``.
 
     Raises:
@@ -117,4 +121,4 @@ class LogOddsDrop(DeletionMetric):
             masked_logits: Logits after deletion [B, S, C], any floating point type.
             target: Class indices [B], an integer type.
         """
-        self._add(deletion_log_odds_drop(logits, masked_logits, target))
+        self._add(deletion_log_odds_drop(logits, masked_logits, target, self.task))

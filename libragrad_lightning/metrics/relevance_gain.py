@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from libragrad_lightning.metrics.deletion import DeletionMetric
+from libragrad_lightning.metrics.functional.checks import check_member
 from libragrad_lightning.metrics.functional.deletion import symmetric_relevance_gain
+from libragrad_lightning.metrics.functional.scores import SCORES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from libragrad_lightning.metrics.functional.scores import Score, Task
+
 
 class SymmetricRelevanceGain(DeletionMetric):
-    r"""SRG: mean over the levels of accuracy under LIF minus accuracy under MIF deletion.
+    r"""SRG: mean over the levels of the target's score under LIF minus that under MIF deletion.
 
-    .. math:: \frac{1}{S} \sum_s \left( \text{Accuracy}^{\text{LIF}}_s
-                                      - \text{Accuracy}^{\text{MIF}}_s \right)
+    .. math:: \frac{1}{S} \sum_s \frac{1}{N} \sum_n \left( f_{y_n}(z^{\text{LIF}}_{n,s})
+                                                     - f_{y_n}(z^{\text{MIF}}_{n,s}) \right)
+
+    The score f is by default the accuracy: 1 where the target is predicted, else 0.
 
     A random ranking scores 0 on average: neither end of it is a better place to start deleting.
 
@@ -25,11 +31,15 @@ class SymmetricRelevanceGain(DeletionMetric):
     - ``lif_logits``: logits after deleting as many of the least influential first [B, S, C].
     - ``target``: class indices [B]: labels, or the classes predicted on the intact images.
 
-    As output of ``forward`` and ``compute`` it returns a scalar in [-1, 1], NaN without a valid
-    sample; ``curve()`` gives the value at every level, [S].
+    As output of ``forward`` and ``compute`` it returns a scalar, NaN without a valid sample, in
+    [-1, 1] for accuracy and probability; ``curve()`` gives the value at every level, [S].
 
     Args:
         num_levels: Number S of deletion levels.
+        task: How to read the logits: ``"multiclass"``, ``"binary"`` (one logit, target 0 or 1) or
+            ``"multilabel"`` (one sigmoid per logit).
+        score: The score of the target: ``"accuracy"``, ``"probability"``, ``"log_probability"`` or
+            ``"logit"``.
         kwargs: Further arguments of ``torchmetrics.Metric``.
 
     Raises:
@@ -45,13 +55,25 @@ class SymmetricRelevanceGain(DeletionMetric):
 
     Source:
         Blücher et al., Decoupling Pixel Flipping and Occlusion Strategy for Consistent XAI
-        Benchmarks (TMLR 2024), with accuracy as the score.
+        Benchmarks (TMLR 2024).
     """
 
     higher_is_better: bool = True
-    plot_lower_bound: float = -1.0
-    plot_upper_bound: float = 1.0
     total_name = "relevance_gain"
+
+    def __init__(
+        self,
+        num_levels: int,
+        task: Task = "multiclass",
+        score: Score = "accuracy",
+        **kwargs: Any,
+    ) -> None:
+        check_member("score", score, tuple(SCORES))
+        super().__init__(num_levels, task, **kwargs)
+        self.score = score
+        if score in ("accuracy", "probability"):
+            # Metric forbids to assign what is an attribute of the class.
+            vars(self).update(plot_lower_bound=-1.0, plot_upper_bound=1.0)
 
     def update(self, mif_logits: Tensor, lif_logits: Tensor, target: Tensor) -> None:
         """Add the samples of one batch.
@@ -61,4 +83,5 @@ class SymmetricRelevanceGain(DeletionMetric):
             lif_logits: Logits after deleting as many of the least influential first [B, S, C].
             target: Class indices [B], an integer type.
         """
-        self._add(symmetric_relevance_gain(mif_logits, lif_logits, target))
+        gain = symmetric_relevance_gain(mif_logits, lif_logits, target, self.task, self.score)
+        self._add(gain)

@@ -1,27 +1,25 @@
-"""The mean over samples that every metric of this package is."""
+"""The mean over samples that every metric of this package rests on."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torchmetrics import Metric
 
-from libragrad_lightning.metrics.functional.precision import accumulation_dtype
+from libragrad_lightning.metrics.wide_metric import WideMetric
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from torch import Tensor, nn
-    from torchmetrics.utilities.plot import _AX_TYPE, _PLOT_OUT_TYPE
+    from torch import Tensor
 
 
-class SampleMean(Metric):
-    """Mean over samples of one value, or one vector of values, per sample.
+class SampleMean(WideMetric):
+    """A function of the mean over samples of one value, or one array of values, per sample.
 
     A sample with a non-finite value is left out whole and counted in ``num_invalid``. Without any
-    valid sample the mean is NaN. The states do not grow with the number of samples. They stay in
-    float64 (float32 on devices without float64) whatever dtype the module is converted to, because
+    valid sample the mean is NaN. The states do not grow with the number of samples, unless
+    ``keep_samples`` asks for it. They stay in float64 (float32 on devices without float64), because
     a half-precision sum stops growing after some hundred samples.
 
     Args:
@@ -31,63 +29,92 @@ class SampleMean(Metric):
     Attributes:
         total_name: Name of the state that holds the sum. Each quantity has its own, since
             ``MetricCollection`` merges metrics whose states have equal names and, after the first
-            batch, equal values.
-        num_samples: State: number of samples averaged.
-        num_invalid: State: number of samples left out because a value was not finite.
+            batch, equal values. Metrics that read one quantity differently share a name.
     """
 
-    is_differentiable: bool = False
-    full_state_update: bool = False
-
     total_name: ClassVar[str]
-    num_samples: Tensor
-    num_invalid: Tensor
+    kept: list[Tensor]
 
     def __init__(self, shape: Sequence[int] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        total = torch.zeros(tuple(shape), dtype=torch.float64)
+        self.shape = tuple(shape)
+        total = torch.zeros(self.shape, dtype=torch.float64)
         self.add_state(self.total_name, total, dist_reduce_fx="sum")
-        self.add_state("num_samples", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("num_invalid", torch.tensor(0), dist_reduce_fx="sum")
 
-    def compute(self) -> Tensor:
-        """Return the mean over samples and over the entries of one sample's value."""
-        return self._mean().mean()
-
-    def plot(
-        self, val: Tensor | Sequence[Tensor] | None = None, ax: _AX_TYPE | None = None
-    ) -> _PLOT_OUT_TYPE:
-        """Draw one or several values of the metric with matplotlib.
+    def statistic(self, mean: Tensor) -> Tensor:
+        """Return the metric's values for means over samples.
 
         Args:
-            val: Results of ``forward`` or ``compute``; by default the current value.
-            ax: Axes to draw on; by default a new figure's.
+            mean: R means over samples [R, *shape].
 
         Returns:
-            The figure and its axes.
+            The mean of the entries of each, unless the metric says otherwise: [R].
         """
-        return self._plot(val, ax)
+        return mean.reshape(len(mean), -1).mean(dim=1)
 
-    def _add(self, values: Tensor) -> None:
-        """Add one value per sample, [B, *shape]."""
-        values = values.movedim(0, -1)
-        valid = values.isfinite()[None].flatten(end_dim=-2).all(dim=0)
-        total = getattr(self, self.total_name) + torch.where(valid, values, 0.0).sum(dim=-1)
+    def compute(self) -> Tensor:
+        """Return the metric's value, a scalar."""
+        return self.statistic(self._mean()[None])[0]
+
+    def keep_samples(self) -> None:
+        """Keep one value per sample from now on, as confidence intervals need it."""
+        if "kept" not in self._defaults:
+            self.add_rows("kept", torch.zeros(0, *self.shape, dtype=torch.float64))
+
+    def samples(self, gather: bool = True) -> Tensor:
+        """Return the values kept by ``keep_samples`` [N, *shape], NaN for samples left out.
+
+        Args:
+            gather: Whether to gather the samples of all processes. Then, as for ``compute``, every
+                process has to call it.
+        """
+        if not gather:
+            return self._rows("kept")
+        with self._gathered():
+            return self._rows("kept")
+
+    def _add(self, values: Tensor, **left_out: Tensor) -> None:
+        """Add the samples of one batch.
+
+        Args:
+            values: One value per sample [B, *shape].
+            left_out: Samples to leave out [B], boolean, by the state that counts them. A sample is
+                counted once, by the first that names it, else as invalid.
+        """
+        valid = values.reshape(len(values), -1).isfinite().all(dim=1)
+        waiting = torch.ones_like(valid)
+        for count, flags in left_out.items():
+            setattr(self, count, getattr(self, count) + (flags & waiting).sum())
+            waiting = waiting & ~flags
+        used = valid & waiting
+        used_entries = used.view(-1, *[1] * len(self.shape))
+        total = getattr(self, self.total_name) + torch.where(used_entries, values, 0.0).sum(dim=0)
         setattr(self, self.total_name, total)
-        self.num_samples = self.num_samples + valid.sum()
-        self.num_invalid = self.num_invalid + (~valid).sum()
+        self.num_samples = self.num_samples + used.sum()
+        self.num_invalid = self.num_invalid + (waiting & ~valid).sum()
+        if "kept" in self._defaults:
+            self.kept.append(values.masked_fill(~used_entries, float("nan")))
 
     def _mean(self) -> Tensor:
         mean: Tensor = getattr(self, self.total_name) / self.num_samples
         return mean
 
-    def _apply(
-        self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
-    ) -> nn.Module:
-        device = fn(torch.empty(0, device=self.device)).device
-        dtype = accumulation_dtype(device)
 
-        def move(state: Tensor) -> Tensor:
-            return state.to(device, dtype if state.is_floating_point() else None)
+class SampleCurve(SampleMean):
+    """A mean over samples at every point of a curve; the base of the metrics that have one.
 
-        return super()._apply(move, exclude_state)
+    Args:
+        num_points: Number S of points.
+        kwargs: Further arguments of ``torchmetrics.Metric``.
+    """
+
+    def __init__(self, num_points: int, **kwargs: Any) -> None:
+        super().__init__((num_points,), **kwargs)
+
+    def curve(self) -> Tensor:
+        """Return the mean over samples at every point, [S].
+
+        Like ``compute``, it gathers the states of all processes, so every process has to call it.
+        """
+        with self._gathered():
+            return self._mean()

@@ -1,35 +1,38 @@
-"""Localisation metric against object masks."""
+"""Localisation metrics without a threshold."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-
-from libragrad_lightning.metrics.functional.segmentation_ap import segmentation_average_precision
-from libragrad_lightning.metrics.sample_mean import SampleMean
+from libragrad_lightning.metrics.functional.segmentation_ap import (
+    segmentation_average_precision,
+    segmentation_max_f1,
+)
+from libragrad_lightning.metrics.map_metric import MapMetric
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class SegmentationAP(SampleMean):
+class SegmentationAP(MapMetric):
     r"""Average precision of maps as detectors of the object's pixels, averaged over images.
 
     .. math:: \frac{1}{N} \sum_n \sum_k (R_{n,k} - R_{n,k-1}) \, P_{n,k}
 
     with precision :math:`P_{n,k}` and recall :math:`R_{n,k}` of the pixels of image n at or above
-    its k-th largest distinct attribution. Images without a positive pixel pose no question: they
-    are left out and counted in the state ``num_skipped``.
+    its k-th largest distinct attribution. Left out and counted are images without a pixel of the
+    object that counts (state ``num_skipped``), constant maps (``num_constant``) and maps with a
+    non-finite value (``num_invalid``).
 
     As input to ``forward`` and ``update`` the metric accepts:
 
     - ``attribution``: signed maps [B, H, W], any floating point type.
-    - ``mask``: pixels of the object [B, H, W], boolean.
-    - ``ignore``: pixels to leave out [B, H, W], boolean, optional.
+    - ``mask``: pixels of the object [B, H, W], or of M objects per image [B, M, H, W], of which an
+      image's value is the mean; boolean.
+    - ``ignore``: pixels to leave out, [B, H, W] or shaped like ``mask``, boolean, optional.
 
     As output of ``forward`` and ``compute`` it returns a scalar in [0, 1], NaN without a valid
-    image. A constant map scores the fraction of its pixels that are positive.
+    image. Any map scores 1 on a mask that is full.
 
     Args:
         kwargs: Further arguments of ``torchmetrics.Metric``.
@@ -57,22 +60,66 @@ class SegmentationAP(SampleMean):
     plot_upper_bound: float = 1.0
     total_name = "average_precision"
 
-    num_skipped: Tensor
+    def update(self, attribution: Tensor, mask: Tensor, ignore: Tensor | None = None) -> None:
+        """Add the images of one batch.
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("num_skipped", torch.tensor(0), dist_reduce_fx="sum")
+        Args:
+            attribution: Signed maps [B, H, W], any floating point type.
+            mask: Pixels of the object [B, H, W], or of M objects per image [B, M, H, W]; boolean.
+            ignore: Pixels to leave out, [B, H, W] or shaped like ``mask``, boolean; all pixels
+                count by default.
+        """
+        values = segmentation_average_precision(attribution, mask, ignore)
+        self._add_maps(values, attribution, mask, ignore)
+
+
+class SegmentationMaxF1(MapMetric):
+    r"""Largest F1 score over all thresholds on a map, averaged over images.
+
+    .. math:: \frac{1}{N} \sum_n \max_k \frac{2 \, P_{n,k} R_{n,k}}{P_{n,k} + R_{n,k}}
+
+    Left out and counted are images without a pixel of the object that counts (state
+    ``num_skipped``), constant maps (``num_constant``) and maps with a non-finite value
+    (``num_invalid``).
+
+    As input to ``forward`` and ``update`` the metric accepts:
+
+    - ``attribution``: signed maps [B, H, W], any floating point type.
+    - ``mask``: pixels of the object [B, H, W], or of M objects per image [B, M, H, W], of which an
+      image's value is the mean; boolean.
+    - ``ignore``: pixels to leave out, [B, H, W] or shaped like ``mask``, boolean, optional.
+
+    As output of ``forward`` and ``compute`` it returns a scalar in [0, 1], NaN without a valid
+    image.
+
+    Args:
+        kwargs: Further arguments of ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError: If a shape or a type is wrong.
+
+    Example:
+        >>> import torch
+        >>> from libragrad_lightning.metrics import SegmentationMaxF1
+        >>> attribution = torch.tensor([[[0.9, 0.1], [0.8, -0.3]]])
+        >>> mask = torch.tensor([[[True, True], [False, False]]])
+        >>> SegmentationMaxF1()(attribution, mask).float()
+        tensor(0.8000)
+    """
+
+    higher_is_better: bool = True
+    plot_lower_bound: float = 0.0
+    plot_upper_bound: float = 1.0
+    total_name = "max_f1"
 
     def update(self, attribution: Tensor, mask: Tensor, ignore: Tensor | None = None) -> None:
         """Add the images of one batch.
 
         Args:
             attribution: Signed maps [B, H, W], any floating point type.
-            mask: Pixels of the object [B, H, W], boolean.
-            ignore: Pixels to leave out [B, H, W], boolean; all pixels count by default.
+            mask: Pixels of the object [B, H, W], or of M objects per image [B, M, H, W]; boolean.
+            ignore: Pixels to leave out, [B, H, W] or shaped like ``mask``, boolean; all pixels
+                count by default.
         """
-        precision = segmentation_average_precision(attribution, mask, ignore)
-        positive = mask if ignore is None else mask & ~ignore
-        has_positive = positive.flatten(1).any(dim=1)
-        self.num_skipped = self.num_skipped + (~has_positive).sum()
-        self._add(precision[has_positive])
+        values = segmentation_max_f1(attribution, mask, ignore)
+        self._add_maps(values, attribution, mask, ignore)

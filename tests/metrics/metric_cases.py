@@ -8,17 +8,32 @@ from torch import Tensor
 
 from libragrad_lightning.metrics import (
     AOPC,
+    ClassDiscrimination,
     CompletenessError,
+    DegenerateMapRate,
     DeletionAccuracy,
     DeletionAccuracyDrop,
+    DeletionAUC,
+    DeletionCurve,
+    EnergyInside,
+    InsertionAUC,
+    InsertionCurve,
     LogOddsDrop,
+    MapCosineSimilarity,
+    MapRankCorrelation,
+    MapStructuralSimilarity,
+    MaskIoU,
+    PixelAccuracy,
+    PointingGame,
     RelativeCompletenessError,
     SegmentationAP,
+    SegmentationMaxF1,
     SymmetricRelevanceGain,
 )
 from libragrad_lightning.metrics.sample_mean import SampleMean
 
 LEVELS, CLASSES, SIDE = 4, 3, 6
+FRACTIONS = (0.0, 0.25, 0.5, 1.0)
 Batch = dict[str, Tensor]
 
 
@@ -26,7 +41,7 @@ Batch = dict[str, Tensor]
 class Case:
     make: Callable[[], SampleMean]
     arguments: tuple[str, ...]
-    spoil: str  # the argument whose first sample is made non-finite to make that sample invalid
+    spoil: str  # the argument that can make a sample invalid by not being finite; "" for none
     higher_is_better: bool = True
 
     def batch(self, size: int, seed: int = 0) -> Batch:
@@ -48,6 +63,8 @@ def draw(size: int, seed: int = 0) -> Batch:
 
     mask = normal(SIDE, SIDE) > 0.5
     mask[:, 0, 0] = True
+    class_mask = normal(2, SIDE, SIDE) > 0.5
+    class_mask[:, :, 0, :2] = torch.eye(2, dtype=torch.bool)
     return {
         "logits": normal(CLASSES),
         "masked_logits": normal(LEVELS, CLASSES),
@@ -58,9 +75,16 @@ def draw(size: int, seed: int = 0) -> Batch:
         "logit": normal(),
         "attribution": normal(SIDE, SIDE),
         "mask": mask,
+        "reference": normal(SIDE, SIDE),
+        "deletion_scores": normal(LEVELS),
+        "insertion_scores": normal(LEVELS),
+        "class_attribution": normal(2, SIDE, SIDE),
+        "class_mask": class_mask,
+        "score": normal(),
     }
 
 
+MASKED = ("attribution", "mask")
 DROP_ARGUMENTS = ("logits", "masked_logits", "target")
 CASES = {
     "accuracy": Case(
@@ -78,8 +102,33 @@ CASES = {
     "relative_completeness": Case(
         RelativeCompletenessError, ("attribution_total", "logit"), "attribution_total", False
     ),
-    "segmentation_ap": Case(SegmentationAP, ("attribution", "mask"), "attribution"),
+    "deletion_curve": Case(
+        lambda: DeletionCurve(FRACTIONS), ("deletion_scores",), "deletion_scores", False
+    ),
+    "deletion_auc": Case(
+        lambda: DeletionAUC(FRACTIONS), ("deletion_scores",), "deletion_scores", False
+    ),
+    "insertion_curve": Case(
+        lambda: InsertionCurve(FRACTIONS), ("insertion_scores",), "insertion_scores"
+    ),
+    "insertion_auc": Case(
+        lambda: InsertionAUC(FRACTIONS), ("insertion_scores",), "insertion_scores"
+    ),
+    "segmentation_ap": Case(SegmentationAP, MASKED, "attribution"),
+    "max_f1": Case(SegmentationMaxF1, MASKED, "attribution"),
+    "mask_iou": Case(MaskIoU, MASKED, "attribution"),
+    "pixel_accuracy": Case(PixelAccuracy, MASKED, "attribution"),
+    "pointing_game": Case(PointingGame, MASKED, "attribution"),
+    "energy_inside": Case(EnergyInside, MASKED, "attribution"),
+    "cosine": Case(MapCosineSimilarity, ("attribution", "reference"), "attribution"),
+    "rank_correlation": Case(MapRankCorrelation, ("attribution", "reference"), "reference"),
+    "ssim": Case(MapStructuralSimilarity, ("attribution", "reference"), "attribution"),
+    "class_discrimination": Case(
+        ClassDiscrimination, ("class_attribution", "class_mask"), "class_attribution"
+    ),
+    "degenerate_maps": Case(DegenerateMapRate, ("attribution",), "", False),
 }
+SPOILABLE = {name: case for name, case in CASES.items() if case.spoil}
 
 
 def split(batch: Batch, *sizes: int) -> list[Batch]:

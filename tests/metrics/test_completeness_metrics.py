@@ -76,3 +76,35 @@ def test_a_zero_logit_has_no_relative_error():
 def test_bad_arguments(metric, total, logit, message):
     with pytest.raises(ValueError, match=message):
         metric().update(total, logit)
+
+
+def test_blocks_are_averaged_together_and_apart():
+    total = torch.randn(3, 5, dtype=torch.float64)
+    logit = torch.randn(5, dtype=torch.float64)
+    errors = np.abs(total.numpy() - logit.numpy())
+    relative = errors / np.abs(logit.numpy())
+    for metric, expected in (
+        (CompletenessError(num_blocks=3), errors),
+        (RelativeCompletenessError(num_blocks=3), relative),
+    ):
+        metric.update(total[:, :2], logit[:2])
+        metric.update(total[:, 2:], logit[2:])
+        assert metric.compute().item() == pytest.approx(expected.mean(), abs=1e-12)
+        np.testing.assert_allclose(metric.per_block(), expected.mean(axis=1), atol=1e-12)
+    alone = CompletenessError()
+    alone.update(total[0], logit)
+    assert alone.per_block().item() == pytest.approx(errors[0].mean(), abs=1e-12)
+
+
+@pytest.mark.parametrize("num_blocks", [0, 1.0, True])
+def test_number_of_blocks_must_be_a_positive_integer(num_blocks):
+    with pytest.raises(ValueError, match=r"`num_blocks` to be a positive integer but got"):
+        CompletenessError(num_blocks)
+
+
+def test_blocks_must_be_as_many_as_said():
+    message = r"`attribution_total` to hold 3 blocks, as argument `num_blocks` says, but got 2\."
+    with pytest.raises(ValueError, match=message):
+        CompletenessError(3).update(torch.zeros(2, 4), torch.zeros(4))
+    with pytest.raises(ValueError, match=r"`attribution_total` to have shape \[L, B\] but got"):
+        CompletenessError(3).update(torch.zeros(4), torch.zeros(4))

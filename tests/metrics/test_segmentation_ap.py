@@ -9,7 +9,10 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score
 
 from libragrad_lightning.metrics import SegmentationAP
-from libragrad_lightning.metrics.functional import segmentation_average_precision
+from libragrad_lightning.metrics.functional import (
+    ranked_pixels,
+    segmentation_average_precision,
+)
 
 torch.set_num_threads(1)
 SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 7), st.integers(1, 7))
@@ -55,6 +58,33 @@ def test_equals_scikit_learn(example):
         rtol=0,
         atol=1e-12,
     )
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.sampled_from([torch.float16, torch.bfloat16, torch.float32]),
+    images(
+        st.sampled_from([-3e4, -2.0, -1.99, -1e-40, -0.0, 0.0, 1e-40, 1.99, 2.0, 3e4])
+        | st.floats(-2, 2)
+    ),
+)
+def test_narrow_types_equal_scikit_learn(dtype, example):
+    attribution, mask, ignore = (torch.from_numpy(array) for array in example)
+    attribution = attribution.to(dtype)
+    found = segmentation_average_precision(attribution, mask, ignore)
+    expected = sklearn_average_precision(attribution.double().numpy(), mask.numpy(), ignore.numpy())
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_blocks_equal_the_whole(dtype, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    attribution = torch.randint(-9, 9, (7, 8, 8), generator=generator).to(dtype)
+    mask = torch.rand(7, 3, 8, 8, generator=generator) > 0.7
+    whole = segmentation_average_precision(attribution, mask)
+    for pixels in (1, 3 * 64, 2 * 3 * 64, 100 * 64):
+        monkeypatch.setattr(ranked_pixels, "PIXELS_IN_CACHE", pixels)
+        assert torch.equal(segmentation_average_precision(attribution, mask), whole)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -2,24 +2,75 @@
 
 from __future__ import annotations
 
+from libragrad_lightning.metrics.functional.bootstrap import (
+    Bootstrap,
+    Interval,
+    bootstrap_interval,
+    paired_bootstrap,
+)
+from libragrad_lightning.metrics.functional.coco import coco_mask_average_precision
 from libragrad_lightning.metrics.functional.completeness import (
     completeness_error,
     relative_completeness_error,
 )
+from libragrad_lightning.metrics.functional.curves import area_under_curve
 from libragrad_lightning.metrics.functional.deletion import (
     deletion_accuracy_curve,
     deletion_log_odds_drop,
     deletion_probability_drop,
     symmetric_relevance_gain,
 )
-from libragrad_lightning.metrics.functional.segmentation_ap import segmentation_average_precision
+from libragrad_lightning.metrics.functional.discrimination import class_discrimination
+from libragrad_lightning.metrics.functional.localisation import energy_inside, pointing_hits
+from libragrad_lightning.metrics.functional.maps import is_degenerate
+from libragrad_lightning.metrics.functional.scores import (
+    target_accuracy,
+    target_log_probability,
+    target_logit,
+    target_probability,
+)
+from libragrad_lightning.metrics.functional.segmentation import (
+    mask_confusion,
+    mean_iou,
+    pixel_accuracy,
+)
+from libragrad_lightning.metrics.functional.segmentation_ap import (
+    segmentation_average_precision,
+    segmentation_max_f1,
+)
+from libragrad_lightning.metrics.functional.similarity import (
+    map_cosine_similarity,
+    map_rank_correlation,
+    map_structural_similarity,
+)
 
 __all__ = [
+    "Bootstrap",
+    "Interval",
+    "area_under_curve",
+    "bootstrap_interval",
+    "class_discrimination",
+    "coco_mask_average_precision",
     "completeness_error",
     "deletion_accuracy_curve",
     "deletion_log_odds_drop",
     "deletion_probability_drop",
+    "energy_inside",
+    "is_degenerate",
+    "map_cosine_similarity",
+    "map_rank_correlation",
+    "map_structural_similarity",
+    "mask_confusion",
+    "mean_iou",
+    "paired_bootstrap",
+    "pixel_accuracy",
+    "pointing_hits",
     "relative_completeness_error",
     "segmentation_average_precision",
+    "segmentation_max_f1",
     "symmetric_relevance_gain",
+    "target_accuracy",
+    "target_log_probability",
+    "target_logit",
+    "target_probability",
 ]

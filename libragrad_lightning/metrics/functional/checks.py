@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -83,26 +86,95 @@ def check_boolean(argument: str, value: Tensor) -> None:
         )
 
 
-def check_target(target: Tensor, logits: Tensor, like: str) -> None:
+def check_integer(argument: str, value: Tensor) -> None:
+    """Check that a tensor holds class indices.
+
+    Args:
+        argument: Name of the argument, for the message.
+        value: The tensor to check.
+
+    Raises:
+        ValueError: If the type is not an integer one.
+    """
+    if value.is_floating_point() or value.is_complex() or value.dtype is torch.bool:
+        raise ValueError(
+            f"Expected argument `{argument}` to be an integer tensor of class indices"
+            f" but got {value.dtype}."
+        )
+
+
+def check_target(target: Tensor, batch: int, classes: int, like: str) -> None:
     """Check class indices against the logits that they index.
 
     Args:
         target: Class indices, expected as an integer tensor [B] in [0, C).
-        logits: Logits [B, ..., C].
+        batch: Number B of samples.
+        classes: Number C of classes.
         like: Name of the argument that holds the logits.
 
     Raises:
         ValueError: If the shape or the type is wrong, or an index is out of range.
     """
-    check_shape("target", target, (logits.shape[0],), like)
-    if target.is_floating_point() or target.is_complex() or target.dtype is torch.bool:
-        raise ValueError(
-            f"Expected argument `target` to be an integer tensor of class indices"
-            f" but got {target.dtype}."
-        )
+    check_shape("target", target, (batch,), like)
+    check_integer("target", target)
     low, high = torch.stack(target.aminmax()).tolist()
-    if low < 0 or high >= logits.shape[-1]:
+    if low < 0 or high >= classes:
         raise ValueError(
-            f"Expected argument `target` to hold class indices from 0 to {logits.shape[-1] - 1}"
+            f"Expected argument `target` to hold class indices from 0 to {classes - 1}"
             f" but got values from {low} to {high}."
         )
+
+
+def check_member(argument: str, value: object, allowed: Sequence[str]) -> None:
+    """Check that an argument is one of a few names.
+
+    Args:
+        argument: Name of the argument, for the message.
+        value: Its value.
+        allowed: The names.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if value not in allowed:
+        raise ValueError(
+            f"Expected argument `{argument}` to be one of {list(allowed)} but got {value!r}."
+        )
+
+
+def check_positive_integer(argument: str, value: object) -> None:
+    """Check that an argument is an integer above zero.
+
+    Args:
+        argument: Name of the argument, for the message.
+        value: Its value.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f"Expected argument `{argument}` to be a positive integer but got {value!r}."
+        )
+
+
+def check_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
+    """Check the places along a curve.
+
+    Args:
+        fractions: Expected as at least two rising numbers in [0, 1].
+
+    Returns:
+        The fractions as a tuple.
+
+    Raises:
+        ValueError: If they are something else.
+    """
+    places = tuple(float(fraction) for fraction in fractions)
+    rising = all(low < high for low, high in pairwise(places))
+    if len(places) < 2 or not rising or not (places[0] >= 0 and places[-1] <= 1):
+        raise ValueError(
+            f"Expected argument `fractions` to be two or more rising numbers in [0, 1]"
+            f" but got {list(places)}."
+        )
+    return places

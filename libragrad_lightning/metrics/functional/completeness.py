@@ -21,13 +21,14 @@ def completeness_error(attribution_total: Tensor, logit: Tensor) -> Tensor:
     .. math:: e_b = \Big| \sum_i A_{b,i} - z_b \Big|
 
     Args:
-        attribution_total: Sum of all attributions of a sample, prefix tokens and biases included:
-            [B], any floating point type, in units of the logit.
+        attribution_total: Sum of all attributions of a sample, prefix tokens and biases included,
+            in units of the logit: [B], or [L, B] for the attributions of L blocks; any floating
+            point type.
         logit: The explained logit [B], any floating point type.
 
     Returns:
-        Absolute errors [B], float64 (float32 on devices without float64); not finite where an
-        argument is not.
+        Absolute errors, shaped like ``attribution_total``, float64 (float32 on devices without
+        float64); not finite where an argument is not.
 
     Raises:
         ValueError: If a shape or a type is wrong.
@@ -41,10 +42,11 @@ def completeness_error(attribution_total: Tensor, logit: Tensor) -> Tensor:
     Source:
         LibraGrad (Mehri et al., CVPR 2025), equation 1.
     """
-    check_layout("attribution_total", attribution_total, "[B]")
+    blocks = attribution_total.ndim == 2
+    check_layout("attribution_total", attribution_total, "[L, B]" if blocks else "[B]")
     check_floating_point("attribution_total", attribution_total)
     check_floating_point("logit", logit)
-    check_shape("logit", logit, tuple(attribution_total.shape), "attribution_total")
+    check_shape("logit", logit, (attribution_total.shape[-1],), "attribution_total")
     dtype = accumulation_dtype(logit.device)
     return (attribution_total.to(dtype) - logit.to(dtype)).abs()
 
@@ -55,13 +57,14 @@ def relative_completeness_error(attribution_total: Tensor, logit: Tensor) -> Ten
     .. math:: e_b = \Big| \sum_i A_{b,i} - z_b \Big| \, / \, |z_b|
 
     Args:
-        attribution_total: Sum of all attributions of a sample, prefix tokens and biases included:
-            [B], any floating point type, in units of the logit.
+        attribution_total: Sum of all attributions of a sample, prefix tokens and biases included,
+            in units of the logit: [B], or [L, B] for the attributions of L blocks; any floating
+            point type.
         logit: The explained logit [B], any floating point type.
 
     Returns:
-        Relative errors [B], without unit, float64 (float32 on devices without float64); not finite
-        where an argument is not or where the logit is zero.
+        Relative errors without unit, shaped like ``attribution_total``, float64 (float32 on devices
+        without float64); not finite where an argument is not or where the logit is zero.
 
     Raises:
         ValueError: If a shape or a type is wrong.

@@ -13,16 +13,26 @@ from typing import TYPE_CHECKING
 from libragrad_lightning.metrics.functional.checks import (
     check_floating_point,
     check_layout,
+    check_member,
     check_shape,
     check_target,
 )
-from libragrad_lightning.metrics.functional.precision import accumulation_dtype
+from libragrad_lightning.metrics.functional.scores import (
+    SCORES,
+    target_accuracy,
+    target_log_probability,
+    target_probability,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from libragrad_lightning.metrics.functional.scores import Score, Task
 
-def deletion_accuracy_curve(masked_logits: Tensor, target: Tensor) -> Tensor:
+
+def deletion_accuracy_curve(
+    masked_logits: Tensor, target: Tensor, task: Task = "multiclass"
+) -> Tensor:
     r"""Tell at which deletion levels the target is still the predicted class.
 
     .. math:: a_{b,s} = [\arg\max_c z_{b,s,c} = y_b]
@@ -32,13 +42,15 @@ def deletion_accuracy_curve(masked_logits: Tensor, target: Tensor) -> Tensor:
     Args:
         masked_logits: Logits after deletion [B, S, C], any floating point type.
         target: Class indices [B], an integer type.
+        task: How to read the logits: ``"multiclass"``, ``"binary"`` (one logit, target 0 or 1) or
+            ``"multilabel"``; see ``scores``.
 
     Returns:
         1 where the target is predicted, 0 where another class is, NaN where a logit is not
         finite: [B, S], float64 (float32 on devices without float64).
 
     Raises:
-        ValueError: If a shape, a type or a class index is wrong.
+        ValueError: If an argument, a shape, a type or a class index is wrong.
 
     Example:
         >>> import torch
@@ -51,11 +63,13 @@ def deletion_accuracy_curve(masked_logits: Tensor, target: Tensor) -> Tensor:
         LibraGrad (Mehri et al., CVPR 2025), section 4.1.
     """
     _check_logits("masked_logits", masked_logits, "[B, S, C]")
-    check_target(target, masked_logits, "masked_logits")
-    return _correct(masked_logits, target)
+    _check_target(target, masked_logits, "masked_logits", task)
+    return target_accuracy(masked_logits, target, task)
 
 
-def deletion_probability_drop(logits: Tensor, masked_logits: Tensor, target: Tensor) -> Tensor:
+def deletion_probability_drop(
+    logits: Tensor, masked_logits: Tensor, target: Tensor, task: Task = "multiclass"
+) -> Tensor:
     r"""Return the loss of target probability at every deletion level.
 
     .. math:: d_{b,s} = p_{y_b}(\text{intact}) - p_{y_b}(\text{masked at level } s)
@@ -64,13 +78,15 @@ def deletion_probability_drop(logits: Tensor, masked_logits: Tensor, target: Ten
         logits: Logits of the intact images [B, C], any floating point type.
         masked_logits: Logits after deletion [B, S, C], any floating point type.
         target: Class indices [B], an integer type.
+        task: How to read the logits: ``"multiclass"``, ``"binary"`` (one logit, target 0 or 1) or
+            ``"multilabel"``; see ``scores``.
 
     Returns:
         Drops in [-1, 1], [B, S], float64 (float32 on devices without float64); NaN where a logit
         is not finite.
 
     Raises:
-        ValueError: If a shape, a type or a class index is wrong.
+        ValueError: If an argument, a shape, a type or a class index is wrong.
 
     Example:
         >>> import torch
@@ -83,11 +99,14 @@ def deletion_probability_drop(logits: Tensor, masked_logits: Tensor, target: Ten
     Source:
         LibraGrad (Mehri et al., CVPR 2025), section 4.1; its mean over levels is the AOPC.
     """
-    intact, masked = _target_log_probabilities(logits, masked_logits, target)
-    return intact.exp()[:, None] - masked.exp()
+    _check_pair(logits, masked_logits, target, task)
+    intact = target_probability(logits, target, task)
+    return intact[:, None] - target_probability(masked_logits, target, task)
 
 
-def deletion_log_odds_drop(logits: Tensor, masked_logits: Tensor, target: Tensor) -> Tensor:
+def deletion_log_odds_drop(
+    logits: Tensor, masked_logits: Tensor, target: Tensor, task: Task = "multiclass"
+) -> Tensor:
     r"""Return the loss of target log-probability at every deletion level.
 
     .. math:: d_{b,s} = \log p_{y_b}(\text{intact}) - \log p_{y_b}(\text{masked at level } s)
@@ -96,13 +115,15 @@ def deletion_log_odds_drop(logits: Tensor, masked_logits: Tensor, target: Tensor
         logits: Logits of the intact images [B, C], any floating point type.
         masked_logits: Logits after deletion [B, S, C], any floating point type.
         target: Class indices [B], an integer type.
+        task: How to read the logits: ``"multiclass"``, ``"binary"`` (one logit, target 0 or 1) or
+            ``"multilabel"``; see ``scores``.
 
     Returns:
         Drops in nats, [B, S], float64 (float32 on devices without float64); NaN where a logit is
         not finite.
 
     Raises:
-        ValueError: If a shape, a type or a class index is wrong.
+        ValueError: If an argument, a shape, a type or a class index is wrong.
 
     Example:
         >>> import torch
@@ -115,27 +136,37 @@ def deletion_log_odds_drop(logits: Tensor, masked_logits: Tensor, target: Tensor
     Source:
         LibraGrad (Mehri et al., CVPR 2025), section 4.1, where the quantity is named log-odds.
     """
-    intact, masked = _target_log_probabilities(logits, masked_logits, target)
-    return intact[:, None] - masked
+    _check_pair(logits, masked_logits, target, task)
+    intact = target_log_probability(logits, target, task)
+    return intact[:, None] - target_log_probability(masked_logits, target, task)
 
 
-def symmetric_relevance_gain(mif_logits: Tensor, lif_logits: Tensor, target: Tensor) -> Tensor:
-    r"""Return the accuracy gained by deleting the least instead of the most influential first.
+def symmetric_relevance_gain(
+    mif_logits: Tensor,
+    lif_logits: Tensor,
+    target: Tensor,
+    task: Task = "multiclass",
+    score: Score = "accuracy",
+) -> Tensor:
+    r"""Return the score gained by deleting the least instead of the most influential first.
 
-    .. math:: g_{b,s} = [\arg\max_c z^{\text{LIF}}_{b,s,c} = y_b]
-                      - [\arg\max_c z^{\text{MIF}}_{b,s,c} = y_b]
+    .. math:: g_{b,s} = f_{y_b}(z^{\text{LIF}}_{b,s}) - f_{y_b}(z^{\text{MIF}}_{b,s})
 
     Args:
         mif_logits: Logits after deleting the most influential first [B, S, C].
         lif_logits: Logits after deleting as many of the least influential first [B, S, C].
         target: Class indices [B], an integer type.
+        task: How to read the logits: ``"multiclass"``, ``"binary"`` (one logit, target 0 or 1) or
+            ``"multilabel"``; see ``scores``.
+        score: The score f of the target: ``"accuracy"``, ``"probability"``, ``"log_probability"``
+            or ``"logit"``.
 
     Returns:
-        -1, 0 or 1, [B, S], float64 (float32 on devices without float64); NaN where a logit is not
-        finite.
+        Gains, [B, S], float64 (float32 on devices without float64): -1, 0 or 1 for the accuracy;
+        NaN where a logit is not finite.
 
     Raises:
-        ValueError: If a shape, a type or a class index is wrong.
+        ValueError: If an argument, a shape, a type or a class index is wrong.
 
     Example:
         >>> import torch
@@ -147,42 +178,27 @@ def symmetric_relevance_gain(mif_logits: Tensor, lif_logits: Tensor, target: Ten
 
     Source:
         Blücher et al., Decoupling Pixel Flipping and Occlusion Strategy for Consistent XAI
-        Benchmarks (TMLR 2024), with accuracy as the score.
+        Benchmarks (TMLR 2024).
     """
+    check_member("score", score, tuple(SCORES))
     _check_logits("mif_logits", mif_logits, "[B, S, C]")
     _check_logits("lif_logits", lif_logits, "[B, S, C]")
     check_shape("lif_logits", lif_logits, tuple(mif_logits.shape), "mif_logits")
-    check_target(target, mif_logits, "mif_logits")
-    return _correct(lif_logits, target) - _correct(mif_logits, target)
+    _check_target(target, mif_logits, "mif_logits", task)
+    of_target = SCORES[score]
+    return of_target(lif_logits, target, task) - of_target(mif_logits, target, task)
 
 
-def _correct(logits: Tensor, target: Tensor) -> Tensor:
-    """Return 1 where the largest of logits [B, S, C] is the target's, else 0: [B, S]."""
-    correct = logits.argmax(dim=-1) == target[:, None]
-    return _nan_unless_finite(correct.to(accumulation_dtype(logits.device)), logits)
-
-
-def _target_log_probabilities(
-    logits: Tensor, masked_logits: Tensor, target: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return log p of the target on the intact [B] and on the masked images [B, S]."""
+def _check_pair(logits: Tensor, masked_logits: Tensor, target: Tensor, task: Task) -> None:
     _check_logits("logits", logits, "[B, C]")
     _check_logits("masked_logits", masked_logits, "[B, S, C]")
     batch, classes = logits.shape
     check_shape("masked_logits", masked_logits, (batch, masked_logits.shape[1], classes), "logits")
-    check_target(target, logits, "logits")
-    return _log_probability(logits, target), _log_probability(masked_logits, target[:, None])
+    _check_target(target, logits, "logits", task)
 
 
-def _log_probability(logits: Tensor, target: Tensor) -> Tensor:
-    """Return log softmax of logits [..., C] at the target, whose dimensions may be broadcast."""
-    wide = logits.to(accumulation_dtype(logits.device))
-    index = target.long().expand(logits.shape[:-1])[..., None]
-    return _nan_unless_finite(wide.log_softmax(dim=-1).gather(-1, index)[..., 0], logits)
-
-
-def _nan_unless_finite(values: Tensor, logits: Tensor) -> Tensor:
-    return values.masked_fill(~logits.isfinite().all(dim=-1), float("nan"))
+def _check_target(target: Tensor, logits: Tensor, like: str, task: Task) -> None:
+    check_target(target, logits.shape[0], 2 if task == "binary" else logits.shape[-1], like)
 
 
 def _check_logits(argument: str, logits: Tensor, layout: str) -> None:

@@ -1,0 +1,79 @@
+"""Class discrimination metric."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from libragrad_lightning.metrics.functional.discrimination import class_discrimination, contested
+from libragrad_lightning.metrics.functional.maps import is_constant
+from libragrad_lightning.metrics.sample_mean import SampleMean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class ClassDiscrimination(SampleMean):
+    r"""How much better maps find the object of their own class than that of another in the image.
+
+    With :math:`\text{AP}_{ij}` the average precision of the map of class i on the mask of class j,
+    averaged over images:
+
+    .. math:: \tfrac{1}{2} (\text{AP}_{11} - \text{AP}_{12} + \text{AP}_{22} - \text{AP}_{21})
+
+    Maps that do not depend on the class score exactly 0. Pixels that belong to both objects are
+    left out. Left out and counted are images in which an object has no pixel that counts (state
+    ``num_skipped``), of which a map is constant (``num_constant``) or not finite (``num_invalid``).
+
+    As input to ``forward`` and ``update`` the metric accepts:
+
+    - ``class_attribution``: signed maps of two classes that are both in the image [B, 2, H, W], any
+      floating point type.
+    - ``class_mask``: pixels of their objects, in the same order [B, 2, H, W], boolean.
+    - ``ignore``: pixels to leave out [B, H, W], boolean, optional.
+
+    As output of ``forward`` and ``compute`` it returns a scalar in [-1, 1], NaN without a valid
+    image.
+
+    Args:
+        kwargs: Further arguments of ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError: If a shape or a type is wrong.
+
+    Example:
+        >>> import torch
+        >>> from libragrad_lightning.metrics import ClassDiscrimination
+        >>> class_attribution = torch.tensor([[[[0.9, 0.1, 0.0]], [[0.0, 0.9, 0.1]]]])
+        >>> class_mask = torch.tensor([[[[True, False, False]], [[False, True, False]]]])
+        >>> ClassDiscrimination()(class_attribution, class_mask).float()
+        tensor(0.5833)
+    """
+
+    higher_is_better: bool = True
+    plot_lower_bound: float = -1.0
+    plot_upper_bound: float = 1.0
+    total_name = "class_discrimination"
+
+    num_skipped: Tensor
+    num_constant: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_count("num_skipped")
+        self.add_count("num_constant")
+
+    def update(
+        self, class_attribution: Tensor, class_mask: Tensor, ignore: Tensor | None = None
+    ) -> None:
+        """Add the images of one batch.
+
+        Args:
+            class_attribution: Signed maps of two classes [B, 2, H, W], any floating point type.
+            class_mask: Pixels of their objects [B, 2, H, W], boolean.
+            ignore: Pixels to leave out [B, H, W], boolean; all pixels count by default.
+        """
+        values = class_discrimination(class_attribution, class_mask, ignore)
+        left_out = contested(class_attribution, class_mask, ignore)
+        found = (class_mask & ~left_out[:, None]).flatten(2).any(dim=2).all(dim=1)
+        first, second = (is_constant(maps, left_out) for maps in class_attribution.unbind(dim=1))
+        self._add(values, num_skipped=~found, num_constant=first | second)

@@ -1,0 +1,175 @@
+"""Confidence intervals from per-sample values, by drawing samples with replacement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from libragrad_lightning.metrics.functional.checks import (
+    check_floating_point,
+    check_positive_integer,
+    check_shape,
+)
+from libragrad_lightning.metrics.functional.precision import accumulation_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+RESAMPLES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How an interval is drawn.
+
+    Attributes:
+        confidence: Share of resampled values that lie within the interval, in (0, 1).
+        num_resamples: Number of times that the samples are drawn.
+        seed: Seed of the draws. The same samples give the same interval, in any order.
+
+    Raises:
+        ValueError: If the confidence or the number of draws is out of range.
+    """
+
+    confidence: float = 0.95
+    num_resamples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_positive_integer("num_resamples", self.num_resamples)
+        if not 0 < self.confidence < 1:
+            raise ValueError(
+                f"Expected argument `confidence` to be between 0 and 1 but got {self.confidence!r}."
+            )
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the bounds of its confidence interval; scalar tensors, float64.
+
+    Attributes:
+        value: The value of all samples.
+        lower: Lower bound.
+        upper: Upper bound.
+    """
+
+    value: Tensor
+    lower: Tensor
+    upper: Tensor
+
+
+def bootstrap_interval(
+    values: Tensor,
+    bootstrap: Bootstrap | None = None,
+    statistic: Callable[[Tensor], Tensor] | None = None,
+) -> Interval:
+    """Return a statistic of the mean over samples, with its percentile interval.
+
+    Args:
+        values: One value per sample [N], or one array of values [N, ...], any floating point type.
+            Samples with a value that is not finite are left out.
+        bootstrap: Confidence, number of draws and seed; 95 % and 1000 draws by default.
+        statistic: Takes means over samples [R, ...] to the R values of interest [R]; by default
+            the mean of all entries.
+
+    Returns:
+        Value and bounds, NaN without a valid sample.
+
+    Raises:
+        ValueError: If a shape or a type is wrong.
+
+    Example:
+        >>> import torch
+        >>> from libragrad_lightning.metrics.functional import bootstrap_interval
+        >>> interval = bootstrap_interval(torch.tensor([0.0, 1.0, 1.0, 0.0] * 25))
+        >>> [round(bound.item(), 2) for bound in (interval.lower, interval.value, interval.upper)]
+        [0.4, 0.5, 0.6]
+
+    Source:
+        Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+    """
+    check_floating_point("values", values)
+    settings, statistic = bootstrap or Bootstrap(), statistic or _mean_of_entries
+    samples = values.to(accumulation_dtype(values.device))
+    rows = samples.flatten(1) if samples.ndim > 1 else samples[:, None]
+    valid = samples[rows.isfinite().all(dim=1)]
+    if len(valid) == 0:
+        nan = samples.new_full((), float("nan"))
+        return Interval(nan, nan, nan)
+    value = statistic(valid.mean(dim=0, keepdim=True))[0]
+    means = _resampled_means(_sorted(valid.reshape(len(valid), -1)), settings)
+    drawn = statistic(means.reshape(-1, *valid.shape[1:]))
+    tail = (1 - settings.confidence) / 2
+    lower, upper = drawn.quantile(drawn.new_tensor([tail, 1 - tail]))
+    return Interval(value, lower, upper)
+
+
+def paired_bootstrap(
+    values: Tensor,
+    baseline: Tensor,
+    bootstrap: Bootstrap | None = None,
+    statistic: Callable[[Tensor], Tensor] | None = None,
+) -> Interval:
+    """Return by how much values exceed a baseline on the same samples, with its interval.
+
+    Both are drawn together, so that what the samples have in common cancels. A sample is left out
+    if either of its values is not finite.
+
+    Args:
+        values: One value per sample [N], or one array of values [N, ...], any floating point type.
+        baseline: Values of the same samples in the same order, of the same shape.
+        bootstrap: Confidence, number of draws and seed; 95 % and 1000 draws by default.
+        statistic: Takes means over samples [R, ...] to the R values of interest [R]; by default
+            the mean of all entries.
+
+    Returns:
+        Difference and bounds, NaN without a valid sample.
+
+    Raises:
+        ValueError: If a shape or a type is wrong.
+
+    Example:
+        >>> import torch
+        >>> from libragrad_lightning.metrics.functional import paired_bootstrap
+        >>> easy_and_hard = torch.rand(50)
+        >>> round(paired_bootstrap(easy_and_hard + 0.1, easy_and_hard).lower.item(), 4)
+        0.1
+    """
+    check_floating_point("values", values)
+    check_floating_point("baseline", baseline)
+    check_shape("baseline", baseline, tuple(values.shape), "values")
+    of_means = statistic or _mean_of_entries
+    dtype = accumulation_dtype(values.device)
+    return bootstrap_interval(
+        torch.stack([values.to(dtype), baseline.to(dtype)], dim=1),
+        bootstrap,
+        lambda means: of_means(means[:, 0]) - of_means(means[:, 1]),
+    )
+
+
+def _resampled_means(samples: Tensor, settings: Bootstrap) -> Tensor:
+    """Return the means [R, K] of draws from samples [N, K]."""
+    count = len(samples)
+    # Drawn on the CPU, so that every device sees the same draws.
+    generator = torch.Generator().manual_seed(settings.seed)
+    means = []
+    for draws in torch.arange(settings.num_resamples).split(RESAMPLES_AT_ONCE):
+        index = torch.randint(count, (len(draws), count), generator=generator)
+        times = torch.zeros(len(draws), count).scatter_add_(1, index, torch.ones(index.shape))
+        means.append(times.to(samples) @ samples / count)
+    return torch.cat(means)
+
+
+def _sorted(samples: Tensor) -> Tensor:
+    """Sort samples [N, K] by their first value, equal ones by the next, and so on."""
+    for column in reversed(range(samples.shape[1])):
+        samples = samples[samples[:, column].argsort(stable=True)]
+    return samples
+
+
+def _mean_of_entries(means: Tensor) -> Tensor:
+    return means.reshape(len(means), -1).mean(dim=1)
