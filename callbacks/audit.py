@@ -13,6 +13,7 @@ import torch
 from libragrad_lightning.callbacks.arguments import at_least, audit_settings
 from libragrad_lightning.callbacks.coverage import checked_coverage
 from libragrad_lightning.callbacks.measurement import Measurement
+from libragrad_lightning.callbacks.module_reading import floating_dtype, read_module
 from libragrad_lightning.callbacks.pictures import PictureSettings, draw_panels
 from libragrad_lightning.callbacks.samples import (
     Samples,
@@ -29,14 +30,7 @@ from tqdm import tqdm
 
 from libragrad_lightning.attribution import Method
 from libragrad_lightning.backward import RuleSet
-from libragrad_lightning.models import (
-    TokenModel,
-    UnreadableModelError,
-    explanation_state,
-    only_part,
-    read_token_model,
-    submodule,
-)
+from libragrad_lightning.models import TokenModel, explanation_state
 from libragrad_lightning.perturbation import LEVELS
 
 
@@ -210,7 +204,7 @@ class LibraGradAudit(pl.Callback):
         if trainer.sanity_checking and dataloader_idx == self.dataloader_idx and batch_idx == 0:
             # A model that cannot be read, or a batch that cannot, shows before training.
             images = self._unpacked(batch).images
-            self._read(trainer, pl_module, images.to(pl_module.device, _dtype(pl_module)))
+            self._read(trainer, pl_module, images.to(pl_module.device, floating_dtype(pl_module)))
         batches = trainer.num_val_batches
         self._see(trainer, pl_module, batch, batch_idx, dataloader_idx, batches)
 
@@ -297,7 +291,7 @@ class LibraGradAudit(pl.Callback):
         probe: Samples,
     ) -> None:
         pictures = self._picture_settings(trainer, pl_module)
-        samples = probe.to(torch.device("cpu"), _dtype(pl_module))
+        samples = probe.to(torch.device("cpu"), floating_dtype(pl_module))
         chunks = measurement.explain(
             self._read(trainer, pl_module, samples.images[:1].to(pl_module.device)),
             samples,
@@ -350,28 +344,12 @@ class LibraGradAudit(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, images: Tensor
     ) -> TokenModel:
         """Read the model, and the first time report which of its operations have a rule."""
-        model = self._token_model(pl_module, images)
+        model = read_module(pl_module, images, self.backbone)
         if not self._covered:
             reports = checked_coverage(pl_module, model, images, self.settings)
             log_coverage(trainer, self.name, reports)
             self._covered = True
         return model
-
-    def _token_model(self, pl_module: pl.LightningModule, images: Tensor) -> TokenModel:
-        try:
-            forward = self._forward(pl_module)
-            return read_token_model(
-                pl_module, images, backbone=self.backbone or "", forward=forward
-            )
-        except UnreadableModelError as error:
-            raise MisconfigurationException(str(error)) from error
-
-    def _forward(self, pl_module: pl.LightningModule) -> torch.nn.Module:
-        if type(pl_module).forward is not pl.LightningModule.forward:
-            return pl_module
-        if self.backbone is not None:
-            return submodule(pl_module, self.backbone)
-        return only_part(pl_module)
 
     def _picture_settings(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
@@ -391,8 +369,3 @@ class LibraGradAudit(pl.Callback):
 
 def _keys(name: str, values: Mapping[str, float]) -> dict[str, float]:
     return {f"{name}/{key}": value for key, value in values.items()}
-
-
-def _dtype(module: torch.nn.Module) -> torch.dtype:
-    floating = (p.dtype for p in module.parameters() if p.is_floating_point())
-    return next(floating, torch.float32)

@@ -28,9 +28,7 @@ def checked_coverage(
     Raises:
         MisconfigurationException: If there are such operations and `unknown` is ``"error"``.
     """
-    reports = [
-        coverage(module, images[:1], rules=rules, tokens=tokens) for rules in settings.rules
-    ]
+    reports = [coverage(module, images[:1], rules=rules, tokens=tokens) for rules in settings.rules]
     unknown = {use.operation: use for report in reports for use in report.unknown}
     if unknown and settings.unknown == "error":
         raise MisconfigurationException(

@@ -6,14 +6,14 @@ The sum of all contributions at or after block l completes the attribution at th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from libragrad_lightning.backward import BiasSite, LibraGradError
-from libragrad_lightning.models import Axes, FeatureView
+from libragrad_lightning.models import Axes, FeatureView, ImageAxis
 
 
 @dataclass
@@ -25,15 +25,20 @@ class BiasLedger:
     Attributes:
         batch: Number of images.
         views: How to read the explained tensors, in the order of levels.
+        image_axes: Where images are in the values of operations, by the number of the operation.
     """
 
     batch: int
     views: Sequence[FeatureView]
+    image_axes: Mapping[int, ImageAxis] = field(default_factory=dict, repr=False)
     _placed: dict[int, Tensor] = field(default_factory=dict, repr=False)
     _unplaced: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     def __call__(self, site: BiasSite, contribution: Tensor) -> None:
         """Add one elementwise contribution."""
+        axis = self.image_axes.get(site.number)
+        if axis is not None and axis.operation == site.operation:
+            contribution = axis.batch_first(contribution, self.batch)
         found = self._by_view(site.reach.bit_length() - 1, contribution)
         if found is None:
             self._add(self._unplaced, site, contribution_per_image(contribution, self.batch))

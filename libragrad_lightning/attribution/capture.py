@@ -102,7 +102,7 @@ def capture(
     """
     views = recording.views
     batch = len(recording.logits)
-    ledger = BiasLedger(batch, views)
+    ledger = BiasLedger(batch, views, recording.image_axes)
     attentions = AttentionLedger(batch, [view.length for view in views])
     gradients = grad(
         recording.logits,

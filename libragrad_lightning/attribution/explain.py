@@ -28,6 +28,7 @@ def explain(
     method: str | Method = "fullgrad_plus",
     rules: str | RuleSet = "libra",
     reward: str | Reward = "log_odds",
+    batch_size: int | None = None,
     memory_gib: float = 2.0,
     progress: bool = True,
     unknown: UnknownPolicy = "error",
@@ -44,8 +45,8 @@ def explain(
         method: The attribution method, by name (`METHODS`) or a function of `Captured`.
         rules: The rule set, by name (`RULE_SETS`) or as an object.
         reward: What is differentiated: ``log_odds``, ``probability``, ``logit`` or a function.
-        memory_gib: How much memory the recorded forward pass may take, in GiB; as many images as
-            fit are explained at once.
+        batch_size: Images explained at once; by default as many as `memory_gib` allows.
+        memory_gib: How much memory a recorded forward pass may take, in GiB.
         progress: Whether to show progress if it takes longer than a few seconds.
         unknown: What to do about operations without a rule: raise, warn, or ignore.
         backbone: Path of the submodule in which blocks are looked for.
@@ -75,7 +76,7 @@ def explain(
     wanted, classes = _per_image(target, len(images))
     read = read_token_model(model, images, backbone=backbone, blocks=blocks, forward=forward)
     with explanation_state(model):
-        size = images_at_once(read, images, memory_gib)
+        size = batch_size or images_at_once(read, images, memory_gib)
         parts = [
             explain_tokens(
                 read,

@@ -8,7 +8,7 @@ it. Any value that does not depend on the explained tensor and enters additively
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeAlias
 
@@ -42,12 +42,15 @@ class BiasSite:
         reach: Bit i is set if the value depends on explained tensor i: the bias then counts in the
             FullGrad decomposition at tensor i.
         sequence: The position of the operation in the order of the forward pass.
+        number: The number of the operation in the reading of the graph, the same under all rule
+            sets, and for all forward passes of a model that record the same operations.
         kind: Where the constant comes from.
     """
 
     operation: str
     reach: int
     sequence: int
+    number: int
     kind: BiasKind = BiasKind.RECORDED
 
 
@@ -73,27 +76,30 @@ def watch_biases(
         UnknownConstantError: If a constant comes from an operation whose value cannot be found.
     """
     constants = ConstantValues(vocabulary)
-    for node_reading in reading.nodes:
+    for number, node_reading in enumerate(reading.nodes):
         if reading.receives(node_reading):
-            yield from _watch_recorded(node_reading, sink, constants)
-            yield from _watch_unrecorded(node_reading, sink)
+            site = _site(node_reading, number)
+            yield from _watch_recorded(node_reading, site, sink, constants)
+            yield from _watch_unrecorded(node_reading, site, sink)
 
 
-def _watch_unrecorded(reading: NodeReading, sink: BiasSink) -> list[RemovableHandle]:
+def _watch_unrecorded(
+    reading: NodeReading, site: BiasSite, sink: BiasSink
+) -> list[RemovableHandle]:
     """Watch constants without a trace in the graph, and values that the rules hold constant."""
     operation, node = reading.operation, reading.node
     values: list[tuple[BiasSite, Callable[[Node], Tensor]]] = []
     if is_noted(node):
-        values.append((_site(reading, BiasKind.OBSERVED), observed_constant))
+        values.append((replace(site, kind=BiasKind.OBSERVED), observed_constant))
     if operation is not None and operation.value is not None and _is_held(reading):
-        values.append((_site(reading, BiasKind.HELD), operation.value))
+        values.append((replace(site, kind=BiasKind.HELD), operation.value))
 
     def before(gradients: tuple[Tensor | None, ...]) -> None:
         if gradients[0] is not None:
-            for site, value_of in values:
+            for place, value_of in values:
                 # Masked scores are infinite, with a gradient of zero.
                 contribution = _contribution(gradients[0], value_of(node))
-                sink(site, contribution.masked_fill(gradients[0] == 0, 0))
+                sink(place, contribution.masked_fill(gradients[0] == 0, 0))
 
     return [node.register_prehook(before)] if values else []
 
@@ -108,12 +114,12 @@ def _is_held(reading: NodeReading) -> bool:
     return not any(weight and flow is not Flow.CONSTANT for weight, flow in edges)
 
 
-def _site(reading: NodeReading, kind: BiasKind) -> BiasSite:
-    return BiasSite(reading.node.name(), reading.reach, reading.node._sequence_nr(), kind)
+def _site(reading: NodeReading, number: int) -> BiasSite:
+    return BiasSite(reading.node.name(), reading.reach, reading.node._sequence_nr(), number)
 
 
 def _watch_recorded(
-    reading: NodeReading, sink: BiasSink, constants: ConstantValues
+    reading: NodeReading, site: BiasSite, sink: BiasSink, constants: ConstantValues
 ) -> list[RemovableHandle]:
     """Watch constants that are recorded as operands."""
     node, operation = reading.node, reading.operation
@@ -124,7 +130,6 @@ def _watch_recorded(
     if edges:
         additions.append(constants.image(node, operation, edges))
     biases = [addition for addition in additions if addition is not None]
-    site = _site(reading, BiasKind.RECORDED)
 
     def before(gradients: tuple[Tensor | None, ...]) -> None:
         if gradients[0] is not None:

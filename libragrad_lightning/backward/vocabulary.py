@@ -63,8 +63,8 @@ MaxPool3DWithIndices Mean Median Min MkldnnMaxPool2D NanToNum Neg Permute PixelS
 PixelUnshuffle ReflectionPad1D ReflectionPad2D Relu Repeat ReplicationPad2D ReshapeAlias Roll
 Scatter ScatterAdd Select SelectScatter Slice SliceScatter Sort Split SplitWithSizes Squeeze Stack
 Sum T ToCopy Topk Transpose Tril Triu Unbind Unfold UnsafeSplit UnsafeSplitWithSizes UnsafeView
-Unsqueeze UpsampleBicubic2D UpsampleBilinear2D UpsampleLinear1D UpsampleNearest2D
-UpsampleNearestExact2D View ViewAsComplex ViewAsReal Where
+Unsqueeze UpsampleBicubic2D UpsampleBicubic2DAa UpsampleBilinear2D UpsampleBilinear2DAa
+UpsampleLinear1D UpsampleNearest2D UpsampleNearestExact2D View ViewAsComplex ViewAsReal Where
 """)
 
 # Bounded or normalised weights, and functions without an affine part.

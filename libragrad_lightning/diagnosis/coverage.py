@@ -22,7 +22,7 @@ class OperationUse:
     Attributes:
         operation: The name of the graph node.
         role: Its role in the theory, or None if it has none.
-        count: How often it occurs where the explained tensor arrives alive.
+        count: How often it occurs where the explained tensor arrives alive and a gradient returns.
         pruned: How often it occurs behind pruned paths only.
         places: Paths of the modules that run it, at most a few.
     """
@@ -121,14 +121,18 @@ def _uses(
     groups: dict[str, list[NodeReading]] = defaultdict(list)
     for node_reading in reading.nodes:
         groups[node_reading.node.name()].append(node_reading)
-    uses = [_use(name, group, roots, places) for name, group in groups.items()]
+    uses = [_use(name, group, reading, roots, places) for name, group in groups.items()]
     return tuple(sorted(uses, key=lambda use: (use.role or "", use.operation)))
 
 
 def _use(
-    name: str, group: Sequence[NodeReading], roots: Sequence[ModuleCall], places: int
+    name: str,
+    group: Sequence[NodeReading],
+    reading: GraphReading,
+    roots: Sequence[ModuleCall],
+    places: int,
 ) -> OperationUse:
-    live = [r for r in group if Flow.LIVE in r.flows]
+    live = [r for r in group if Flow.LIVE in r.flows and reading.receives(r)]
     operation = group[0].operation
     paths = {_path(r, roots): None for r in live or group}
     shown = list(paths)[:places] + ([f"... {len(paths)} in all"] if len(paths) > places else [])

@@ -174,7 +174,7 @@ def _suspects(call: ModuleCall, reading: GraphReading) -> tuple[str, ...]:
     for r in reading.nodes:
         position = r.node._sequence_nr()
         inside = call.start <= position < call.end and call.innermost(position) is call
-        if not inside or Flow.LIVE not in r.flows:
+        if not inside or Flow.LIVE not in r.flows or not reading.receives(r):
             continue
         if r.operation is None:
             found[f"{r.node.name()} (unknown)"] += 1

@@ -30,9 +30,10 @@ def explanation_state(model: nn.Module) -> Iterator[None]:
     """Let a model be explained, and leave no trace of it.
 
     Inside: evaluation mode, gradients enabled, no autocast, eager execution, no checkpointing, no
-    communication with other processes. Frozen parameters that may act as biases require a gradient,
-    so that they are in the graph. LSTMs are recorded step by step. Hooks are as they were, and a
-    forward pass gives the same values as outside, to the last bit.
+    activation that overwrites its input, no communication with other processes. Frozen parameters
+    that may act as biases require a gradient, so that they are in the graph. LSTMs are recorded
+    step by step. Hooks are as they were, and a forward pass gives the same values as outside, to
+    the last bit.
 
     Threads that explain, the same model or another one, wait for each other. A thread that uses the
     model in another way meanwhile would find it in evaluation mode.
@@ -81,19 +82,27 @@ def _random_streams(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _evaluation(model: nn.Module) -> Iterator[None]:
     # Flags are set directly: `train()` and `set_grad_checkpointing()` may be overridden.
-    training = [(m, m.training) for m in model.modules()]
-    checkpointing = [m for m in model.modules() if getattr(m, "grad_checkpointing", False) is True]
+    flags = [(m, "training", m.training) for m in model.modules()]
+    flags += [(m, name, True) for m in model.modules() for name in _disturbing_flags(m)]
     try:
-        for module, _ in training:
-            module.training = False
-        for module in checkpointing:
-            module.grad_checkpointing = False  # type: ignore[assignment]
+        for module, name, _ in flags:
+            setattr(module, name, False)
         yield
     finally:
-        for module, flag in training:
-            module.training = flag
-        for module in checkpointing:
-            module.grad_checkpointing = True  # type: ignore[assignment]
+        for module, name, value in flags:
+            setattr(module, name, value)
+
+
+def _disturbing_flags(module: nn.Module) -> list[str]:
+    """Name the flags of a module that keep its graph from being read.
+
+    An activation that overwrites a view leaves no trace of what it computed; overwriting by ReLU is
+    harmless.
+    """
+    names = (
+        ("grad_checkpointing",) if type(module) is nn.ReLU else ("grad_checkpointing", "inplace")
+    )
+    return [name for name in names if getattr(module, name, False) is True]
 
 
 @contextmanager

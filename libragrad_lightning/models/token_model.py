@@ -7,7 +7,7 @@ hooks stand on the entry and on the blocks only while a forward pass of ours run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +21,7 @@ from libragrad_lightning.models.calls import Argument
 from libragrad_lightning.models.errors import UnreadableModelError
 from libragrad_lightning.models.feature_view import Axes, FeatureView, feature_view
 from libragrad_lightning.models.hooks import argument_seen, output_seen, tables_read_at
+from libragrad_lightning.models.image_axes import ImageAxis, image_axes
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Recording:
         middles: The features after the first residual connection of each block, where there is
             one.
         output: What the last block returned.
+        image_axes: Where images are in the values of operations, by the number of the operation.
     """
 
     logits: Tensor
@@ -63,6 +65,7 @@ class Recording:
     views: tuple[FeatureView, ...]
     middles: tuple[Tensor | None, ...]
     output: Tensor
+    image_axes: Mapping[int, ImageAxis] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class TokenModel:
     blocks: tuple[nn.Module, ...]
     _drops: dict[int, bool] = field(default_factory=dict, repr=False)
     _shared_stem: list[bool] = field(default_factory=list, repr=False)
+    _image_axes: dict[torch.Size, Mapping[int, ImageAxis]] = field(default_factory=dict, repr=False)
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the logits `[B, C]` of images `[B, C, H, W]`."""
@@ -164,7 +168,14 @@ class TokenModel:
 
         Needs gradients enabled. The graph starts at z0, so nothing before it is differentiated.
         """
-        return self._record(images, lambda z0: z0)
+        recording = self._record(images, lambda z0: z0)
+        if len(images) == 1:
+            return recording
+        size = images.shape[1:]
+        if size not in self._image_axes:
+            pair = self._record(images[:1].expand(2, -1, -1, -1), lambda z0: z0)
+            self._image_axes[size] = image_axes(pair.logits, pair.features[0])
+        return replace(recording, image_axes=self._image_axes[size])
 
     def record_from_tokens(self, images: Tensor, tokens: Tensor) -> Recording:
         """Record a forward pass that goes on from other tokens `[B, T, D]` in place of z0."""

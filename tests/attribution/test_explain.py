@@ -48,7 +48,10 @@ def test_every_image_is_recorded_once_per_chunk(model):
     assert sizes == [2, 1] + [1] * 5  # reading, weighing, explaining
     sizes.clear()
     explain(model, IMAGES)
-    assert sizes == [2, 1, 5]
+    assert sizes == [2, 1, 5, 2]  # the last to find where images are in the values of operations
+    sizes.clear()
+    explain(model, IMAGES, batch_size=2)
+    assert sizes == [2, 2, 2, 2, 1]
 
 
 def test_the_model_is_as_it_was(model):

@@ -37,8 +37,8 @@ def volume(x, pool, *arguments):
     return pool(x.reshape(1, 1, 2, 3, 4), *arguments)
 
 
-def upsampled(mode):
-    return lambda x: F.interpolate(x.reshape(1, 1, 4, 6), scale_factor=2, mode=mode)
+def upsampled(mode, **kwargs):
+    return lambda x: F.interpolate(x.reshape(1, 1, 4, 6), scale_factor=2, mode=mode, **kwargs)
 
 
 def as_complex(x):
@@ -138,7 +138,9 @@ LINEAR = {
     "UnsafeSplitWithSizesBackward": lambda x: x.unsafe_split_with_sizes([1, 3])[1],
     "UnsafeViewBackward": lambda x: torch.ops.aten._unsafe_view(x, (6, 4)),
     "UnsqueezeBackward": lambda x: x.unsqueeze(1),
+    "UpsampleBicubic2DAaBackward": upsampled("bicubic", antialias=True),
     "UpsampleBicubic2DBackward": upsampled("bicubic"),
+    "UpsampleBilinear2DAaBackward": upsampled("bilinear", antialias=True),
     "UpsampleBilinear2DBackward": upsampled("bilinear"),
     "UpsampleLinear1DBackward": lambda x: F.interpolate(x[None], size=9, mode="linear"),
     "UpsampleNearest2DBackward": upsampled("nearest"),

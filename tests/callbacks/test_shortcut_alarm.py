@@ -1,0 +1,259 @@
+"""`ShortcutAlarm`: goes off when accuracy and explanations part, stays silent otherwise."""
+
+import warnings
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from libragrad_lightning.callbacks import ShortcutAlarm
+from libragrad_lightning.callbacks.shortcut_alarm import AuditedAccuracy, find_divergence
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from numpy.lib.stride_tricks import sliding_window_view
+from torch.utils.data import DataLoader
+
+MARKED = (
+    # accuracy on marked images, average precision: configs/shortcut.yaml
+    (0.236, 0.467),
+    (0.375, 0.577),
+    (0.395, 0.605),
+    (0.750, 0.531),
+    (0.873, 0.445),
+    (0.890, 0.453),
+    (0.889, 0.483),
+)
+UNMARKED = (
+    # the same without marks
+    (0.268, 0.515),
+    (0.376, 0.564),
+    (0.462, 0.577),
+    (0.494, 0.630),
+    (0.550, 0.600),
+    (0.586, 0.578),
+    (0.594, 0.574),
+    (0.634, 0.588),
+    (0.648, 0.578),
+    (0.650, 0.565),
+    (0.656, 0.581),
+)
+
+
+def audits(curve):
+    return [AuditedAccuracy(i, 10 * i, *values) for i, values in enumerate(curve)]
+
+
+def first_alarm(curve, **kwargs):
+    """The audit after which the alarm goes off, or None."""
+    alarm = ShortcutAlarm(**kwargs)
+    for i, audit in enumerate(audits(curve)):
+        alarm.history.append(audit)
+        if alarm.judge():
+            return i
+    return None
+
+
+def test_a_shortcut_is_told_from_honest_learning():
+    assert first_alarm(MARKED) == 5
+    assert first_alarm(UNMARKED) is None
+
+
+@pytest.mark.parametrize(
+    ("curve", "patience", "expected"),
+    [
+        ([(0.2, 0.6), (0.9, 0.3)], 1, 1),
+        ([(0.2, 0.6), (0.9, 0.3)], 2, None),
+        ([(0.2, 0.6), (0.2, 0.6), (0.9, 0.3), (0.9, 0.3)], 2, 3),
+        # One unlucky audit, one lucky audit.
+        ([(0.2, 0.6), (0.2, 0.6), (0.9, 0.3), (0.9, 0.6), (0.9, 0.6)], 2, None),
+        ([(0.2, 0.3), (0.2, 0.6), (0.9, 0.3), (0.9, 0.3), (0.9, 0.3)], 2, None),
+        # Explanations get worse and accuracy with them; accuracy rises and explanations with it.
+        ([(0.9, 0.6), (0.9, 0.6), (0.2, 0.3), (0.2, 0.3)], 2, None),
+        ([(0.2, 0.3), (0.2, 0.3), (0.9, 0.6), (0.9, 0.6)], 2, None),
+        # Slowly, over many audits.
+        ([(0.5 + 0.02 * i, 0.8 - 0.03 * i) for i in range(10)], 2, 6),
+    ],
+)
+def test_both_sides_must_agree_for_as_many_audits_as_patience_says(curve, patience, expected):
+    assert first_alarm(curve, patience=patience) == expected
+
+
+curves = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(curves, st.integers(1, 4), st.integers(1, 8), st.integers(1, 8))
+def test_divergence_is_what_a_search_over_all_windows_finds(curve, patience, rise, drop):
+    found = find_divergence(audits(curve), patience, rise, drop)
+    expected = []
+    if len(curve) >= 2 * patience:
+        windows = sliding_window_view(np.array(curve), patience, axis=0)  # [windows, 2, patience]
+        gaps = windows[-1][:, :, None] - windows[:-patience, :, None, :]
+        gaps = gaps.reshape(len(gaps), 2, -1)
+        parted = (gaps[:, 0] >= rise).all(1) & (gaps[:, 1] <= -drop).all(1)
+        expected = windows[:-patience][parted, 1].min(1).tolist()
+    assert (found is None) == (not expected)
+    if found is not None:
+        assert min(audit.quality for audit in found.before) == max(expected)
+        assert list(found.now) == audits(curve)[-patience:]
+
+
+def test_noise_alone_raises_no_alarm():
+    # The sampling error of a probe set of 128 images, at the end of training: 100 fits.
+    random = np.random.default_rng(0)
+    noise = random.normal(0, 0.02, (100, 30))
+    accuracy = np.linspace(0.3, 0.9, 30)
+    alarms = [
+        first_alarm(zip(accuracy.tolist(), (0.6 + row).tolist(), strict=True)) for row in noise
+    ]
+    assert sum(alarm is not None for alarm in alarms) == 0
+
+
+def test_a_shortcut_learned_before_the_first_audit():
+    curve = [(0.3, 0.2), (0.4, 0.2), (0.97, 0.41), (1.0, 0.44), (0.99, 0.40), (1.0, 0.39)]
+    assert first_alarm(curve) is None
+    assert first_alarm(curve, min_quality=0.42) == 5
+    assert first_alarm(curve, min_quality=0.45) == 3
+    assert first_alarm(curve, min_quality=0.42, min_accuracy=0.3) == 1
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "match"),
+    [
+        ({"patience": 0}, "`patience` of at least 1 but got 0"),
+        ({"min_rise": 0.0}, "`min_rise` above 0 but got 0.0"),
+        ({"min_drop": -0.1}, "`min_drop` above 0 but got -0.1"),
+        ({"min_drop": float("nan")}, "`min_drop` above 0 but got nan"),
+        ({"action": "shout"}, "`action` is 'warn' or 'stop'"),
+    ],
+)
+def test_arguments_are_checked(kwargs, match):
+    with pytest.raises(MisconfigurationException, match=match):
+        ShortcutAlarm(**kwargs)
+
+
+class Scripted(L.LightningModule):
+    """Logs a curve instead of learning one; `audited` says at which epochs quality is logged."""
+
+    def __init__(self, curve, audited=None, keys=("val_acc", "audit/segmentation_ap/libra")):
+        super().__init__()
+        self.curve, self.keys = curve, keys
+        self.audited = range(len(curve)) if audited is None else audited
+        self.layer = torch.nn.Linear(1, 1)
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).sum()
+
+    def validation_step(self, batch, batch_idx):
+        accuracy, quality = self.curve[self.current_epoch]
+        self.log(self.keys[0], accuracy)
+        if self.current_epoch in self.audited:
+            self.log(self.keys[1], quality)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.0)
+
+
+def fit(tmp_path, module, alarm, checkpoint=None, **kwargs):
+    defaults = {"max_epochs": len(module.curve), "logger": False, "enable_checkpointing": False}
+    run = L.Trainer(
+        accelerator="cpu",
+        callbacks=[alarm],
+        default_root_dir=tmp_path,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **(defaults | kwargs),
+    )
+    data = DataLoader(torch.zeros(2, 1))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        run.fit(module, data, data, ckpt_path=checkpoint)
+    return run
+
+
+def test_it_warns_once_and_goes_on(tmp_path):
+    alarm = ShortcutAlarm()
+    with pytest.warns(UserWarning, match="ShortcutAlarm") as warned:
+        run = fit(tmp_path, Scripted([*MARKED, *MARKED[-2:]]), alarm)
+    assert run.current_epoch == len(MARKED) + 2
+    (message,) = [str(w.message) for w in warned if "ShortcutAlarm" in str(w.message)]
+    assert message == alarm.message
+    assert "since epoch 2 (step 6), `val_acc` has risen from 0.395 to 0.890" in message
+    assert "`audit/segmentation_ap/libra` has fallen from 0.605 to 0.453" in message
+    (text,) = (tmp_path / "shortcut_alarm").iterdir()
+    assert (text.name, text.read_text()) == ("00000012.md", message)
+
+
+def test_it_stops(tmp_path):
+    with pytest.warns(UserWarning, match="ShortcutAlarm"):
+        run = fit(tmp_path, Scripted(MARKED), ShortcutAlarm(action="stop"))
+    assert run.current_epoch == 6
+    assert run.global_step == 12
+
+
+def test_it_is_silent(tmp_path):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "ShortcutAlarm")
+        alarm = ShortcutAlarm(action="stop")
+        run = fit(tmp_path, Scripted(UNMARKED), alarm)
+    assert run.current_epoch == len(UNMARKED)
+    assert alarm.history == [
+        AuditedAccuracy(i, 2 * i + 2, pytest.approx(a), pytest.approx(q))
+        for i, (a, q) in enumerate(UNMARKED)
+    ]
+    assert not (tmp_path / "shortcut_alarm").exists()
+
+
+def test_validations_without_an_audit_and_sanity_checks_do_not_count(tmp_path):
+    alarm = ShortcutAlarm()
+    fit(tmp_path, Scripted(UNMARKED, audited=(1, 4)), alarm)
+    assert [audit.epoch for audit in alarm.history] == [1, 4]
+    fit(tmp_path, Scripted([(0.3, float("nan")), (0.4, 0.5)]), alarm)
+    assert [audit.epoch for audit in alarm.history] == [1]
+
+
+def test_a_resumed_run_goes_on(tmp_path):
+    first, module = ShortcutAlarm(), Scripted(MARKED)
+    path = tmp_path / "last.ckpt"
+    fit(tmp_path, module, first, max_epochs=4).save_checkpoint(path)
+    resumed = ShortcutAlarm()
+    with pytest.warns(UserWarning, match="since epoch 2"):
+        fit(tmp_path, module, resumed, path)
+    whole = ShortcutAlarm()
+    with pytest.warns(UserWarning, match="since epoch 2"):
+        fit(tmp_path, module, whole)
+    assert resumed.state_dict() == whole.state_dict()
+    assert len(resumed.history) == len(MARKED)
+
+
+def test_an_alarm_that_went_off_stays_off_after_a_resume(tmp_path):
+    first, module = ShortcutAlarm(), Scripted(MARKED)
+    path = tmp_path / "last.ckpt"
+    with pytest.warns(UserWarning, match="ShortcutAlarm"):
+        fit(tmp_path, module, first, max_epochs=6).save_checkpoint(path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "ShortcutAlarm")
+        fit(tmp_path, module, ShortcutAlarm(), path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "match"),
+    [
+        (("acc", "audit/segmentation_ap/libra"), r"`val_acc`.*set `accuracy` to one of \['acc'"),
+        (("val_acc", "audit/srg/libra"), r"ap/libra`.*set `quality` to one of \['audit/srg/libra'"),
+    ],
+)
+def test_a_metric_that_is_not_logged(tmp_path, keys, match):
+    with pytest.raises(MisconfigurationException, match=match):
+        fit(tmp_path, Scripted(UNMARKED, keys=keys), ShortcutAlarm())
+
+
+def test_a_fit_without_audits(tmp_path):
+    with pytest.warns(UserWarning, match="saw no audit in this fit"):
+        fit(tmp_path, Scripted(UNMARKED, audited=()), ShortcutAlarm())
+
+
+def test_alarms_on_different_metrics_share_a_trainer():
+    keys = {ShortcutAlarm(quality=key).state_key for key in ("audit/srg/libra", "audit/srg/plain")}
+    assert len(keys) == 2

@@ -1,6 +1,0 @@
-"""Makes the code that benchmarks share with tests importable."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
