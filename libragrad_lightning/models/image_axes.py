@@ -56,28 +56,39 @@ def image_axes(logits: Tensor, z0: Tensor) -> Mapping[int, ImageAxis]:
     Returns:
         By the number of the site; sites in which no image can be told from the other are missing.
     """
-    found: dict[int, ImageAxis] = {}
+    first, second = (_touched(logits, z0, image) for image in range(2))
+    axes = {
+        n: _axis(operation, of_first, second[n][1]) for n, (operation, of_first) in first.items()
+    }
+    return {number: axis for number, axis in axes.items() if axis is not None}
+
+
+def _touched(logits: Tensor, z0: Tensor, image: int) -> dict[int, tuple[str, Tensor]]:
+    """Return for every site its operation, and which of its values have a gradient of an image."""
+    found: dict[int, tuple[str, Tensor]] = {}
 
     def look(site: BiasSite, contribution: Tensor) -> None:
-        axis = _axis_of(site.operation, contribution != 0)
-        if axis is not None:
-            found[site.number] = axis
+        found[site.number] = (site.operation, contribution != 0)
 
     generator = torch.Generator().manual_seed(0)
-    of_first = torch.zeros_like(logits)
-    of_first[0] = torch.randn(logits.shape[1], generator=generator).to(logits)
-    grad(logits, z0, of_first, rules=PLAIN, retain_graph=True, unknown="ignore", on_bias=look)
+    of_image = torch.zeros_like(logits)
+    of_image[image] = torch.randn(logits.shape[1], generator=generator).to(logits)
+    grad(logits, z0, of_image, rules=PLAIN, retain_graph=True, unknown="ignore", on_bias=look)
     return found
 
 
-def _axis_of(operation: str, of_first: Tensor) -> ImageAxis | None:
-    """Find the axis along which what belongs to the first of two images is apart from the rest."""
+def _axis(operation: str, of_first: Tensor, of_second: Tensor) -> ImageAxis | None:
+    """Find the axis along which what belongs to one image is apart from what belongs to the other.
+
+    Some values have no gradient of any image, such as all tokens but one in a last block; no value
+    has those of both.
+    """
     for axis in range(of_first.dim()):
-        length = of_first.shape[axis]
         others = [i for i in range(of_first.dim()) if i != axis]
-        touched = of_first.any(dim=others) if others else of_first
-        if length % 2 == 0 and not touched.all():
-            for repeats in (r for r in range(1, length // 2 + 1) if length % (2 * r) == 0):
-                if not touched.unflatten(0, (repeats, 2, -1))[:, 1].any():
-                    return ImageAxis(operation, axis, repeats)
+        first, second = (t.any(dim=others) if others else t for t in (of_first, of_second))
+        length = len(first)
+        for repeats in (r for r in range(1, length // 2 + 1) if length % (2 * r) == 0):
+            pieces = [touched.unflatten(0, (repeats, 2, -1)) for touched in (first, second)]
+            if not pieces[0][:, 1].any() and not pieces[1][:, 0].any():
+                return ImageAxis(operation, axis, repeats)
     return None
