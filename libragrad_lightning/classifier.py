@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy
 
 Batch = Mapping[str, Tensor] | Sequence[Tensor]
 
@@ -22,13 +21,14 @@ class ImageClassifier(L.LightningModule):
 
     A batch is a mapping with `image` `[B, C, H, W]` and `label` `[B]`, or a pair of the two.
     Logged are `train_loss` in each step, and `val_loss`, `val_acc`, `test_loss` and `test_acc` as
-    means over an epoch.
+    means over an epoch; with several validation or test loaders, Lightning adds which one to the
+    name (`val_acc/dataloader_idx_0`).
 
     Args:
         model_name: A name that `timm.create_model` knows.
         model_kwargs: Further arguments of `timm.create_model`, such as `img_size`.
         pretrained: Whether timm loads its pretrained weights, which it may have to download.
-        num_classes: Number of classes.
+        num_classes: Number of logits: that of the classes, or 1 for labels 0 and 1.
         lr: Learning rate at its peak.
         weight_decay: Weight decay of the weight matrices; biases and normalisations have none.
         warmup_fraction: Share of all steps in which the learning rate rises linearly, 0 to 1.
@@ -59,8 +59,6 @@ class ImageClassifier(L.LightningModule):
         self.lr = lr
         self.weight_decay = weight_decay
         self.warmup_fraction = warmup_fraction
-        self.val_acc = MulticlassAccuracy(num_classes, average="micro")
-        self.test_acc = MulticlassAccuracy(num_classes, average="micro")
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits.
@@ -77,22 +75,23 @@ class ImageClassifier(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the cross entropy of a batch and log it as `train_loss`."""
         images, labels = images_and_labels(batch)
-        loss = F.cross_entropy(self(images), labels)
+        loss = classification_loss(self(images), labels)
         self.log("train_loss", loss, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Log `val_loss` and `val_acc`."""
-        self._evaluate("val", self.val_acc, batch)
+        self._evaluate("val", batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Log `test_loss` and `test_acc`."""
-        self._evaluate("test", self.test_acc, batch)
+        self._evaluate("test", batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the class probabilities of a batch, `[B, num_classes]`."""
         images, _ = images_and_labels(batch)
-        return self(images).softmax(dim=-1)
+        logits = self(images)
+        return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=-1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW and a schedule that is advanced after every step."""
@@ -108,13 +107,13 @@ class ImageClassifier(L.LightningModule):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
-    def _evaluate(self, stage: str, accuracy: MulticlassAccuracy, batch: Batch) -> None:
+    def _evaluate(self, stage: str, batch: Batch) -> None:
         images, labels = images_and_labels(batch)
         logits = self(images)
-        accuracy.update(logits, labels)
-        loss = F.cross_entropy(logits, labels)
+        loss = classification_loss(logits, labels)
+        accuracy = (predicted_labels(logits) == labels).float().mean()
         self.log(f"{stage}_loss", loss, batch_size=len(labels), sync_dist=True)
-        self.log(f"{stage}_acc", accuracy, batch_size=len(labels), prog_bar=True)
+        self.log(f"{stage}_acc", accuracy, batch_size=len(labels), sync_dist=True, prog_bar=True)
 
 
 def images_and_labels(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -129,6 +128,33 @@ def images_and_labels(batch: Batch) -> tuple[Tensor, Tensor]:
     if isinstance(batch, Mapping):
         return batch["image"], batch["label"]
     return batch[0], batch[1]
+
+
+def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Compute the cross entropy; that of a sigmoid if there is one logit.
+
+    Args:
+        logits: `[B, C]`.
+        labels: `[B]`, class indices, or 0 and 1 for one logit.
+
+    Returns:
+        Mean over the batch, `[]`.
+    """
+    if logits.shape[1] == 1:
+        return F.binary_cross_entropy_with_logits(logits[:, 0], labels.to(logits.dtype))
+    return F.cross_entropy(logits, labels)
+
+
+def predicted_labels(logits: Tensor) -> Tensor:
+    """Choose the most probable class.
+
+    Args:
+        logits: `[B, C]`.
+
+    Returns:
+        Class indices, or for one logit whether it is positive, `[B]` int64.
+    """
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int) -> float:

@@ -1,9 +1,10 @@
-"""Composites as tensors: normalised, indexable, mirrored in batches."""
+"""Composites as tensors: normalised and indexable."""
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from libragrad_lightning.data.batches import normalise
 from libragrad_lightning.data.compositing import Composites
 
 PIXEL_MEAN = (0.41, 0.37, 0.34)
@@ -21,10 +22,7 @@ class CompositeDataset(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(self, composites: Composites) -> None:
-        mean = torch.tensor(PIXEL_MEAN).view(3, 1, 1)
-        std = torch.tensor(PIXEL_STD).view(3, 1, 1)
-        pixels = torch.from_numpy(composites.images).permute(0, 3, 1, 2)
-        self._images = ((pixels / 255 - mean) / std).contiguous()
+        self._images = normalise(composites.images, PIXEL_MEAN, PIXEL_STD)
         self._labels = torch.from_numpy(composites.labels)
         self._masks = torch.from_numpy(composites.masks)
 
@@ -46,20 +44,3 @@ class CompositeDataset(Dataset[dict[str, Tensor]]):
             "label": self._labels[index],
             "mask": self._masks[index],
         }
-
-
-def mirror_half(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Mirror each image of a batch, with its mask, left to right with probability one half.
-
-    Args:
-        batch: `image` `[B, C, H, W]`, `mask` `[B, H, W]` and anything else, which is kept.
-
-    Returns:
-        A new batch.
-    """
-    image, mask = batch["image"], batch["mask"]
-    chosen = torch.rand(len(image), device=image.device) < 0.5
-    return batch | {
-        "image": torch.where(chosen[:, None, None, None], image.flip(-1), image),
-        "mask": torch.where(chosen[:, None, None], mask.flip(-1), mask),
-    }

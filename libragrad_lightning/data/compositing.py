@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from libragrad_lightning.data.batches import Bytes, Mask, Split
 
 IMAGE_SIZE = 32
 """Height and width of a composite, pixels."""
@@ -17,9 +19,6 @@ _ASSETS = Path(__file__).parent / "assets"
 # Brightness of each grey level. The darkest starts at a quarter, so that no part of a garment
 # vanishes into a dark background.
 _SHADES = np.linspace(0.25, 1.0, 32, dtype=np.float32) * 255
-
-Split = Literal["train", "val", "test"]
-Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Composites:
 
     images: Bytes
     labels: npt.NDArray[np.int64]
-    masks: npt.NDArray[np.bool_]
+    masks: Mask
 
 
 def load_garments(split: Split, count: int) -> Garments:
@@ -110,8 +109,24 @@ def compose(
     masks = levels > 0
     colours = _random_colours(len(levels), rng)[:, None, None]
     crops = _random_crops(backgrounds, len(levels), rng)
-    pixels = np.where(masks, colours * _SHADES[levels], np.float32(brightness) * crops)
-    return Composites(np.round(pixels).astype(np.uint8), garments.labels, masks[..., 0])
+    images = blend(np.float32(brightness) * crops, colours * _SHADES[levels], masks)
+    return Composites(images, garments.labels, masks[..., 0])
+
+
+def blend(
+    below: npt.NDArray[np.float32], above: npt.NDArray[np.float32], opacity: npt.NDArray[Any]
+) -> Bytes:
+    """Lay one picture over another.
+
+    Args:
+        below: Pixel values 0 to 255, `[..., H, W, 3]`.
+        above: Pixel values of the upper picture, the same shape.
+        opacity: Share of the upper picture in each pixel, 0 to 1, `[..., H, W, 1]`.
+
+    Returns:
+        Rounded pixel values, `[..., H, W, 3]` uint8.
+    """
+    return np.round(opacity * above + (1 - opacity) * below).astype(np.uint8)
 
 
 def _place(images: Bytes, max_shift: int, rng: np.random.Generator) -> Bytes:

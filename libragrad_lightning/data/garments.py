@@ -1,24 +1,19 @@
 """A small, self-contained classification task with masks: garments on photographs."""
 
-from typing import Any
-
-import lightning as L
 import numpy as np
-from torch import Tensor
-from torch.utils.data import DataLoader
 
-from libragrad_lightning.data.composite_dataset import CompositeDataset, mirror_half
+from libragrad_lightning.data.batches import SPLITS, Split
+from libragrad_lightning.data.composite_dataset import CompositeDataset
 from libragrad_lightning.data.compositing import (
-    Split,
+    Composites,
     compose,
     load_backgrounds,
     load_garments,
 )
+from libragrad_lightning.data.module import SplitDataModule
 
-_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
-
-class GarmentsOnTextures(L.LightningDataModule):
+class GarmentsOnTextures(SplitDataModule):
     """Fashion-MNIST garments, in random colours, on pieces of photographs.
 
     Batches are dictionaries: `image` `[B, 3, 32, 32]` float32, normalised with `PIXEL_MEAN` and
@@ -67,78 +62,42 @@ class GarmentsOnTextures(L.LightningDataModule):
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size, flip, num_workers)
         _check_range("background_brightness", background_brightness, 1)
         _check_range("max_shift", max_shift, 2)
         self.save_hyperparameters()
-        self.batch_size = batch_size
         self._counts: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test}
         self._background_brightness = background_brightness
         self._max_shift = max_shift
-        self._flip = flip
         self._seed = seed
-        self._num_workers = num_workers
-        self._datasets: dict[Split, CompositeDataset] = {}
 
-    def setup(self, stage: str) -> None:
-        """Compose the images that a stage needs and that are not there yet.
+    def build(self, split: Split) -> CompositeDataset:
+        """Compose the images of a split.
 
         Args:
-            stage: `"fit"`, `"validate"`, `"test"` or `"predict"`.
-        """
-        needed = {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",))
-        for split in _SPLITS:
-            if split in needed and split not in self._datasets:
-                self._datasets[split] = self._compose(split)
-
-    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Return the loader of the training composites, in random order."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Return the loader of the validation composites, in fixed order."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Return the loader of the test composites, in fixed order."""
-        return self._loader("test")
-
-    def predict_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Return the loader of the test composites, in fixed order."""
-        return self._loader("test")
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Mirror a random half of a training batch left to right.
-
-        Args:
-            batch: A batch as the class describes it.
-            dataloader_idx: Number of the loader; there is one.
+            split: `"train"`, `"val"` or `"test"`.
 
         Returns:
-            The batch, mirrored in part if the trainer is training and `flip` is set.
+            The composites.
         """
-        if self._flip and self.trainer is not None and self.trainer.training:
-            return mirror_half(batch)
-        return batch
+        return CompositeDataset(self.composites(split))
 
-    def _compose(self, split: Split) -> CompositeDataset:
+    def composites(self, split: Split) -> Composites:
+        """Compose the images of a split.
+
+        Args:
+            split: `"train"`, `"val"` or `"test"`.
+
+        Returns:
+            Images, labels and masks, before they become tensors.
+        """
         seed = self._seed if split == "train" else 0
-        composites = compose(
+        return compose(
             load_garments(split, self._counts[split]),
             load_backgrounds(split),
             self._background_brightness,
             self._max_shift,
-            np.random.default_rng([seed, _SPLITS.index(split)]),
-        )
-        return CompositeDataset(composites)
-
-    def _loader(self, split: Split) -> DataLoader[dict[str, Tensor]]:
-        return DataLoader(
-            self._datasets[split],
-            batch_size=self.batch_size,
-            shuffle=split == "train",
-            num_workers=self._num_workers,
-            persistent_workers=self._num_workers > 0,
+            np.random.default_rng([seed, SPLITS.index(split)]),
         )
 
 

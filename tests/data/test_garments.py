@@ -14,7 +14,7 @@ from libragrad_lightning.data.assets.build_assets import (
     balanced_indices,
     quantize,
 )
-from libragrad_lightning.data.composite_dataset import mirror_half
+from libragrad_lightning.data.batches import mirror_half
 from libragrad_lightning.data.compositing import (
     Garments,
     compose,

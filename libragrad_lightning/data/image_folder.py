@@ -1,0 +1,186 @@
+"""Image folders: ImageNet, ImageNet-Hard, and a user's own, with masks if there are any."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from libragrad_lightning.data.annotated import (
+    AnnotatedDataset,
+    AnnotatedImage,
+    check_same_size,
+    choose,
+    read_rgb,
+)
+from libragrad_lightning.data.batches import Mask, Split
+from libragrad_lightning.data.imagenet import imagenet_index, imagenet_names
+from libragrad_lightning.data.module import SplitDataModule
+from libragrad_lightning.data.transforms import EvalTransform
+
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """An image file and its class.
+
+    Attributes:
+        path: The file.
+        label: Class index.
+        mask: The mask's file, or None.
+    """
+
+    path: Path
+    label: int
+    mask: Path | None
+
+
+class ImageFolderDataModule(SplitDataModule):
+    """Images in one folder per class, in one folder per split: `root/val/n02391049/any.JPEG`.
+
+    ImageNet has this form once its validation images are sorted into the folders of their synsets.
+    For ImageNet-Hard, save each image into the folder of the synset of its first label: with
+    `imagenet_labels`, classes may be missing. Testing uses the validation images.
+
+    If there are masks, they are PNG files of the image's name in another tree of the same form,
+    `root/val_masks/n02391049/any.png`, whose pixels are not 0 on the object.
+
+    Args:
+        root: Folder of the split folders.
+        model_name: The timm model whose evaluation transform is used; training images get it too.
+        image_size: Height and width of the images, pixels, or None for the model's own.
+        imagenet_labels: Whether class folders are named after ImageNet's synsets, and labels are
+            its class indices; else labels number the sorted class folders.
+        masks: Ending of the names of the folders that hold the masks, such as `_masks`, or None.
+        max_images: Number of validation images, drawn by `subset_seed`, or None for all.
+        subset_seed: Seed of that draw; the paper draws 1000 images with 43.
+        train_folder: Name of the folder with the training images.
+        val_folder: Name of the folder with the validation images.
+        batch_size: Images in a batch.
+        flip: Whether each training image is mirrored, with its mask, in half of its uses.
+        num_workers: Worker processes of each data loader.
+
+    Raises:
+        ValueError: If timm knows no such model, or (in `setup`) a folder does not hold what it
+            should.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        model_name: str = "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+        image_size: int | None = None,
+        imagenet_labels: bool = False,
+        masks: str | None = None,
+        max_images: int | None = None,
+        subset_seed: int = 43,
+        train_folder: str = "train",
+        val_folder: str = "val",
+        batch_size: int = 32,
+        flip: bool = True,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(batch_size, flip, num_workers)
+        self.save_hyperparameters()
+        self.class_names = imagenet_names() if imagenet_labels else ()
+        """Names of the classes, in the order of the labels; without ImageNet's, from `setup` on."""
+        self._transform = EvalTransform(model_name, image_size)
+        self._root = Path(root)
+        self._imagenet_labels = imagenet_labels
+        self._masks = masks
+        self._max_images = max_images
+        self._subset_seed = subset_seed
+        self._folders: dict[Split, str] = {
+            "train": train_folder,
+            "val": val_folder,
+            "test": val_folder,
+        }
+
+    def build(self, split: Split) -> AnnotatedDataset[LabelledFile]:
+        """List the images of a split.
+
+        Args:
+            split: `"train"`, `"val"` or `"test"`.
+
+        Returns:
+            The images.
+
+        Raises:
+            ValueError: If the folder does not hold what it should.
+        """
+        folder = self._root / self._folders[split]
+        masks = None if self._masks is None else folder.with_name(folder.name + self._masks)
+        labels = self._labels(folder)
+        files = list_images(folder, labels, masks)
+        if split != "train":
+            files = choose(files, self._max_images, self._subset_seed)
+        return AnnotatedDataset(files, read_labelled_file, self._transform)
+
+    def _labels(self, folder: Path) -> dict[str, int]:
+        names = _class_folders(folder)
+        if self._imagenet_labels:
+            return {name: imagenet_index(name, f"A folder of {folder}") for name in names}
+        # The training folder decides, so that a class without validation images shifts no label.
+        train = self._root / self._folders["train"]
+        known = _class_folders(train) if train.is_dir() else names
+        unknown = sorted(set(names) - set(known))
+        if unknown:
+            raise ValueError(
+                f"The class folder {unknown[0]} of {folder} is not in {train}; rename it."
+            )
+        self.class_names = tuple(known)
+        return {name: known.index(name) for name in names}
+
+
+def list_images(folder: Path, labels: dict[str, int], masks: Path | None) -> list[LabelledFile]:
+    """List the images of class folders, in the order of their paths.
+
+    Args:
+        folder: Holds the class folders.
+        labels: Class index of each class folder.
+        masks: Folder of the same form with the masks, or None.
+
+    Returns:
+        At least one file.
+
+    Raises:
+        ValueError: If there is no image.
+    """
+    files = [
+        LabelledFile(path, label, None if masks is None else masks / name / f"{path.stem}.png")
+        for name, label in sorted(labels.items())
+        for path in sorted((folder / name).iterdir())
+        if path.suffix.lower() in _SUFFIXES
+    ]
+    if not files:
+        raise ValueError(f"The class folders of {folder} hold no image; change root.")
+    return files
+
+
+def read_labelled_file(file: LabelledFile) -> AnnotatedImage:
+    """Read an image and, if it has one, its mask.
+
+    Args:
+        file: Where they are.
+
+    Returns:
+        The image, its label and its mask.
+
+    Raises:
+        ValueError: If a file is missing, is no image, or the sizes differ.
+    """
+    image = read_rgb(file.path)
+    if file.mask is None:
+        return AnnotatedImage(image, file.label)
+    mask: Mask = np.asarray(read_rgb(file.mask)).max(axis=-1) > 0
+    check_same_size(image, mask, file.mask)
+    return AnnotatedImage(image, file.label, mask)
+
+
+def _class_folders(folder: Path) -> list[str]:
+    names = (
+        sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    )
+    if not names:
+        raise ValueError(f"{folder} holds no class folders; change root or the split's folder.")
+    return names
