@@ -2,5 +2,6 @@
 
 from libragrad_lightning.callbacks.audit import LibraGradAudit
 from libragrad_lightning.callbacks.samples import Samples, unpack_batch
+from libragrad_lightning.callbacks.shortcut_alarm import ShortcutAlarm
 
-__all__ = ["LibraGradAudit", "Samples", "unpack_batch"]
+__all__ = ["LibraGradAudit", "Samples", "ShortcutAlarm", "unpack_batch"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -16,20 +18,28 @@ from libragrad_lightning.models import (
 )
 
 
-def read_module(module: pl.LightningModule, images: Tensor, backbone: str | None) -> TokenModel:
+def read_module(
+    module: pl.LightningModule,
+    images: Tensor,
+    backbone: str | None,
+    blocks: Sequence[str] | None = None,
+) -> TokenModel:
     """Read a LightningModule as a token model.
 
     Args:
         module: The module; without a `forward` of its own, the backbone stands for it.
         images: `[B, C, H, W]`, on the device and in the dtype of the module.
         backbone: Path of the submodule in which blocks are looked for, or None.
+        blocks: Paths of the blocks, in order, or None to find them.
 
     Raises:
         MisconfigurationException: If the module cannot be read.
     """
     try:
         forward = _forward(module, backbone)
-        return read_token_model(module, images, backbone=backbone or "", forward=forward)
+        return read_token_model(
+            module, images, backbone=backbone or "", blocks=blocks, forward=forward
+        )
     except UnreadableModelError as error:
         raise MisconfigurationException(str(error)) from error
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import lightning.pytorch as pl
 from libragrad_lightning.callbacks.samples import Samples
+from libragrad_lightning.callbacks.sinks import trainer_sinks
 from torch import Tensor
 
 from libragrad_lightning.attribution import Explanation
@@ -30,6 +32,23 @@ class PictureSettings:
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     class_names: tuple[str, ...] | None
+
+
+def shown_pictures(
+    settings: PictureSettings, trainer: pl.Trainer, module: pl.LightningModule
+) -> PictureSettings:
+    """Return the settings with the class names that the user's objects have, if there are none.
+
+    Nothing is drawn where nothing takes pictures.
+    """
+    names = settings.class_names
+    for owner in (getattr(trainer, "datamodule", None), module):
+        names = names or getattr(owner, "class_names", None)
+    return replace(
+        settings,
+        count=settings.count if trainer_sinks(trainer) else 0,
+        class_names=None if names is None else tuple(names),
+    )
 
 
 def draw_panels(

@@ -43,17 +43,9 @@ class Samples:
     def stored(self) -> Samples:
         """Return a copy on the CPU.
 
-        Call it outside of inference mode, as `joined`, so that the copy can be differentiated.
+        Call it outside of inference mode, so that the copy can be differentiated.
         """
         return self._each(lambda tensor: tensor.detach().to("cpu", copy=True))
-
-    def joined(self, other: Samples) -> Samples:
-        """Return both, one after the other; labels and masks stay where both have them."""
-        return Samples(
-            torch.cat([self.images, other.images]),
-            _joined(self.labels, other.labels),
-            _joined(self.masks, other.masks),
-        )
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Samples:
         return Samples(
@@ -61,6 +53,19 @@ class Samples:
             None if self.labels is None else change(self.labels),
             None if self.masks is None else change(self.masks),
         )
+
+
+def joined(parts: Sequence[Samples]) -> Samples | None:
+    """Return several samples as one; labels and masks stay where all have them."""
+    if not parts:
+        return None
+    labels = [part.labels for part in parts if part.labels is not None]
+    masks = [part.masks for part in parts if part.masks is not None]
+    return Samples(
+        torch.cat([part.images for part in parts]),
+        torch.cat(labels) if len(labels) == len(parts) else None,
+        torch.cat(masks) if len(masks) == len(parts) else None,
+    )
 
 
 UnpackBatch: TypeAlias = Callable[[Any], Samples]
@@ -88,6 +93,23 @@ def unpack_batch(batch: Any) -> Samples:
     if not isinstance(found.images, Tensor) or found.images.dim() != 4:
         raise _no_images(batch)
     return checked_samples(found)
+
+
+def unpacked(batch: Any, unpack: UnpackBatch) -> Samples:
+    """Return the samples of a batch as a user's function takes them out.
+
+    Raises:
+        MisconfigurationException: If the function returns something else, or they do not fit.
+    """
+    samples = unpack(batch)
+    if unpack is unpack_batch:
+        return samples
+    if not isinstance(samples, Samples):
+        raise MisconfigurationException(
+            f"`unpack` must return `Samples(images, labels, masks)` but returned "
+            f"{type(samples).__name__}."
+        )
+    return checked_samples(samples)
 
 
 def checked_samples(samples: Samples) -> Samples:
@@ -137,10 +159,6 @@ def _from_sequence(tensors: Sequence[Tensor]) -> Samples:
 
 def _is_labels(tensor: Tensor | None) -> bool:
     return tensor is not None and tensor.dim() == 1 and not tensor.is_floating_point()
-
-
-def _joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-    return None if first is None or second is None else torch.cat([first, second])
 
 
 def _no_images(batch: Any) -> MisconfigurationException:

@@ -22,13 +22,20 @@ class AuditRecord:
         epoch: The epoch in which it ran, from 0.
         step: The optimizer steps taken before it.
         values: ``metric/rules`` to value.
-        seconds: How long the audit took.
+        seconds: How long the audit took, in the slowest process.
+        samples: How many images were explained.
+        weights: Which weights were explained: ``current``, ``averaged`` (another callback had
+            exchanged them for validation) or ``final`` (what the fit left behind).
+        peak_memory_gib: The most CUDA memory in use meanwhile, in GiB; None on other devices.
     """
 
     epoch: int
     step: int
     values: Mapping[str, float]
     seconds: float
+    samples: int
+    weights: str = "current"
+    peak_memory_gib: float | None = None
 
 
 def summary_table(history: Sequence[AuditRecord], rules: Sequence[str]) -> Table:
@@ -42,13 +49,19 @@ def summary_table(history: Sequence[AuditRecord], rules: Sequence[str]) -> Table
     table.add_column("metric")
     table.add_column("rules")
     for record in shown:
-        table.add_column(f"epoch {record.epoch}", justify="right")
+        table.add_column(_label(record), justify="right")
     for metric in measured:
         for i, name in enumerate(rules):
             cells = [_cell(record.values.get(f"{metric}/{name}")) for record in shown]
             table.add_row("" if i else metric.replace("_", " "), name, *cells)
     table.add_row("seconds", "", *[f"{record.seconds:.1f}" for record in shown])
     return table
+
+
+def _label(record: AuditRecord) -> str:
+    if record.weights == "final":
+        return "end"
+    return f"epoch {record.epoch}" if record.step else "start"
 
 
 def _spread(history: Sequence[AuditRecord], count: int) -> list[AuditRecord]:

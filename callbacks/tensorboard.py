@@ -1,4 +1,4 @@
-"""Writes what is no scalar to TensorBoard: pictures, texts, and which curves share a chart."""
+"""Writes what is no scalar: pictures and texts to all sinks, shared charts to TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
-from libragrad_lightning.callbacks.measurement import AuditSettings
+from libragrad_lightning.callbacks.settings import AuditSettings
+from libragrad_lightning.callbacks.sinks import trainer_sinks
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -15,17 +16,17 @@ from libragrad_lightning.diagnosis import CoverageReport
 
 def log_panels(trainer: pl.Trainer, name: str, panels: Sequence[Tensor]) -> None:
     """Write panels, uint8 `[3, H, W]`, as ``<name>/image_000`` and so on."""
-    for writer in _writers(trainer):
+    for sink in trainer_sinks(trainer):
         for i, panel in enumerate(panels):
-            writer.add_image(f"{name}/image_{i:03d}", panel, trainer.global_step)
+            sink.write_image(f"{name}/image_{i:03d}", panel, trainer.global_step)
 
 
 def log_coverage(trainer: pl.Trainer, name: str, reports: Sequence[CoverageReport]) -> None:
     """Write coverage reports as texts, ``<name>/coverage/<rules>``."""
-    for writer in _writers(trainer):
+    for sink in trainer_sinks(trainer):
         for report in reports:
             tag = f"{name}/coverage/{report.rules}"
-            writer.add_text(tag, report.markdown(), trainer.global_step)
+            sink.write_text(tag, report.markdown(), trainer.global_step)
 
 
 def announce_charts(trainer: pl.Trainer, name: str, settings: AuditSettings) -> None:

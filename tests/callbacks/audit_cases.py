@@ -54,7 +54,11 @@ def loader(shuffle=False, count=48, batch_size=8):
 
 def audit(**kwargs):
     return LibraGradAudit(
-        **({"max_samples": 12, "batch_size": 8, "num_images": 2, "print_summary": False} | kwargs)
+        **(
+            {"max_samples": 12, "batch_size": 8, "num_images": 2, "image_size": 32}
+            | {"print_summary": False, "levels": (0.3, 0.7)}
+            | kwargs
+        )
     )
 
 
@@ -70,26 +74,61 @@ def trainer(tmp_path, callbacks=(), **kwargs):
     return L.Trainer(callbacks=list(callbacks), **(defaults | kwargs))
 
 
+def quick_audit(**kwargs):
+    """An audit that takes little time."""
+    quick = {"max_samples": 4, "num_images": 1, "image_size": 32, "levels": (0.5,)}
+    return audit(**(quick | kwargs))
+
+
+PLAIN_VALUES = (bool, int, float, str, tuple, type(None), torch.dtype)
+
+
 def digest(trainer, module):
     """Everything that a training run leaves behind, as one flat list of tensors and values."""
-    optimizer = trainer.optimizers[0].state_dict()["state"]
     return [
         *[p.detach().clone() for p in module.parameters()],
         *[b.clone() for b in module.buffers()],
-        *[value for state in optimizer.values() for value in state.values()],
+        *[value for o in trainer.optimizers for value in flat(o.state_dict())],
         *[p.grad for p in module.parameters()],
         [p.requires_grad for p in module.parameters()],
         [m.training for m in module.modules()],
-        [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in module.modules()],
+        [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in module.modules()],
+        [(len(m._backward_hooks), len(m._backward_pre_hooks)) for m in module.modules()],
         [sorted(vars(m)) for m in module.modules()],
-        trainer.lr_scheduler_configs[0].scheduler.state_dict(),
+        [plain_values(m) for m in module.modules()],
+        [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
+        (trainer.global_step, trainer.current_epoch, torch.is_grad_enabled()),
         torch.get_rng_state(),
         random.getstate(),
         np.random.get_state()[1].tolist(),
     ]
 
 
+def plain_values(module):
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if type(value) in PLAIN_VALUES and name != "_torchdynamo_wrapper_id"
+    }
+
+
+def flat(value):
+    """The leaves of nested dicts and lists."""
+    if isinstance(value, dict):
+        return [leaf for v in value.values() for leaf in flat(v)]
+    if isinstance(value, list):
+        return [leaf for v in value for leaf in flat(v)]
+    return [value]
+
+
 def same(first, second):
     if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
+        return first.dtype == second.dtype and torch.equal(first, second)
     return first == second
+
+
+def assert_same(first, second):
+    """Every entry of two digests is equal, to the last bit."""
+    assert len(first) == len(second)
+    different = [i for i, pair in enumerate(zip(first, second, strict=True)) if not same(*pair)]
+    assert not different, [(first[i], second[i]) for i in different[:3]]

@@ -7,49 +7,57 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from audit_cases import assert_same
+from audit_processes import PROBES
 
 SCRIPT = """
-import json, sys
-from pathlib import Path
-import libragrad_lightning
-import lightning as L
-import torch
-sys.path.insert(0, sys.argv[1])
-from audit_cases import Classifier, audit, loader, trainer
-
-torch.set_num_threads(1)
-out, devices, count = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-L.seed_everything(3)
-callback = audit(max_samples=24)
-strategy = "ddp" if devices > 1 else "auto"
-run = trainer(out, [callback], max_epochs=1, devices=devices, strategy=strategy)
-module = Classifier()
-run.validate(module, loader(count=count, batch_size=4), verbose=False)
-values = {k: float(v) for k, v in run.callback_metrics.items() if k.startswith("audit/")}
-(out / f"values_{devices}_{run.global_rank}.json").write_text(json.dumps(values))
+import sys, pathlib, libragrad_lightning, audit_processes
+audit_processes.main(pathlib.Path(sys.argv[1]))
 """
+SECONDS = 150
+"""A process that waits for another for ever fails the tests."""
 
 
-def run_script(tmp_path, devices, count):
-    script = tmp_path / "run.py"
-    script.write_text(SCRIPT)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("processes")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     subprocess.run(
-        [sys.executable, script, Path(__file__).parent, tmp_path, str(devices), str(count)],
+        [sys.executable, "-c", SCRIPT, path],
+        cwd=Path(__file__).parent,
         check=True,
-        timeout=240,
+        timeout=SECONDS,
         env=environment | {"OMP_NUM_THREADS": "1"},
     )
+    return path
 
 
-@pytest.mark.parametrize("count", [24, 23])
-def test_two_processes_agree_with_one(tmp_path, count):
-    for devices in (1, 2):
-        run_script(tmp_path, devices, count)
-    one, first, second = (
-        json.loads((tmp_path / f"values_{name}.json").read_text()) for name in ("1_0", "2_0", "2_1")
-    )
+def history(folder, name, devices, rank):
+    return json.loads((folder / f"{name}_{devices}_{rank}.json").read_text())
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_two_processes_agree_with_one(folder, name):
+    one = history(folder, name, 1, 0)
+    first, second = (history(folder, name, 2, rank) for rank in range(2))
     assert first == second
-    assert first.keys() == one.keys()
-    if count % 2 == 0:  # the sampler repeats a sample to even out odd counts
-        assert first == pytest.approx(one, rel=1e-5, abs=1e-6)
+    assert len(first) == len(one) == 1
+    assert first[0]["samples"] == one[0]["samples"] == min(PROBES[name])
+    assert first[0]["values"].keys() == one[0]["values"].keys()
+    assert first[0]["values"] == pytest.approx(one[0]["values"], rel=1e-6, abs=1e-6)
+
+
+def test_a_process_that_fails_does_not_keep_the_other_waiting(folder):
+    for rank in range(2):
+        assert [record["epoch"] for record in history(folder, "failing", 2, rank)] == [0, 2]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_in_two_processes_is_the_same_with_and_without_the_audit(folder, rank):
+    assert len(history(folder, "with", 2, rank)) == 3
+    digests = [
+        torch.load(folder / f"{name}_2_{rank}.pt", weights_only=False)
+        for name in ("with", "without")
+    ]
+    assert_same(*digests)

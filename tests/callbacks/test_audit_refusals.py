@@ -4,8 +4,10 @@ import pytest
 import torch
 from audit_cases import Classifier, audit, data, loader, trainer
 from libragrad_lightning.callbacks import LibraGradAudit, unpack_batch
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 IMAGES, LABELS, MASKS = data(4).tensors
@@ -24,17 +26,75 @@ def test_no_validation_loader(tmp_path):
         run.fit(Classifier(), loader())
 
 
-def test_no_logger(tmp_path):
-    refused(tmp_path, "`num_images=0`", logger=False)
-    callback = audit(num_images=0)
-    trainer(tmp_path, [callback], logger=False, max_epochs=1).fit(Classifier(), loader(), loader())
-    assert callback.history
+class Checkpointed(nn.Module):
+    def __init__(self, part, use_reentrant):
+        super().__init__()
+        self.part, self.use_reentrant = part, use_reentrant
+
+    def forward(self, x):
+        return checkpoint(self.part, x, use_reentrant=self.use_reentrant)
+
+
+@pytest.mark.parametrize(
+    ("use_reentrant", "match"),
+    [(False, "call `checkpoint` only `if self.training`"), (True, "CheckpointFunctionBackward")],
+)
+def test_gradient_checkpointing_that_cannot_be_switched_off(tmp_path, use_reentrant, match):
+    module = Classifier()
+    for block in module.net.blocks:
+        block.mlp = Checkpointed(block.mlp, use_reentrant)
+    refused(tmp_path, match, module=module)
+
+
+@pytest.mark.parametrize("strategy", [DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy])
+def test_weights_that_are_spread_over_processes(tmp_path, strategy):
+    run = trainer(tmp_path)
+    run.strategy.__class__ = strategy
+    match = rf"{strategy.__name__} spreads.*`strategy='ddp'`"
+    with pytest.raises(MisconfigurationException, match=match):
+        audit().setup(run, Classifier(), "fit")
+
+
+def test_a_trainer_of_the_other_package(tmp_path):
+    other = pytest.importorskip("pytorch_lightning")
+
+    class Module(other.LightningModule):
+        forward = training_step = validation_step = configure_optimizers = lambda *_: None
+
+    run = other.Trainer(
+        accelerator="cpu", callbacks=[audit()], default_root_dir=tmp_path, logger=False
+    )
+    with pytest.raises(MisconfigurationException, match="import `lightning"):
+        run.fit(Module(), loader(), loader())
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_start_that_does_not_show_the_probe_set(tmp_path, steps):
+    callback = audit(at_start=True)
+    refused(
+        tmp_path, "`Trainer\\(num_sanity_val_steps=-1\\)`", callback, num_sanity_val_steps=steps
+    )
 
 
 def test_a_model_without_tokens(tmp_path):
     module = Classifier()
     module.net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
     refused(tmp_path, "No blocks were found in Classifier.*`blocks`", module=module)
+
+
+def test_a_validation_loader_that_is_not_there(tmp_path):
+    refused(
+        tmp_path,
+        "validation loader 2 of 1; pass a smaller `dataloader_idx`",
+        audit(dataloader_idx=2),
+    )
+
+
+def test_a_test_without_the_loader_of_the_probe_set_is_not_audited(tmp_path):
+    callback = audit(dataloader_idx=1)
+    run = trainer(tmp_path, [callback])
+    run.test(Classifier(), loader(), verbose=False)
+    assert callback.history == []
 
 
 def test_a_wrong_path(tmp_path):
@@ -82,6 +142,16 @@ def test_data_that_cannot_be_right(tmp_path, tensors, match):
         ({"levels": [0.5, 1.2]}, "`levels` must be fractions"),
         ({"rules": ["libre"]}, "Unknown rule set 'libre'"),
         ({"rules": []}, "at least one rule set"),
+        ({"metrics": ["deletion_auc"], "levels": [0.5]}, "cannot measure 'deletion_auc'"),
+        ({"perturbation": "pixels"}, r"`perturbation` takes one of \['tokens'"),
+        ({"precision": "half"}, "`precision` takes"),
+        ({"on_error": "ignore"}, "`on_error` takes"),
+        ({"probe": "last"}, "`probe` takes"),
+        ({"probe": [3, 3]}, "different places"),
+        ({"probe": [-1]}, "different places"),
+        ({"probe": []}, "different places"),
+        ({"max_overhead": 0.0}, "`max_overhead` above 0"),
+        ({"every_n_train_steps": 0}, "`every_n_train_steps` of at least 1"),
         ({"method": "ixg"}, "Unknown method 'ixg'"),
         ({"reward": "odds"}, "Unknown reward 'odds'"),
     ],

@@ -12,8 +12,13 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from audit_cases import Classifier, audit, loader
+from audit_cases import trainer as audited_trainer
 from libragrad_lightning.callbacks import sinks
-from libragrad_lightning.callbacks.sinks import FileSink, TableRows, TensorBoardSink, trainer_sinks
+from libragrad_lightning.callbacks.history_table import history_table
+from libragrad_lightning.callbacks.sinks import FileSink, TensorBoardSink, trainer_sinks
+from libragrad_lightning.callbacks.summary import AuditRecord
+from libragrad_lightning.callbacks.tables import TableRows
 from lightning.pytorch.loggers import (
     CometLogger,
     CSVLogger,
@@ -288,4 +293,26 @@ def test_no_package_of_a_logger_is_imported():
         for alias in node.names
     }
     tops = {name.partition(".")[0] for name in froms | plain} - sys.stdlib_module_names
-    assert tops == {"fsspec", "lightning", "torch", "libragrad_lightning"}
+    assert tops == {"lightning", "torch", "libragrad_lightning"}
+
+
+def test_the_audit_writes_pictures_texts_and_its_history(tmp_path):
+    callback = audit(num_images=2)
+    run = audited_trainer(tmp_path, [callback], logger=CSVLogger(tmp_path), max_epochs=2)
+    run.fit(Classifier(), loader(), loader())
+    folder = Path(run.logger.log_dir) / "audit"
+    pictures = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png"))
+    assert pictures == [f"image_{i:03d}/{step:08d}.png" for i in (0, 1) for step in (6, 12)]
+    assert (folder / "coverage" / "libra" / "00000000.md").read_text().startswith("|")
+    with (folder / "history" / "00000012.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == [0, 1]
+    for row, record in zip(rows, callback.history, strict=True):
+        assert float(row["srg/libra"]) == record.values["srg/libra"]
+
+
+def test_a_history_with_gaps():
+    history = [AuditRecord(0, 5, {"a/x": 1.0}, 0.5, 8), AuditRecord(1, 10, {"b/x": 2.0}, 0.5, 8)]
+    table = history_table(history)
+    assert table.columns[-2:] == ("a/x", "b/x")
+    assert [row[-2:] for row in table.rows] == [(1.0, None), (None, 2.0)]

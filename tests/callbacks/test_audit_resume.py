@@ -1,0 +1,123 @@
+"""A run that was killed goes on with the curves of the one that was not."""
+
+import warnings
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from audit_cases import Classifier, loader, quick_audit, trainer
+from libragrad_lightning.callbacks.drift import LastMaps, last_maps
+from libragrad_lightning.callbacks.processes import Share
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+
+class Certain(Classifier):
+    """Without dropout, as Lightning's checkpoints do not hold random streams."""
+
+    def __init__(self):
+        super().__init__()
+        self.net.head_drop.p = 0.0
+
+
+class Kill(Callback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            raise KeyError("killed")
+
+
+def run_with(path, callback, extra=(), ckpt_path=None, validation=None, epochs=4):
+    L.seed_everything(7)
+    checkpoint = ModelCheckpoint(path, save_top_k=-1, filename="{epoch}")
+    run = trainer(path, [callback, checkpoint, *extra], max_epochs=epochs, logger=False)
+    run.fit(Certain(), loader(count=16), validation or loader(count=16), ckpt_path=ckpt_path)
+    return run
+
+
+def curve(callback):
+    return [(r.epoch, r.step, r.samples, r.weights, dict(r.values)) for r in callback.history]
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [{}, {"probe": "stratified", "metrics": ["drift_cosine", "srg"]}, {"probe": [7, 3, 9]}],
+    ids=["first", "stratified", "indices"],
+)
+def test_kill_and_resume_give_the_curve_of_an_undisturbed_run(tmp_path, kwargs):
+    whole, killed, resumed = (quick_audit(num_images=0, **kwargs) for _ in range(3))
+    run_with(tmp_path / "whole", whole)
+    with pytest.raises(KeyError):
+        run_with(tmp_path / "killed", killed, [Kill(5)])
+    assert len(killed.history) == 2
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="LibraGradAudit")
+        run_with(tmp_path / "on", resumed, ckpt_path=tmp_path / "killed" / "epoch=1.ckpt")
+    assert curve(resumed) == curve(whole)
+    assert "drift_cosine/libra" in resumed.history[2].values
+    assert resumed.auditor.probe.ids == whole.auditor.probe.ids
+
+
+def test_a_checkpoint_can_be_loaded_without_trust(tmp_path):
+    run_with(tmp_path, quick_audit(num_images=0), epochs=1)
+    checkpoint = torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)
+    (state,) = (s for key, s in checkpoint["callbacks"].items() if "LibraGradAudit" in key)
+    assert state["auditor"]["history"][0]["epoch"] == 0
+    assert list(state["auditor"]["last"]["fingerprints"]) == [0, 1, 2, 3]
+
+
+def test_a_shuffled_loader_cannot_go_on_and_says_so(tmp_path):
+    run_with(tmp_path, quick_audit(num_images=0), epochs=1)
+    callback = quick_audit(num_images=0)
+    with pytest.warns(UserWarning, match="found other images than before.*`shuffle=False`"):
+        run_with(
+            tmp_path,
+            callback,
+            ckpt_path=tmp_path / "epoch=0.ckpt",
+            validation=loader(shuffle=True, count=48),
+            epochs=2,
+        )
+    assert len(callback.history) == 2
+
+
+def test_another_request_begins_another_probe_set_and_keeps_the_history(tmp_path):
+    run_with(tmp_path, quick_audit(num_images=0), epochs=1)
+    callback = quick_audit(num_images=0, max_samples=6)
+    run_with(tmp_path, callback, ckpt_path=tmp_path / "epoch=0.ckpt", epochs=2)
+    assert [record.samples for record in callback.history] == [4, 6]
+    assert "drift_cosine/plain" in callback.history[1].values
+
+
+def test_drift_is_the_distance_to_the_maps_before(tmp_path):
+    callback = quick_audit(num_images=0, metrics=["drift_cosine"])
+    seen = []
+
+    class Look(Callback):
+        def on_validation_end(self, trainer, pl_module):
+            seen.append(callback.auditor.last.maps.get("libra"))
+
+    run_with(tmp_path, callback, [Look()], epochs=2)
+    first, second = (maps.flatten(1).double() for maps in seen[-2:])
+    expected = 1 - F.cosine_similarity(first, second).mean()
+    found = callback.history[1].values["drift_cosine/libra"]
+    assert found == pytest.approx(float(expected), abs=1e-6)
+    assert found > 1e-6
+    assert "drift_cosine/libra" not in callback.history[0].values
+
+
+def test_maps_are_found_by_their_image():
+    maps = torch.arange(4.0)[:, None, None].expand(-1, 1, 2)
+    shares = [
+        Share([0, 2], [10, 12], {"libra": maps[:2]}),
+        Share(),
+        Share([1, 3], [11, 13], {"libra": maps[2:]}),
+    ]
+    last = last_maps(shares)
+    assert last.of([3, 5, 2], set())["libra"][:, 0, 0].nan_to_num(-1).tolist() == [3, -1, 1]
+    assert last.of([2, 1], {2})["libra"][:, 0, 0].nan_to_num(-1).tolist() == [-1, 2]
+    assert last.changed({0: 10, 1: 99, 7: 1}) == {1}
+    assert last.of([7], set()) == {}
+    assert LastMaps().of([0], set()) == {}
+    assert last_maps([Share()]) == LastMaps()

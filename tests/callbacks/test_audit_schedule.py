@@ -1,0 +1,113 @@
+"""When a fit is audited, how much of it audits may take, and where that is written."""
+
+import csv
+from pathlib import Path
+
+import lightning as L
+import pytest
+from audit_cases import Classifier, loader, quick_audit, trainer
+from libragrad_lightning.callbacks.schedule import Overhead, Schedule
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+
+
+def fit(path, callback, callbacks=(), **kwargs):
+    """Three epochs of two steps."""
+    L.seed_everything(7)
+    defaults = {
+        "max_epochs": 3,
+        "num_sanity_val_steps": 0,
+        "logger": CSVLogger(path, flush_logs_every_n_steps=1),
+    }
+    run = trainer(path, [callback, *callbacks], **(defaults | kwargs))
+    run.fit(Classifier(), loader(count=16), loader(count=16))
+    return run
+
+
+def steps(callback):
+    return [record.step for record in callback.history]
+
+
+def logged(run, key="audit/srg/libra"):
+    with (Path(run.logger.log_dir) / "metrics.csv").open() as file:
+        return {int(row["step"]): float(row[key]) for row in csv.DictReader(file) if row[key]}
+
+
+def test_the_epochs_and_steps_of_a_schedule():
+    epochs = Schedule(2, None, False, False)
+    assert [e for e in range(6) if epochs.at_validation(e)] == [0, 2, 4]
+    assert not any(epochs.at_step(s) for s in range(6))
+    by_steps = Schedule(1, 3, False, False)
+    assert not any(by_steps.at_validation(e) for e in range(6))
+    assert [s for s in range(1, 8) if by_steps.at_step(s)] == [3, 6]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "sanity_steps", "expected"),
+    [
+        ({}, 0, [2, 4, 6]),
+        ({"every_n_epochs": 2}, 0, [2, 6]),
+        ({"every_n_train_steps": 1}, -1, [1, 2, 3, 4, 5, 6]),
+        ({"every_n_train_steps": 4}, -1, [4]),
+        ({"at_start": True}, -1, [0, 2, 4, 6]),
+        ({"at_end": True}, 0, [2, 4, 6]),  # the last validation has seen these weights
+        ({"every_n_train_steps": 4, "at_end": True}, -1, [4, 6]),
+    ],
+)
+def test_audits_run_when_they_are_due(tmp_path, kwargs, sanity_steps, expected):
+    callback = quick_audit(num_images=0, **kwargs)
+    run = fit(tmp_path, callback, num_sanity_val_steps=sanity_steps)
+    assert steps(callback) == expected
+    values = [record.values["srg/libra"] for record in callback.history]
+    assert list(logged(run).values()) == pytest.approx(values)
+
+
+def test_steps_count_from_the_first_validation_without_a_sanity_check(tmp_path):
+    callback = quick_audit(every_n_train_steps=1)
+    with pytest.warns(UserWarning, match="begins after the first validation"):
+        fit(tmp_path, callback)
+    assert steps(callback) == [3, 4, 5, 6]
+
+
+def test_steps_are_optimizer_steps_and_can_be_monitored(tmp_path):
+    callback = quick_audit(every_n_train_steps=1)
+    checkpoint = ModelCheckpoint(tmp_path, monitor="audit/srg/libra", every_n_train_steps=1)
+    kwargs = {"accumulate_grad_batches": 2, "num_sanity_val_steps": -1}
+    fit(tmp_path, callback, [checkpoint], **kwargs)
+    assert steps(callback) == [1, 2, 3]
+    assert float(checkpoint.best_model_score) == pytest.approx(
+        min(record.values["srg/libra"] for record in callback.history)
+    )
+
+
+def test_the_cost_of_every_audit_is_logged(tmp_path):
+    callback = quick_audit()
+    run = fit(tmp_path, callback)
+    seconds = [record.seconds for record in callback.history]
+    assert list(logged(run, "audit/seconds").values()) == pytest.approx(seconds)
+    assert all(record.peak_memory_gib is None for record in callback.history)
+    assert "audit/samples" not in run.callback_metrics
+
+
+def test_an_audit_that_takes_too_long_shrinks_and_says_so(tmp_path):
+    callback = quick_audit(max_overhead=1e-4)
+    with pytest.warns(UserWarning, match=r"explains 1 images in place of 4.*`max_overhead`"):
+        run = fit(tmp_path, callback)
+    assert [record.samples for record in callback.history] == [4, 1, 1]
+    assert list(logged(run, "audit/samples").values()) == [4, 1, 1]
+
+
+def test_an_audit_within_its_budget_stays_as_it_is(tmp_path):
+    callback = quick_audit(max_overhead=1e6)
+    fit(tmp_path, callback)
+    assert [record.samples for record in callback.history] == [4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("share", "samples", "expected"),
+    [(0.05, 64, None), (0.1, 64, 32), (0.075, 64, 42), (9.0, 64, 1), (9.0, 1, None)],
+)
+def test_the_budget_shrinks_in_proportion(share, samples, expected):
+    overhead = Overhead(0.05)
+    assert overhead.shrink(share, samples) == (expected is not None)
+    assert overhead.max_samples == expected
