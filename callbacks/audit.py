@@ -43,6 +43,7 @@ class LibraGradAudit(ScheduledAudit):
     - ``srg``: accuracy under LIF less accuracy under MIF; higher is better.
     - ``segmentation_ap``: average precision of the map against the object mask, where the batch has
       masks; higher is better.
+    - ``energy_inside``: share of the positive attribution that lies in the mask; higher is better.
     - ``completeness_error``: mean \|FullGrad sum - logit\|; ``relative_completeness_error``: the
       same over \|logit\|; lower is better, zero at rounding level under ``libra``.
     - ``drift_cosine``, ``drift_rank``: how far the maps have moved since the audit before: 1 less
@@ -51,8 +52,8 @@ class LibraGradAudit(ScheduledAudit):
     And on request (`metrics`): ``drift_ssim`` (1 less the structural similarity of maps of at least
     6 x 6 patches), ``deletion_auc`` (lower is better) and ``insertion_auc`` (higher is better),
     ``mif_log_odds_drop`` (higher is better), ``lif_log_odds_drop`` (lower is better);
-    ``segmentation_max_f1``, ``mask_iou``, ``pixel_accuracy``, ``pointing_game``, ``energy_inside``
-    (against the masks, higher is better); ``degenerate_rate`` (share of maps that explain nothing).
+    ``segmentation_max_f1``, ``mask_iou``, ``pixel_accuracy``, ``pointing_game`` (against the
+    masks, higher is better); ``degenerate_rate`` (share of maps that explain nothing).
 
     What an audit costs is logged too: ``<name>/seconds``; on CUDA ``<name>/peak_memory_gib``; with
     `max_overhead` ``<name>/samples``, how many images were explained.

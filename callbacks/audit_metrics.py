@@ -155,6 +155,7 @@ METRICS: Mapping[str, MetricEntry] = {
     "lif_aopc": _drop(AOPC, _lif),
     "srg": MetricEntry(lambda s: SymmetricRelevanceGain(len(s)), _update_gain, needs_deletion=True),
     "segmentation_ap": _mask(SegmentationAP),
+    "energy_inside": _mask(EnergyInside),
     "completeness_error": MetricEntry(lambda _: CompletenessError(), _update_completeness),
     "relative_completeness_error": MetricEntry(
         lambda _: RelativeCompletenessError(), _update_completeness
@@ -174,7 +175,6 @@ METRICS: Mapping[str, MetricEntry] = {
     "mask_iou": _mask(MaskIoU),
     "pixel_accuracy": _mask(PixelAccuracy),
     "pointing_game": _mask(PointingGame),
-    "energy_inside": _mask(EnergyInside),
     "degenerate_rate": MetricEntry(lambda _: DegenerateMapRate(), _update_with_map),
 }
 """Every metric of the audit, by the name under which it is logged."""

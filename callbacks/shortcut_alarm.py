@@ -68,7 +68,7 @@ class ShortcutAlarm(pl.Callback):
     def __init__(
         self,
         accuracy: str = "val_acc",
-        quality: str = "audit/segmentation_ap/libra",
+        quality: str = "audit/energy_inside/libra",
         min_rise: float = 0.05,
         min_drop: float = 0.1,
         patience: int = 2,

@@ -22,6 +22,7 @@ KEYS = {
         "lif_aopc",
         "srg",
         "segmentation_ap",
+        "energy_inside",
         "completeness_error",
         "relative_completeness_error",
     )

@@ -146,7 +146,7 @@ def test_arguments_are_checked(kwargs, match):
 class Scripted(L.LightningModule):
     """Logs a curve instead of learning one; `audited` says at which epochs quality is logged."""
 
-    def __init__(self, curve, audited=None, keys=("val_acc", "audit/segmentation_ap/libra")):
+    def __init__(self, curve, audited=None, keys=("val_acc", "audit/energy_inside/libra")):
         super().__init__()
         self.curve, self.keys = curve, keys
         self.audited = range(len(curve)) if audited is None else audited
@@ -190,7 +190,7 @@ def test_it_warns_once_and_goes_on(tmp_path):
     (message,) = [str(w.message) for w in warned if "ShortcutAlarm" in str(w.message)]
     assert message == alarm.message
     assert "since epoch 2 (step 6), `val_acc` has risen from 0.395 to 0.851" in message
-    assert "`audit/segmentation_ap/libra` has fallen from 0.624 to 0.354" in message
+    assert "`audit/energy_inside/libra` has fallen from 0.624 to 0.354" in message
     (text,) = (tmp_path / "shortcut_alarm").iterdir()
     assert (text.name, text.read_text()) == ("00000010.md", message)
 
@@ -257,8 +257,8 @@ def test_an_alarm_that_went_off_stays_off_after_a_resume(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "match"),
     [
-        (("acc", "audit/segmentation_ap/libra"), r"`val_acc`.*set `accuracy` to one of \['acc'"),
-        (("val_acc", "audit/srg/libra"), r"ap/libra`.*set `quality` to one of \['audit/srg/libra'"),
+        (("acc", "audit/energy_inside/libra"), r"`val_acc`.*set `accuracy` to one of \['acc'"),
+        (("val_acc", "audit/srg/libra"), r"inside/libra`.*set `quality` to one of \['audit/srg/libra'"),
     ],
 )
 def test_a_metric_that_is_not_logged(tmp_path, keys, match):
