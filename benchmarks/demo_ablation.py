@@ -1,7 +1,7 @@
 """Takes LibraGrad apart on the demo's model: Table 5 of the paper in the small.
 
     libragrad fit --config configs/demo.yaml
-    python benchmarks/demo_ablation.py logs/demo/version_0/checkpoints/*.ckpt
+    python benchmarks/demo_ablation.py logs/demo/version_0/checkpoints/latest.ckpt
 
 FullGrad+ of the predicted class under every rule set, on the same validation images: means with
 95 % bootstrap intervals, and what each rule set gains or loses against the full one.
