@@ -258,7 +258,7 @@ def test_an_alarm_that_went_off_stays_off_after_a_resume(tmp_path):
     ("keys", "match"),
     [
         (("acc", "audit/energy_inside/libra"), r"`val_acc`.*set `accuracy` to one of \['acc'"),
-        (("val_acc", "audit/srg/libra"), r"inside/libra`.*set `quality` to one of \['audit/srg/libra'"),
+        (("val_acc", "audit/srg/libra"), r"inside/libra`.*`quality` to one of \['audit/srg/libra'"),
     ],
 )
 def test_a_metric_that_is_not_logged(tmp_path, keys, match):
