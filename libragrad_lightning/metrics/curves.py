@@ -37,6 +37,10 @@ class ScoreCurve(SampleCurve):
         """Return the areas under mean curves [R, S]: [R]."""
         return area_under_curve(mean, self.fractions)
 
+    def _add_scores(self, scores: Tensor) -> None:
+        check_scores(self.total_name, scores, len(self.fractions))
+        self._add(scores.to(getattr(self, self.total_name)))
+
 
 class WholeCurve(ScoreCurve):
     """A score curve whose value is the curve, not the area under it."""
@@ -78,8 +82,7 @@ class DeletionScores(ScoreCurve):
         Args:
             deletion_scores: Scores after deletion [B, S], any floating point type.
         """
-        check_scores("deletion_scores", deletion_scores, len(self.fractions))
-        self._add(deletion_scores.to(getattr(self, self.total_name)))
+        self._add_scores(deletion_scores)
 
 
 class DeletionCurve(WholeCurve, DeletionScores):
@@ -160,8 +163,7 @@ class InsertionScores(ScoreCurve):
         Args:
             insertion_scores: Scores after insertion [B, S], any floating point type.
         """
-        check_scores("insertion_scores", insertion_scores, len(self.fractions))
-        self._add(insertion_scores.to(getattr(self, self.total_name)))
+        self._add_scores(insertion_scores)
 
 
 class InsertionCurve(WholeCurve, InsertionScores):

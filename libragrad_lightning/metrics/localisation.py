@@ -52,9 +52,6 @@ class PointingGame(MapMetric):
         where the tolerance is 15 pixels.
     """
 
-    higher_is_better: bool = True
-    plot_lower_bound: float = 0.0
-    plot_upper_bound: float = 1.0
     total_name = "hits"
 
     def __init__(self, tolerance: int = 0, **kwargs: Any) -> None:
@@ -62,17 +59,8 @@ class PointingGame(MapMetric):
         super().__init__(**kwargs)
         self.tolerance = tolerance
 
-    def update(self, attribution: Tensor, mask: Tensor, ignore: Tensor | None = None) -> None:
-        """Add the images of one batch.
-
-        Args:
-            attribution: Signed maps [B, H, W], any floating point type.
-            mask: Pixels of the object [B, H, W], or of M objects per image [B, M, H, W]; boolean.
-            ignore: Pixels to leave out, [B, H, W] or shaped like ``mask``, boolean; all pixels
-                count by default.
-        """
-        values = pointing_hits(attribution, mask, ignore, self.tolerance)
-        self._add_maps(values, attribution, mask, ignore)
+    def _values(self, attribution: Tensor, mask: Tensor, ignore: Tensor | None) -> Tensor:
+        return pointing_hits(attribution, mask, ignore, self.tolerance)
 
 
 class EnergyInside(MapMetric):
@@ -114,18 +102,7 @@ class EnergyInside(MapMetric):
         Networks (CVPR Workshops 2020), section 4.3.
     """
 
-    higher_is_better: bool = True
-    plot_lower_bound: float = 0.0
-    plot_upper_bound: float = 1.0
     total_name = "energy"
 
-    def update(self, attribution: Tensor, mask: Tensor, ignore: Tensor | None = None) -> None:
-        """Add the images of one batch.
-
-        Args:
-            attribution: Signed maps [B, H, W], any floating point type.
-            mask: Pixels of the object [B, H, W], or of M objects per image [B, M, H, W]; boolean.
-            ignore: Pixels to leave out, [B, H, W] or shaped like ``mask``, boolean; all pixels
-                count by default.
-        """
-        self._add_maps(energy_inside(attribution, mask, ignore), attribution, mask, ignore)
+    def _values(self, attribution: Tensor, mask: Tensor, ignore: Tensor | None) -> Tensor:
+        return energy_inside(attribution, mask, ignore)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class MapMetric(SampleMean):
-    """Mean over images of a value that a map has beside a mask.
+    """Mean over images of a value in [0, 1] that a map has beside a mask; higher is better.
 
     With several masks per image, an image's value is the mean over those that have a pixel that
     counts; masks without one may fill up a batch.
@@ -29,6 +29,10 @@ class MapMetric(SampleMean):
             everywhere. Its score would say something about the mask alone.
     """
 
+    higher_is_better: bool = True
+    plot_lower_bound: float = 0.0
+    plot_upper_bound: float = 1.0
+
     num_skipped: Tensor
     num_constant: Tensor
 
@@ -37,10 +41,16 @@ class MapMetric(SampleMean):
         self.add_count("num_skipped")
         self.add_count("num_constant")
 
-    def _add_maps(
-        self, values: Tensor, attribution: Tensor, mask: Tensor, ignore: Tensor | None
-    ) -> None:
-        """Add values [B, *shape] or [B, M, *shape] of the maps and masks of one batch."""
+    def update(self, attribution: Tensor, mask: Tensor, ignore: Tensor | None = None) -> None:
+        """Add the images of one batch.
+
+        Args:
+            attribution: Signed maps [B, H, W], any floating point type.
+            mask: Pixels of the object [B, H, W], or of M objects per image [B, M, H, W]; boolean.
+            ignore: Pixels to leave out, [B, H, W] or shaped like ``mask``, boolean; all pixels
+                count by default.
+        """
+        values = self._values(attribution, mask, ignore)
         if mask.ndim == 4:
             values = values.nanmean(dim=1)
         self._add(
@@ -48,6 +58,10 @@ class MapMetric(SampleMean):
             num_skipped=~has_object(mask, ignore),
             num_constant=is_constant(attribution, ignore),
         )
+
+    def _values(self, attribution: Tensor, mask: Tensor, ignore: Tensor | None) -> Tensor:
+        """Return the values [B, *shape] or [B, M, *shape] of maps and masks."""
+        raise NotImplementedError
 
 
 def has_object(mask: Tensor, ignore: Tensor | None) -> Tensor:

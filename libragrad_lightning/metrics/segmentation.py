@@ -22,25 +22,13 @@ class MaskConfusion(MapMetric):
         kwargs: Further arguments of ``torchmetrics.Metric``.
     """
 
-    higher_is_better: bool = True
-    plot_lower_bound: float = 0.0
-    plot_upper_bound: float = 1.0
     total_name = "confusion"
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__((2, 2), **kwargs)
 
-    def update(self, attribution: Tensor, mask: Tensor, ignore: Tensor | None = None) -> None:
-        """Add the images of one batch.
-
-        Args:
-            attribution: Signed maps [B, H, W], any floating point type.
-            mask: Pixels of the object [B, H, W], or of M objects per image [B, M, H, W]; boolean.
-            ignore: Pixels to leave out, [B, H, W] or shaped like ``mask``, boolean; all pixels
-                count by default.
-        """
-        counts = mask_confusion(attribution, mask, ignore)
-        self._add_maps(counts, attribution, mask, ignore)
+    def _values(self, attribution: Tensor, mask: Tensor, ignore: Tensor | None) -> Tensor:
+        return mask_confusion(attribution, mask, ignore)
 
 
 class MaskIoU(MaskConfusion):

@@ -55,22 +55,10 @@ class SegmentationAP(MapMetric):
         LibraGrad (Mehri et al., CVPR 2025), section 4, which counts ignored pixels as background.
     """
 
-    higher_is_better: bool = True
-    plot_lower_bound: float = 0.0
-    plot_upper_bound: float = 1.0
     total_name = "average_precision"
 
-    def update(self, attribution: Tensor, mask: Tensor, ignore: Tensor | None = None) -> None:
-        """Add the images of one batch.
-
-        Args:
-            attribution: Signed maps [B, H, W], any floating point type.
-            mask: Pixels of the object [B, H, W], or of M objects per image [B, M, H, W]; boolean.
-            ignore: Pixels to leave out, [B, H, W] or shaped like ``mask``, boolean; all pixels
-                count by default.
-        """
-        values = segmentation_average_precision(attribution, mask, ignore)
-        self._add_maps(values, attribution, mask, ignore)
+    def _values(self, attribution: Tensor, mask: Tensor, ignore: Tensor | None) -> Tensor:
+        return segmentation_average_precision(attribution, mask, ignore)
 
 
 class SegmentationMaxF1(MapMetric):
@@ -107,19 +95,7 @@ class SegmentationMaxF1(MapMetric):
         tensor(0.8000)
     """
 
-    higher_is_better: bool = True
-    plot_lower_bound: float = 0.0
-    plot_upper_bound: float = 1.0
     total_name = "max_f1"
 
-    def update(self, attribution: Tensor, mask: Tensor, ignore: Tensor | None = None) -> None:
-        """Add the images of one batch.
-
-        Args:
-            attribution: Signed maps [B, H, W], any floating point type.
-            mask: Pixels of the object [B, H, W], or of M objects per image [B, M, H, W]; boolean.
-            ignore: Pixels to leave out, [B, H, W] or shaped like ``mask``, boolean; all pixels
-                count by default.
-        """
-        values = segmentation_max_f1(attribution, mask, ignore)
-        self._add_maps(values, attribution, mask, ignore)
+    def _values(self, attribution: Tensor, mask: Tensor, ignore: Tensor | None) -> Tensor:
+        return segmentation_max_f1(attribution, mask, ignore)
