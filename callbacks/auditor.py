@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from libragrad_lightning.callbacks.coverage import checked_coverage
+from libragrad_lightning.callbacks.coverage import checked_coverage, log_coverage
 from libragrad_lightning.callbacks.drift import LastMaps, last_maps
 from libragrad_lightning.callbacks.explaining import Findings, explain_probe
 from libragrad_lightning.callbacks.guard import (
@@ -21,7 +21,7 @@ from libragrad_lightning.callbacks.guard import (
     settle,
 )
 from libragrad_lightning.callbacks.module_reading import floating_dtype, read_module
-from libragrad_lightning.callbacks.pictures import PictureSettings, shown_pictures
+from libragrad_lightning.callbacks.pictures import PictureSettings, log_panels, shown_pictures
 from libragrad_lightning.callbacks.precision import in_float32
 from libragrad_lightning.callbacks.probe import Probe, fingerprints
 from libragrad_lightning.callbacks.processes import Share, gathered
@@ -29,7 +29,6 @@ from libragrad_lightning.callbacks.samples import Samples, UnpackBatch, unpacked
 from libragrad_lightning.callbacks.schedule import Overhead
 from libragrad_lightning.callbacks.settings import AuditSettings
 from libragrad_lightning.callbacks.summary import AuditRecord
-from libragrad_lightning.callbacks.tensorboard import log_coverage, log_panels
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import lightning.pytorch as pl
 from libragrad_lightning.callbacks.settings import AuditSettings
+from libragrad_lightning.callbacks.sinks import trainer_sinks
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
@@ -38,6 +40,14 @@ def checked_coverage(
     if unknown and settings.unknown == "warn":
         rank_zero_warn(f"{_sentence(list(unknown.values()))}; their ordinary gradients are kept.")
     return reports
+
+
+def log_coverage(trainer: pl.Trainer, name: str, reports: Sequence[CoverageReport]) -> None:
+    """Write coverage reports as texts, ``<name>/coverage/<rules>``."""
+    for sink in trainer_sinks(trainer):
+        for report in reports:
+            tag = f"{name}/coverage/{report.rules}"
+            sink.write_text(tag, report.markdown(), trainer.global_step)
 
 
 def _sentence(unknown: Sequence[OperationUse]) -> str:

@@ -71,6 +71,13 @@ def draw_panels(
     return panels
 
 
+def log_panels(trainer: pl.Trainer, name: str, panels: Sequence[Tensor]) -> None:
+    """Write panels, uint8 `[3, H, W]`, as ``<name>/image_000`` and so on."""
+    for sink in trainer_sinks(trainer):
+        for i, panel in enumerate(panels):
+            sink.write_image(f"{name}/image_{i:03d}", panel, trainer.global_step)
+
+
 def _caption(
     samples: Samples, explanations: Sequence[Explanation], i: int, settings: PictureSettings
 ) -> str:

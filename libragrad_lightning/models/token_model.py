@@ -81,8 +81,8 @@ class TokenModel:
     forward: Callable[[Tensor], Any]
     levels: tuple[Level, ...]
     blocks: tuple[nn.Module, ...]
-    _drops: dict[int, bool] = field(default_factory=dict, repr=False)
-    _shared_stem: list[bool] = field(default_factory=list, repr=False)
+    _drops: dict[torch.Size, bool] = field(default_factory=dict, repr=False)
+    _shared_stem: dict[torch.Size, bool] = field(default_factory=dict, repr=False)
     _image_axes: dict[torch.Size, Mapping[int, ImageAxis]] = field(default_factory=dict, repr=False)
 
     def logits(self, images: Tensor) -> Tensor:
@@ -147,21 +147,22 @@ class TokenModel:
         """Return the images with which forward passes from other tokens may start.
 
         What the layers before z0 make of the images is thrown away there, so that one image is
-        enough, unless the model remembers the size of the batch. Looked at once.
+        enough, unless the model remembers the size of the batch. Looked at once per image size.
 
         Args:
             images: `[B, C, H, W]`.
             rows: The numbers of the images whose tokens go on, `[R]`.
         """
-        if not self._shared_stem:
+        size = images.shape[1:]
+        if size not in self._shared_stem:
             tokens = self.tokens(images[:1]).expand(2, -1, -1)
             expected = self.logits_from_tokens(images[:1].expand(2, -1, -1, -1), tokens)
             try:
                 found = self.logits_from_tokens(images[:1], tokens)
             except (RuntimeError, ValueError, AssertionError, IndexError):
                 found = expected.new_empty(0)
-            self._shared_stem.append(torch.equal(found, expected))
-        return images[:1] if self._shared_stem[0] else images[rows]
+            self._shared_stem[size] = torch.equal(found, expected)
+        return images[:1] if self._shared_stem[size] else images[rows]
 
     def record(self, images: Tensor) -> Recording:
         """Run a forward pass and record z0 and the block inputs.
@@ -223,17 +224,18 @@ class TokenModel:
         That is so if the model accepts fewer tokens, and gives the same logits for the patch tokens
         in another order, up to rounding. Position tables that the blocks receive (rotary ones) are
         reordered with them. Models with relative positions, windows, convolutions or token mixing
-        do not. Looked at once per number of tokens.
+        do not. Looked at once per image size.
         """
-        tokens = self.tokens(images[:1])
-        count = tokens.shape[1]
-        if count not in self._drops:
+        if self.levels[0].axes is not Axes.TOKENS:
+            return False
+        size = images.shape[1:]
+        if size not in self._drops:
+            tokens = self.tokens(images[:1])
             with torch.no_grad():
-                self._drops[count] = self.levels[0].axes is Axes.TOKENS and (
-                    self._accepts_fewer(images[:1], tokens)
-                    and self._ignores_order(images[:1], tokens)
+                self._drops[size] = self._accepts_fewer(images[:1], tokens) and (
+                    self._ignores_order(images[:1], tokens)
                 )
-        return self._drops[count]
+        return self._drops[size]
 
     def _accepts_fewer(self, images: Tensor, tokens: Tensor) -> bool:
         patches = torch.arange(tokens.shape[1] - self.levels[0].prefix - 1, device=tokens.device)
