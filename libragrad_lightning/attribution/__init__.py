@@ -5,7 +5,11 @@ from libragrad_lightning.attribution.attention_methods import reads_attention
 from libragrad_lightning.attribution.biases import BiasLedger
 from libragrad_lightning.attribution.capture import Captured, capture
 from libragrad_lightning.attribution.explain import explain
-from libragrad_lightning.attribution.explanation import Explanation, explain_tokens
+from libragrad_lightning.attribution.explanation import (
+    Explanation,
+    explain_methods,
+    explain_tokens,
+)
 from libragrad_lightning.attribution.gradient_methods import (
     fullgrad,
     fullgrad_plus,
@@ -26,7 +30,7 @@ from libragrad_lightning.attribution.rewards import (
     reward_function,
     reward_gradient,
 )
-from libragrad_lightning.attribution.targets import Target, target_classes
+from libragrad_lightning.attribution.targets import Target, class_logits, target_classes
 
 __all__ = [
     "METHODS",
@@ -43,7 +47,9 @@ __all__ = [
     "WeightedIntegratedGradients",
     "attribution_method",
     "capture",
+    "class_logits",
     "explain",
+    "explain_methods",
     "explain_tokens",
     "fullgrad",
     "fullgrad_plus",

@@ -1,8 +1,8 @@
-"""`explain_tokens`: attributions of a batch under several rule sets from one forward pass."""
+"""Attributions of a batch by several methods under several rule sets, from one forward pass."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from libragrad_lightning.attribution.attention_methods import needs_attention
 from libragrad_lightning.attribution.capture import Captured, capture
 from libragrad_lightning.attribution.gradient_methods import fullgrad_plus
-from libragrad_lightning.attribution.methods import Method
+from libragrad_lightning.attribution.methods import METHODS, Method
 from libragrad_lightning.attribution.rewards import Reward, log_odds, logit, reward_gradient
 from libragrad_lightning.attribution.targets import Target, target_classes
 from libragrad_lightning.backward import LIBRA, RuleSet, UnknownPolicy, grad
@@ -92,11 +92,52 @@ def explain_tokens(
         reward: What is differentiated. Completeness is always measured on the logit.
         unknown: What to do about operations without a role.
     """
+    explained = explain_methods(
+        model,
+        images,
+        labels,
+        rules=rules,
+        methods={"": method},
+        target=target,
+        reward=reward,
+        unknown=unknown,
+    )
+    return [by_method[""] for by_method in explained]
+
+
+def explain_methods(
+    model: TokenModel,
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    rules: Sequence[RuleSet] = (LIBRA,),
+    methods: Mapping[str, Method] = METHODS,
+    target: Target = "predicted",
+    reward: Reward = log_odds,
+    unknown: UnknownPolicy = "error",
+) -> list[dict[str, Explanation]]:
+    """Explain a batch by several methods, which share the forward pass and the gradients.
+
+    Call it inside `libragrad_lightning.models.explanation_state`, which puts the model in order.
+
+    Args:
+        model: The model and its tokens.
+        images: `[B, C, H, W]`.
+        labels: Class indices `[B]`, needed if the target is ``"label"``.
+        rules: The rule sets.
+        methods: The attribution methods, by name.
+        target: The classes to explain.
+        reward: What is differentiated. Completeness is always measured on the logit.
+        unknown: What to do about operations without a role.
+
+    Returns:
+        For every rule set the explanations by the names of the methods.
+    """
     recording = model.record(images)
-    logits = recording.logits.detach()
-    classes = target_classes(target, logits, labels)
-    question = _Question(model, images, classes, reward, unknown, needs_attention(method))
-    return [question.explained(recording, rule_set, method) for rule_set in rules]
+    classes = target_classes(target, recording.logits.detach(), labels)
+    attention = any(needs_attention(method) for method in methods.values())
+    question = _Question(model, images, classes, reward, unknown, attention)
+    return [question.explained(recording, rule_set, methods) for rule_set in rules]
 
 
 @dataclass(frozen=True)
@@ -110,24 +151,30 @@ class _Question:
     unknown: UnknownPolicy
     attention: bool
 
-    def explained(self, recording: Recording, rules: RuleSet, method: Method) -> Explanation:
+    def explained(
+        self, recording: Recording, rules: RuleSet, methods: Mapping[str, Method]
+    ) -> dict[str, Explanation]:
         of_logit = self._captured(recording, rules, logit, self.unknown)
         captured = (
             of_logit
             if self.reward is logit
             else self._captured(recording, rules, self.reward, "ignore")
         )
-        tokens, view = method(captured), recording.views[0]
-        return Explanation(
-            rules=rules,
-            attribution=tokens[:, view.prefix :].unflatten(1, view.grid),
-            prefix=tokens[:, : view.prefix],
-            token_biases=captured.token_biases[0],
-            image_biases=captured.image_biases[0],
-            fullgrad_sums=of_logit.fullgrad_sums(),
-            logits=recording.logits.detach(),
-            target=self.classes,
-        )
+        view, fullgrad_sums = recording.views[0], of_logit.fullgrad_sums()
+        explanations = {}
+        for name, method in methods.items():
+            tokens = method(captured)
+            explanations[name] = Explanation(
+                rules=rules,
+                attribution=tokens[:, view.prefix :].unflatten(1, view.grid),
+                prefix=tokens[:, : view.prefix],
+                token_biases=captured.token_biases[0],
+                image_biases=captured.image_biases[0],
+                fullgrad_sums=fullgrad_sums,
+                logits=recording.logits.detach(),
+                target=self.classes,
+            )
+        return explanations
 
     def _captured(
         self, recording: Recording, rules: RuleSet, reward: Reward, unknown: UnknownPolicy

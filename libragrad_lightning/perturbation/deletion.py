@@ -67,7 +67,7 @@ def deletion_logits(
     """Return the logits under deletion for several rankings of the same images.
 
     Forward passes are shared by all rankings, both orders and, unless shorter sequences cost less,
-    all levels.
+    all levels. Rankings that are the same for all images are followed once.
 
     Args:
         model: The model and its tokens.
@@ -88,7 +88,9 @@ def deletion_logits(
     operator = perturbation_operator(perturbation, model, images)
     counts = _deleted_counts(check_levels(levels), _check_scores(scores, len(images)))
     ranks = torch.stack([r for score in scores.values() for r in _ranks(score.flatten(1))])
-    curves = _logits(operator, operator.begin(model, images), ranks, counts, batch_size)
+    distinct, which = torch.unique(ranks.flatten(1), dim=0, return_inverse=True)
+    distinct = distinct.unflatten(1, ranks.shape[1:])
+    curves = _logits(operator, operator.begin(model, images), distinct, counts, batch_size)[which]
     return {
         name: DeletionLogits(curves[2 * i], curves[2 * i + 1], operator.name)
         for i, name in enumerate(scores)

@@ -137,3 +137,30 @@ def test_levels_out_of_range_are_refused(levels):
     read = read_token_model(model_of(), images)
     with pytest.raises(ValueError, match="`levels` must be fractions"):
         deletion_logits(read, images, {"a": torch.randn(1, 16)}, levels)
+
+
+@pytest.mark.parametrize("perturbation", ["drop_tokens", "zero_tokens"])
+def test_equal_rankings_are_followed_once(perturbation):
+    images = torch.randn(2, 3, 32, 32).double()
+    model = model_of()
+    read = read_token_model(model, images)
+    score, other = torch.randn(2, 4, 4), torch.randn(2, 4, 4)
+    rows = []
+    model.head.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+
+    def worked(scores):
+        rows.clear()
+        return deletion_logits(read, images, scores, perturbation=perturbation), sum(rows)
+
+    worked({"a": score})  # the model is looked at in the first call only
+    once, of_one = worked({"a": score})
+    # The same ranking, other values; its reverse, whose MIF is the first one's LIF.
+    twice, of_equal = worked({"a": score, "b": 2 * score + 1, "c": -score})
+    both, of_two = worked({"a": score, "b": other})
+    assert of_equal == of_one
+    assert of_two > of_one
+    for name, of in {"a": twice["a"], "b": twice["b"], "both": both["a"]}.items():
+        torch.testing.assert_close(
+            of.most_influential_first, once["a"].most_influential_first, msg=name
+        )
+    torch.testing.assert_close(twice["c"].most_influential_first, once["a"].least_influential_first)

