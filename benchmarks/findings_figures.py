@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from findings_measures import explained
-from findings_rows import Row
+from findings_rows import RULE_FREE, Row
 from findings_work import Subject, opened, scenes
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from libragrad_lightning.attribution import Explanation, class_logits
 from libragrad_lightning.heatmaps import (
     PanelColumn,
     mask_overlay,
@@ -96,25 +97,31 @@ def _figure(
         wanted = None if labels is None else labels.to(images.device)
         explanations = explained(model, images, shown, steps, wanted)
     data = subject.data()
-    colours = to_display_range(batch["image"], data.hparams["mean"], data.hparams["std"])
+    colours = to_display_range(batch["image"], data.image_mean, data.image_std)
     pictures = interpolate(colours, (SIZE, SIZE), mode="bicubic")
     pictures = pictures.clamp(0, 1)
     masks = interpolate(batch["mask"][:, None].float(), (SIZE, SIZE), mode="bilinear")[:, 0]
     columns = {_title(row): _drawn(pictures, explanations[str(row)].attribution) for row in shown}
     columns["mask"] = mask_overlay(pictures, masks)
-    some = next(iter(explanations.values()))
+    answers = next(iter(explanations.values()))
     lines = []
     for i, picture in enumerate(pictures):
-        said = some.logits[i].softmax(-1)[some.target[i]]
-        title = f"{data.class_names[int(some.target[i])]} {said:.2f}"
-        heads = [PanelColumn(title, picture)]
+        heads = [PanelColumn(_said(answers, i, int(batch["label"][i]), data.class_names), picture)]
         heads += [PanelColumn(name if i == 0 else "", of[i]) for name, of in columns.items()]
         lines.append(to_pil(panel(heads, font_size=12)))
     return _stacked(lines)
 
 
+def _said(explanation: Explanation, image: int, label: int, names: Sequence[str]) -> str:
+    """Return which class is explained and how probable it is, and the label if it is another."""
+    target = int(explanation.target[image])
+    said = f"{names[target]} {class_logits(explanation.logits[image]).softmax(-1)[target]:.2f}"
+    return said if target == label else f"{said}\n(label: {names[label]})"
+
+
 def _title(row: Row) -> str:
-    return f"{row.method.replace('_', ' ')}\n{row.rules}"
+    method = row.method.replace("_", " ")
+    return method if row.method in RULE_FREE else f"{method}\n{row.rules}"
 
 
 def _drawn(pictures: Tensor, attribution: Tensor) -> Tensor:

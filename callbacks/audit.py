@@ -42,7 +42,8 @@ class LibraGradAudit(ScheduledAudit):
       probability.
     - ``srg``: accuracy under LIF less accuracy under MIF; higher is better.
     - ``segmentation_ap``: average precision of the map against the object mask, where the batch has
-      masks; higher is better.
+      masks; higher is better. Here and in every other metric beside masks, pixels that the batch
+      marks as ``ignore`` do not count.
     - ``energy_inside``: share of the positive attribution that lies in the mask; higher is better.
     - ``completeness_error``: mean \|FullGrad sum - logit\|; ``relative_completeness_error``: the
       same over \|logit\|; lower is better, zero at rounding level under ``libra``.
@@ -80,7 +81,8 @@ class LibraGradAudit(ScheduledAudit):
         method: Attribution method, by name (``fullgrad_plus``, ``fullgrad``, ``genatt``,
             ``input_x_gradient``, ... all in `attribution.METHODS`) or a function.
         target: Which class is explained, and scored under deletion: ``predicted``, ``label``, or a
-            class index.
+            class index. A head with one logit is taken as that of a sigmoid: its classes are 0,
+            whose logit is the negative one, and 1.
         reward: What is differentiated: ``log_odds``, ``probability`` or ``logit``. The first two
             rank patches alike; ``probability`` underflows when the model is certain.
         metrics: Names of the metrics to compute; the default ones above if omitted.
@@ -100,8 +102,10 @@ class LibraGradAudit(ScheduledAudit):
         dataloader_idx: Which validation loader the probe set comes from.
         num_images: How many probe images are drawn at every audit.
         image_size: The longer side of one picture in a panel, in pixels.
-        image_mean: Channel means of the images' normalisation, to undo it in pictures. By default
-            images are shown as they are, or stretched to [0, 1] if they are outside of it.
+        image_mean: Channel means of the images' normalisation, to undo it in pictures. Without it
+            and `image_std`, those of the datamodule are taken (its attributes of these names); if
+            it has none, images are shown as they are, or stretched to [0, 1] if they are outside
+            of it.
         image_std: Channel standard deviations of the images' normalisation.
         class_names: Class names for captions; by default `class_names` of the datamodule or module.
         unknown: What to do when the model has an operation without a gradient rule: ``error``,

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from torch import Tensor
 from torchmetrics import Metric
 
-from libragrad_lightning.attribution import Explanation
+from libragrad_lightning.attribution import Explanation, class_logits
 from libragrad_lightning.metrics import (
     AOPC,
     CompletenessError,
@@ -45,12 +45,14 @@ class Evidence:
         deletion: Logits under deletion, or None if no metric asks for them.
         previous: The maps of the audit before, `[B, h, w]`, NaN for images it did not have; None if
             there was none.
+        ignore: Pixels that do not count beside masks, bool `[B, H, W]`, or None.
     """
 
     explanation: Explanation
     masks: Tensor | None
     deletion: DeletionLogits | None
     previous: Tensor | None
+    ignore: Tensor | None = None
 
 
 Create: TypeAlias = Callable[[Sequence[float]], Metric]
@@ -83,12 +85,12 @@ class MetricEntry:
 
 def _mif(evidence: Evidence) -> Tensor:
     assert evidence.deletion is not None
-    return evidence.deletion.most_influential_first
+    return class_logits(evidence.deletion.most_influential_first)
 
 
 def _lif(evidence: Evidence) -> Tensor:
     assert evidence.deletion is not None
-    return evidence.deletion.least_influential_first
+    return class_logits(evidence.deletion.least_influential_first)
 
 
 def _update_completeness(metric: Metric, evidence: Evidence) -> None:
@@ -99,7 +101,8 @@ def _update_completeness(metric: Metric, evidence: Evidence) -> None:
 def _update_with_masks(metric: Metric, evidence: Evidence) -> None:
     if evidence.masks is not None:
         height, width = evidence.masks.shape[-2:]
-        metric.update(evidence.explanation.heatmap((height, width)), evidence.masks)
+        heatmap = evidence.explanation.heatmap((height, width))
+        metric.update(heatmap, evidence.masks, evidence.ignore)
 
 
 def _update_with_map(metric: Metric, evidence: Evidence) -> None:
@@ -135,7 +138,7 @@ def _accuracy(create: Callable[[int], Metric], masked: Callable[[Evidence], Tens
 def _drop(create: Callable[[int], Metric], masked: Callable[[Evidence], Tensor]) -> MetricEntry:
     def update(metric: Metric, evidence: Evidence) -> None:
         explanation = evidence.explanation
-        metric.update(explanation.logits, masked(evidence), explanation.target)
+        metric.update(class_logits(explanation.logits), masked(evidence), explanation.target)
 
     return MetricEntry(lambda levels: create(len(levels)), update, needs_deletion=True)
 

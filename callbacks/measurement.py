@@ -86,7 +86,11 @@ class Measurement:
         for explanation in explanations:
             rules = explanation.rules.name
             evidence = Evidence(
-                explanation, samples.masks, deletion.get(rules), previous.get(rules)
+                explanation,
+                samples.masks,
+                deletion.get(rules),
+                previous.get(rules),
+                samples.ignore,
             )
             for name in settings.metrics:
                 METRICS[name].update(self._metrics[name, rules], evidence)

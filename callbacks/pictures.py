@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import lightning.pytorch as pl
+import torch
 from libragrad_lightning.callbacks.samples import Samples
 from libragrad_lightning.callbacks.sinks import trainer_sinks
 from torch import Tensor
 
-from libragrad_lightning.attribution import Explanation
+from libragrad_lightning.attribution import Explanation, class_logits
 from libragrad_lightning.heatmaps import explanation_panel, to_display_range
 from libragrad_lightning.metrics.functional import segmentation_average_precision
 
@@ -37,16 +38,22 @@ class PictureSettings:
 def shown_pictures(
     settings: PictureSettings, trainer: pl.Trainer, module: pl.LightningModule
 ) -> PictureSettings:
-    """Return the settings with the class names that the user's objects have, if there are none.
+    """Return the settings with what the user's objects say of the images, if they say nothing.
 
-    Nothing is drawn where nothing takes pictures.
+    Class names are those of the data module or the module; the normalisation is that of the data
+    module. Nothing is drawn where nothing takes pictures.
     """
-    names = settings.class_names
-    for owner in (getattr(trainer, "datamodule", None), module):
+    data, names = getattr(trainer, "datamodule", None), settings.class_names
+    for owner in (data, module):
         names = names or getattr(owner, "class_names", None)
+    mean, std = settings.mean, settings.std
+    if mean is None and std is None:
+        mean, std = (_channels(data, name) for name in ("image_mean", "image_std"))
     return replace(
         settings,
         count=settings.count if trainer_sinks(trainer) else 0,
+        mean=mean,
+        std=std,
         class_names=None if names is None else tuple(names),
     )
 
@@ -82,7 +89,7 @@ def _caption(
     samples: Samples, explanations: Sequence[Explanation], i: int, settings: PictureSettings
 ) -> str:
     first = explanations[0]
-    probabilities = first.logits[i].float().softmax(0)
+    probabilities = class_logits(first.logits[i].float()).softmax(0)
     predicted = int(probabilities.argmax())
     parts = [f"predicted {_name(predicted, settings)} {float(probabilities[predicted]):.2f}"]
     if samples.labels is not None:
@@ -90,21 +97,28 @@ def _caption(
     if int(first.target[i]) != predicted:
         parts.append(f"explained {_name(int(first.target[i]), settings)}")
     if samples.masks is not None:
-        scores = _average_precisions(samples.masks[i : i + 1], explanations, i)
+        ignore = None if samples.ignore is None else samples.ignore[i : i + 1]
+        scores = _average_precisions(samples.masks[i : i + 1], ignore, explanations, i)
         parts.append("AP " + ", ".join(f"{name} {score:.2f}" for name, score in scores.items()))
     return "  |  ".join(parts)
 
 
 def _average_precisions(
-    mask: Tensor, explanations: Sequence[Explanation], i: int
+    mask: Tensor, ignore: Tensor | None, explanations: Sequence[Explanation], i: int
 ) -> Mapping[str, float]:
     size = (mask.shape[-2], mask.shape[-1])
     return {
         e.rules.name: float(
-            segmentation_average_precision(e.heatmap(size)[i : i + 1], mask.to(e.target.device))
+            segmentation_average_precision(e.heatmap(size)[i : i + 1].cpu(), mask, ignore)
         )
         for e in explanations
     }
+
+
+def _channels(data: pl.LightningDataModule | None, name: str) -> tuple[float, ...] | None:
+    """Return the numbers, one per channel, that a data module has under a name, or None."""
+    found = getattr(data, name, None)
+    return None if found is None else tuple(torch.as_tensor(found).flatten().tolist())
 
 
 def _name(index: int, settings: PictureSettings) -> str:

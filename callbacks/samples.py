@@ -13,6 +13,7 @@ from torch import Tensor
 IMAGE_KEYS = ("image", "images", "pixel_values", "img", "input", "inputs", "x")
 LABEL_KEYS = ("label", "labels", "target", "targets", "class", "y")
 MASK_KEYS = ("mask", "masks", "segmentation")
+IGNORE_KEYS = ("ignore", "ignore_mask")
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,14 @@ class Samples:
         images: Float `[B, C, H, W]`, normalised as the model expects them.
         labels: Class indices, int64 `[B]`, or None.
         masks: Object masks, bool `[B, H, W]`, or None.
+        ignore: Pixels that are neither object nor background, bool `[B, H, W]`, or None: what is
+            measured beside masks leaves them out.
     """
 
     images: Tensor
     labels: Tensor | None = None
     masks: Tensor | None = None
+    ignore: Tensor | None = None
 
     def __len__(self) -> int:
         return self.images.shape[0]
@@ -52,11 +56,15 @@ class Samples:
             change(self.images),
             None if self.labels is None else change(self.labels),
             None if self.masks is None else change(self.masks),
+            None if self.ignore is None else change(self.ignore),
         )
 
 
 def joined(parts: Sequence[Samples]) -> Samples | None:
-    """Return several samples as one; labels and masks stay where all have them."""
+    """Return several samples as one; labels and masks stay where all have them.
+
+    Where only some have pixels to ignore, the others ignore none.
+    """
     if not parts:
         return None
     labels = [part.labels for part in parts if part.labels is not None]
@@ -65,7 +73,18 @@ def joined(parts: Sequence[Samples]) -> Samples | None:
         torch.cat([part.images for part in parts]),
         torch.cat(labels) if len(labels) == len(parts) else None,
         torch.cat(masks) if len(masks) == len(parts) else None,
+        _joined_ignore(parts),
     )
+
+
+def _joined_ignore(parts: Sequence[Samples]) -> Tensor | None:
+    if all(part.ignore is None for part in parts):
+        return None
+    return torch.cat([_no_pixel(part) if part.ignore is None else part.ignore for part in parts])
+
+
+def _no_pixel(samples: Samples) -> Tensor:
+    return torch.zeros_like(samples.images[:, 0], dtype=torch.bool)
 
 
 UnpackBatch: TypeAlias = Callable[[Any], Samples]
@@ -73,11 +92,12 @@ UnpackBatch: TypeAlias = Callable[[Any], Samples]
 
 
 def unpack_batch(batch: Any) -> Samples:
-    """Take images, labels and masks out of a batch.
+    """Take images, labels, masks and pixels to ignore out of a batch.
 
-    A mapping is read by its keys (such as ``image``, ``label``, ``mask``). In a sequence, the image
-    is the first floating `[B, C, H, W]` tensor, the label the first integer `[B]` tensor, and the
-    mask the first bool or integer `[B, H, W]` or `[B, 1, H, W]` tensor after the image.
+    A mapping is read by its keys (such as ``image``, ``label``, ``mask``, ``ignore``). In a
+    sequence, the image is the first floating `[B, C, H, W]` tensor, the label the first integer
+    `[B]` tensor, and the mask the first bool or integer `[B, H, W]` or `[B, 1, H, W]` tensor after
+    the image; what else there is has no name, so no pixel of a sequence is ignored.
 
     Raises:
         MisconfigurationException: If there is no image, or a mask of another size.
@@ -113,12 +133,12 @@ def unpacked(batch: Any, unpack: UnpackBatch) -> Samples:
 
 
 def checked_samples(samples: Samples) -> Samples:
-    """Return the samples with labels and masks in canonical form.
+    """Return the samples with labels, masks and ignored pixels in canonical form.
 
     Raises:
         MisconfigurationException: If images are not finite, or sizes do not fit together.
     """
-    images, labels, masks = samples.images, samples.labels, samples.masks
+    images, labels = samples.images, samples.labels
     if not bool(torch.isfinite(images).all()):
         raise MisconfigurationException(
             "The validation images of LibraGradAudit hold NaN or infinite values; mend the data, "
@@ -130,15 +150,25 @@ def checked_samples(samples: Samples) -> Samples:
             f"{tuple(labels.shape)} for {images.shape[0]} images; pass "
             "`unpack` to say where they are."
         )
-    if masks is not None:
-        masks = masks[:, 0] if masks.dim() == 4 and masks.shape[1] == 1 else masks
-        if masks.shape != (images.shape[0], *images.shape[-2:]):
-            raise MisconfigurationException(
-                f"LibraGradAudit saw masks of shape {tuple(masks.shape)} for images of shape "
-                f"{tuple(images.shape)}; resize the masks to the images, or pass `unpack`."
-            )
-        masks = masks > 0
-    return Samples(images, None if labels is None else labels.long(), masks)
+    return Samples(
+        images,
+        None if labels is None else labels.long(),
+        _pixels(samples.masks, images, "masks"),
+        _pixels(samples.ignore, images, "pixels to ignore"),
+    )
+
+
+def _pixels(marked: Tensor | None, images: Tensor, what: str) -> Tensor | None:
+    """Return which pixels are marked, bool `[B, H, W]`."""
+    if marked is None:
+        return None
+    marked = marked[:, 0] if marked.dim() == 4 and marked.shape[1] == 1 else marked
+    if marked.shape != (images.shape[0], *images.shape[-2:]):
+        raise MisconfigurationException(
+            f"LibraGradAudit saw {what} of shape {tuple(marked.shape)} for images of shape "
+            f"{tuple(images.shape)}; resize the {what} to the images, or pass `unpack`."
+        )
+    return marked > 0
 
 
 def _from_mapping(batch: Mapping[Any, Any]) -> Samples:
@@ -146,7 +176,12 @@ def _from_mapping(batch: Mapping[Any, Any]) -> Samples:
         return next((batch[k] for k in keys if isinstance(batch.get(k), Tensor)), None)
 
     labels = first(LABEL_KEYS)
-    return Samples(first(IMAGE_KEYS), labels if _is_labels(labels) else None, first(MASK_KEYS))
+    return Samples(
+        first(IMAGE_KEYS),
+        labels if _is_labels(labels) else None,
+        first(MASK_KEYS),
+        first(IGNORE_KEYS),
+    )
 
 
 def _from_sequence(tensors: Sequence[Tensor]) -> Samples:

@@ -1,4 +1,4 @@
-"""The configurations: each one loads, and its model and data are built, without downloads."""
+"""The configurations: each one loads, its model and data are built, and it runs, on tiny files."""
 
 from pathlib import Path
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import timm
 import torch
-from libragrad_lightning.callbacks import LibraGradAudit
+from libragrad_lightning.callbacks import LibraGradAudit, pictures
 from PIL import Image
+from timm.data import resolve_model_data_config
 
 from libragrad_lightning.cli import LibraGradCLI, main
 from libragrad_lightning.data import (
@@ -46,6 +47,9 @@ DATA = {
     "mura": (MuraDataModule, 1),
     "oxford_pets": (OxfordPetsDataModule, 37),
 }
+# A zebra and an elephant.
+ANIMALS = ("n02391049", "n02504458")
+COLOURS = ((0, 50, 20), (99, 200, 20))
 
 
 def config_arguments(*files):
@@ -86,6 +90,9 @@ def test_every_architecture_is_instantiated(name):
     transform = EvalTransform(cli.datamodule.hparams.model_name)
     assert transform.image(picture).shape == (3, size, size)
     assert cli.model.model.default_cfg["input_size"] == (3, size, size)
+    normalisation = resolve_model_data_config(cli.model.model)
+    assert cli.datamodule.image_mean == normalisation["mean"]
+    assert cli.datamodule.image_std == normalisation["std"]
 
 
 @pytest.mark.parametrize("name", DATA)
@@ -94,19 +101,104 @@ def test_every_data_set_is_instantiated(name):
     cli = instantiate(paper_arguments("vit_tiny", name))
     assert type(cli.datamodule) is kind
     assert cli.model.model.num_classes == num_classes
+    assert (cli.datamodule.image_mean, cli.datamodule.image_std) == ((0.5,) * 3, (0.5,) * 3)
     assert any(isinstance(callback, LibraGradAudit) for callback in cli.trainer.callbacks)
 
 
-def test_the_audit_runs_on_an_image_folder(tmp_path, monkeypatch, capsys):
-    for number, synset in enumerate(("n02391049", "n02504458")):
-        (tmp_path / "val" / synset).mkdir(parents=True)
-        Image.new("RGB", (40, 30), (99 * number, 50, 20)).save(tmp_path / "val" / synset / "a.JPEG")
+def audited(subcommand, data, root, *arguments):
+    """Run the paper's configuration of a data set with a tiny model, and return its one audit."""
+    small = ["--model.init_args.model_name=test_vit", "--trainer.accelerator=cpu"]
+    small += ["--model.init_args.model_kwargs", '{"img_size": 64}']
+    small += ["--data.init_args.root", str(root), "--data.init_args.image_size=64"]
+    small += ["--data.init_args.model_name=test_vit", *arguments]
+    run = [subcommand, *paper_arguments("vit_tiny", data), *small]
+    cli = LibraGradCLI(args=run, save_config_kwargs={"overwrite": True})
+    (audit,) = (one for one in cli.trainer.callbacks if isinstance(one, LibraGradAudit))
+    (record,) = audit.history
+    return record
+
+
+@pytest.fixture
+def image_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    small = ["--data.init_args.root", str(tmp_path), "--model.init_args.model_name=test_vit"]
-    small += ["--data.init_args.model_name=test_vit", "--trainer.accelerator=cpu"]
-    small += ["--data.init_args.image_size=160"]
-    main(["validate", *paper_arguments("vit_tiny", "imagenet"), *small])
+    for number, synset in enumerate(ANIMALS):
+        (tmp_path / "val" / synset).mkdir(parents=True)
+        Image.new("RGB", (40, 30), COLOURS[number]).save(tmp_path / "val" / synset / "a.png")
+    return tmp_path
+
+
+def test_the_audit_runs_on_an_image_folder(image_folder, capsys):
+    record = audited("validate", "imagenet", image_folder)
     assert "Explanation audit" in capsys.readouterr().out
+    assert record.samples == 2
+
+
+@pytest.mark.parametrize("name", ["test_vit", "vit_base_patch16_clip_224.openai"])
+def test_panels_show_the_colours_of_the_files(image_folder, monkeypatch, name):
+    shown, draw = [], pictures.explanation_panel
+
+    def seen(image, *others, **kwargs):
+        shown.append(image)
+        return draw(image, *others, **kwargs)
+
+    monkeypatch.setattr(pictures, "explanation_panel", seen)
+    other = [f"--{owner}.init_args.model_name={name}" for owner in ("model", "data")]
+    tiny = ["--model.init_args.model_kwargs", '{"img_size": 64, "depth": 1, "embed_dim": 192}']
+    audited("validate", "imagenet", image_folder, *other, *tiny)
+    # The seed of the configuration draws them in this or the other order.
+    for image in shown:
+        assert torch.equal(image, image[:, :1, :1].expand_as(image))
+    found = {tuple((255 * image[:, 0, 0]).round().int().tolist()) for image in shown}
+    assert found == set(COLOURS)
+
+
+def test_a_classifier_of_radiographs_is_trained_and_audited(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "valid"):
+        lines = []
+        for number in range(6):
+            study = f"XR_WRIST/patient{number}/study1_{('negative', 'positive')[number % 2]}"
+            (tmp_path / split / study).mkdir(parents=True)
+            noise = np.random.default_rng(number).integers(0, 256, (50, 40), np.uint8)
+            Image.fromarray(noise).save(tmp_path / split / study / "image1.png")
+            lines.append(f"MURA-v1.1/{split}/{study}/image1.png")
+        (tmp_path / f"{split}_image_paths.csv").write_text("\n".join(lines))
+    record = audited("fit", "mura", tmp_path, "--trainer.max_epochs=1")
+    assert record.samples == 6
+    # With one logit taken for one class, no deletion would change anything.
+    assert record.values["mif_aopc/libra"] != 0
+    libra, plain = (record.values[f"completeness_error/{rules}"] for rules in ("libra", "plain"))
+    assert libra < 1e-4 < plain
+    assert "segmentation_ap/libra" not in record.values
+
+
+@pytest.fixture
+def segmented(tmp_path, monkeypatch):
+    """ImageNet-S with two classes; a third of each image is to be ignored."""
+    monkeypatch.chdir(tmp_path)
+    for number, synset in enumerate(ANIMALS, start=1):
+        values = np.full((90, 90), 1000)
+        values[:60], values[20:50, 20:70] = 0, number
+        for folder, pixels, suffix in (
+            ("validation-segmentation", [values % 256, values // 256, 0 * values], "png"),
+            ("validation", np.random.default_rng(number).integers(0, 256, (3, 90, 90)), "JPEG"),
+        ):
+            (tmp_path / folder / synset).mkdir(parents=True)
+            picture = Image.fromarray(np.stack(list(pixels), -1).astype(np.uint8))
+            picture.save(tmp_path / folder / synset / f"a.{suffix}")
+    return tmp_path
+
+
+def test_the_audit_of_imagenet_s_ignores_pixels_unless_the_paper_is_followed(segmented):
+    paper, marked, again = (
+        audited("validate", "imagenet_s", segmented, *arguments).values
+        for arguments in ([], ["--data.init_args.mark_ignored=true"], [])
+    )
+    assert paper == again
+    beside_masks = {"segmentation_ap", "energy_inside"}
+    for key, value in paper.items():
+        assert (marked[key] != value) == (key.partition("/")[0] in beside_masks), key
+    assert marked["segmentation_ap/libra"] > paper["segmentation_ap/libra"]
 
 
 @pytest.fixture

@@ -41,7 +41,8 @@ def explain(
     Args:
         model: Any module from images to logits; its tokens or feature maps are found in it.
         images: `[B, C, H, W]`, floating point, prepared as the model expects, on its device.
-        target: The class to explain: ``"predicted"``, a class index, or one class for each image.
+        target: The class to explain: ``"predicted"``, a class index, or one class for each image. A
+            head with one logit, under a sigmoid, has the classes 0 and 1.
         method: The attribution method, by name (`METHODS`) or a function of `Captured`.
         rules: The rule set, by name (`RULE_SETS`) or as an object.
         reward: What is differentiated: ``log_odds``, ``probability``, ``logit`` or a function.

@@ -68,6 +68,7 @@ class CocoDataModule(SplitDataModule):
         super().__init__(batch_size, flip, num_workers)
         self.save_hyperparameters()
         self._transform = EvalTransform(model_name, image_size)
+        self.image_mean, self.image_std = self._transform.mean, self._transform.std
         self._root = Path(root)
         self._labels = labels
         self._min_share = min_share
@@ -150,6 +151,7 @@ class CocoTogetherDataModule(SplitDataModule):
         if len(self._labels) != 2:
             raise ValueError(f"labels must name two categories, but is {labels}; change labels.")
         self._transform = EvalTransform(model_name, image_size)
+        self.image_mean, self.image_std = self._transform.mean, self._transform.std
         self._root = Path(root)
         self._min_share = min_share
         self._max_overlap = max_overlap

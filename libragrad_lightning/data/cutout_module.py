@@ -103,7 +103,7 @@ class CutoutDataModule(SplitDataModule):
         self._counts: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test}
         self._seeds: dict[Split, int] = {"train": seed, "val": 0, "test": 0}
         self._split_seed = split_seed
-        self._mean, self._std = mean, std
+        self.image_mean, self.image_std = mean, std
 
     def files(self, split: Split) -> tuple[Path, ...]:
         """List the pictures of a split.
@@ -141,7 +141,7 @@ class CutoutDataModule(SplitDataModule):
         )
         seed = (self._split_seed, SPLITS.index(split), self._seeds[split])
         return SceneDataset(
-            parts, self._composition, self._counts[split], seed, self._mean, self._std
+            parts, self._composition, self._counts[split], seed, self.image_mean, self.image_std
         )
 
 

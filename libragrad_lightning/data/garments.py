@@ -3,7 +3,7 @@
 import numpy as np
 
 from libragrad_lightning.data.batches import SPLITS, Split
-from libragrad_lightning.data.composite_dataset import CompositeDataset
+from libragrad_lightning.data.composite_dataset import PIXEL_MEAN, PIXEL_STD, CompositeDataset
 from libragrad_lightning.data.compositing import (
     Composites,
     compose,
@@ -49,6 +49,8 @@ class GarmentsOnTextures(SplitDataModule):
         "bag",
         "ankle boot",
     )
+    image_mean = PIXEL_MEAN
+    image_std = PIXEL_STD
 
     def __init__(
         self,

@@ -85,6 +85,7 @@ class ImageFolderDataModule(SplitDataModule):
         self.class_names = imagenet_names() if imagenet_labels else ()
         """Names of the classes, in the order of the labels; without ImageNet's, from `setup` on."""
         self._transform = EvalTransform(model_name, image_size)
+        self.image_mean, self.image_std = self._transform.mean, self._transform.std
         self._root = Path(root)
         self._imagenet_labels = imagenet_labels
         self._masks = masks

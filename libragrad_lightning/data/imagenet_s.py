@@ -1,6 +1,7 @@
 """ImageNet-S: images of ImageNet with masks of their classes."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,8 @@ class ImageNetSDataModule(SplitDataModule):
     red + 256 · green, and counts the sorted synsets from 1. One class of each image is explained:
     the one that covers most of the model's crop. Images in which it covers less than `min_share`
     are left out, after the draw of `max_images`. `label` is ImageNet's class index, `mask` the
-    pixels of that class, `ignore` those marked as such (the paper counts them as background).
-    Validation and test use the same images; there is no training.
+    pixels of that class, `ignore` those marked as such. Validation and test use the same images;
+    there is no training.
 
     Args:
         root: The folder of ImageNet-S.
@@ -58,6 +59,8 @@ class ImageNetSDataModule(SplitDataModule):
         max_images: Number of images drawn, before any is left out, or None for all.
         subset_seed: Seed of that draw; the paper draws 5000 images with 42.
         min_share: Smallest share of the crop that the class must cover, 0 to 1; the paper's is 5 %.
+        mark_ignored: Whether batches have `ignore`; without it, those pixels count as background,
+            as in the paper.
         split_folder: Name of the folder with the images.
         batch_size: Images in a batch.
         num_workers: Worker processes of each data loader.
@@ -75,6 +78,7 @@ class ImageNetSDataModule(SplitDataModule):
         max_images: int | None = 5000,
         subset_seed: int = 42,
         min_share: float = 0.05,
+        mark_ignored: bool = True,
         split_folder: str = "validation",
         batch_size: int = 32,
         num_workers: int = 0,
@@ -84,10 +88,12 @@ class ImageNetSDataModule(SplitDataModule):
         self.class_names = imagenet_names()
         """Names of the classes, in the order of the labels."""
         self._transform = EvalTransform(model_name, image_size)
+        self.image_mean, self.image_std = self._transform.mean, self._transform.std
         self._root = Path(root)
         self._max_images = max_images
         self._subset_seed = subset_seed
         self._min_share = min_share
+        self._mark_ignored = mark_ignored
         self._split_folder = split_folder
 
     def build(self, split: Split) -> AnnotatedDataset[SegmentedFile]:
@@ -111,7 +117,9 @@ class ImageNetSDataModule(SplitDataModule):
         chosen = choose(masks, self._max_images, self._subset_seed)
         files = [self._segmented(path, synsets) for path in chosen]
         return AnnotatedDataset(
-            [file for file in files if file is not None], read_segmented, self._transform
+            [file for file in files if file is not None],
+            partial(read_segmented, mark_ignored=self._mark_ignored),
+            self._transform,
         )
 
     def _segmented(self, path: Path, synsets: list[str]) -> SegmentedFile | None:
@@ -162,14 +170,15 @@ def largest_class(values: npt.NDArray[np.int32]) -> tuple[int | None, float]:
     return (value if areas[value] else None), float(areas[value] / values.size)
 
 
-def read_segmented(file: SegmentedFile) -> AnnotatedImage:
+def read_segmented(file: SegmentedFile, mark_ignored: bool) -> AnnotatedImage:
     """Read an image and the mask of the class to be explained.
 
     Args:
         file: Where they are.
+        mark_ignored: Whether to tell which pixels are to be ignored.
 
     Returns:
-        The image, the label, the class's pixels, and the pixels to ignore.
+        The image, the label, the class's pixels, and the pixels to ignore if asked for.
 
     Raises:
         ValueError: If a file is missing or damaged, or the sizes differ.
@@ -178,4 +187,4 @@ def read_segmented(file: SegmentedFile) -> AnnotatedImage:
     values = read_class_map(file.mask)
     mask = values == file.value
     check_same_size(image, mask, file.mask)
-    return AnnotatedImage(image, file.label, mask, values == IGNORE)
+    return AnnotatedImage(image, file.label, mask, values == IGNORE if mark_ignored else None)

@@ -13,13 +13,20 @@ from libragrad_lightning.data.batches import SPLITS, Split, mirror_half
 class SplitDataModule(L.LightningDataModule, ABC):
     """Data sets of dictionaries, built when a stage needs them and loaded in batches.
 
-    A subclass says what a split holds with `build`.
+    A subclass says what a split holds with `build`, and how its images are normalised.
 
     Args:
         batch_size: Images in a batch.
         flip: Whether each training image is mirrored, with its masks, in half of its uses.
         num_workers: Worker processes of each data loader.
+
+    Attributes:
+        image_mean: Subtracted from each channel of the images, as a share of the pixel range.
+        image_std: Each channel is divided by it, the same share.
     """
+
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
 
     def __init__(self, batch_size: int, flip: bool, num_workers: int) -> None:
         super().__init__()

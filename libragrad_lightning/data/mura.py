@@ -66,6 +66,7 @@ class MuraDataModule(SplitDataModule):
         super().__init__(batch_size, flip, num_workers)
         self.save_hyperparameters()
         self._transform = EvalTransform(model_name, image_size)
+        self.image_mean, self.image_std = self._transform.mean, self._transform.std
         self._root = Path(root)
         self._max_images = max_images
         self._subset_seed = subset_seed

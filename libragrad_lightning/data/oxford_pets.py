@@ -75,6 +75,7 @@ class OxfordPetsDataModule(SplitDataModule):
         self.class_names: tuple[str, ...] = ()
         """Names of the breeds, in the order of the labels, from `setup` on."""
         self._transform = EvalTransform(model_name, image_size)
+        self.image_mean, self.image_std = self._transform.mean, self._transform.std
         self._root = Path(root)
         self._max_images = max_images
         self._subset_seed = subset_seed

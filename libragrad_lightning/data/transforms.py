@@ -21,6 +21,10 @@ class EvalTransform:
         model_name: A name that timm knows, such as `vit_base_patch16_224.augreg2_in21k_ft_in1k`.
         image_size: Height and width of the result, pixels, or None for the model's own.
 
+    Attributes:
+        mean: Subtracted from each channel, as a share of the pixel range.
+        std: Each channel is divided by it, the same share.
+
     Raises:
         ValueError: If timm knows no such model.
     """
@@ -35,6 +39,8 @@ class EvalTransform:
         size = {} if image_size is None else {"img_size": image_size}
         config = resolve_data_config(size, pretrained_cfg=pretrained.to_dict())
         self._transform = create_transform(**config)
+        self.mean: tuple[float, ...] = tuple(config["mean"])
+        self.std: tuple[float, ...] = tuple(config["std"])
         self._geometry = [_nearest(step) for step in self._transform.transforms[:-2]]
 
     def image(self, image: Image.Image) -> Tensor:

@@ -88,7 +88,7 @@ def test_rules_rewards_and_methods_go_by_name_or_are_functions(model):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"target": 6}, r"`target` names classes from 6 to 6, but the model has 6 logits"),
+        ({"target": 6}, r"`target` names classes from 6 to 6, but the model has 6 classes"),
         ({"target": -1}, r"`target` names classes from -1 to -1"),
         (
             {"target": [0, 1]},

@@ -6,6 +6,7 @@ import torch
 from libragrad_lightning.attribution import (
     REWARDS,
     attribution_method,
+    class_logits,
     log_odds,
     logit,
     probability,
@@ -51,12 +52,34 @@ def test_targets():
     assert second.tolist() == LOGITS.argsort(1)[:, -2].tolist()
 
 
+def test_one_logit_is_that_of_a_sigmoid():
+    z = torch.tensor([[-2.0], [0.5], [0.0]], dtype=torch.float64)
+    sigmoid = z[:, 0].sigmoid()
+    expected = torch.stack([1 - sigmoid, sigmoid], 1)
+    torch.testing.assert_close(class_logits(z).softmax(1), expected)
+    assert class_logits(LOGITS) is LOGITS
+    # A logit of exactly 0 counts as the prediction 0.
+    assert target_classes("predicted", z).tolist() == [0, 1, 0]
+    assert target_classes("label", z, torch.tensor([1, 0, 1])).tolist() == [1, 0, 1]
+    for side, sign in ((0, -1.0), (1, 1.0)):
+        target = torch.full((3,), side)
+        assert torch.equal(logit(z, target), sign * z[:, 0])
+        assert torch.equal(log_odds(z, target), sign * z[:, 0])
+        torch.testing.assert_close(probability(z, target), (sign * z[:, 0]).sigmoid())
+        for reward in (logit, log_odds):
+            assert torch.equal(reward_gradient(z, target, reward), torch.full_like(z, sign))
+        slope = sign * sigmoid * (1 - sigmoid)
+        torch.testing.assert_close(reward_gradient(z, target, probability)[:, 0], slope)
+    with pytest.raises(ValueError, match=r"from 2 to 2, but the model has 2 classes \(0 to 1\)"):
+        target_classes(2, z)
+
+
 @pytest.mark.parametrize(
     ("target", "labels", "sentence"),
     [
         ("label", None, "needs labels"),
         ("predcited", None, "Unknown target 'predcited'"),
-        (7, None, r"from 7 to 7, but the model has 7 logits \(0 to 6\)"),
+        (7, None, r"from 7 to 7, but the model has 7 classes \(0 to 6\)"),
         (-1, None, "from -1 to -1"),
         ("label", torch.tensor([0, 1]), r"4 images but has shape \(2,\)"),
         (lambda logits, _: logits, None, r"shape \(4, 7\)"),
