@@ -229,6 +229,18 @@ def test_the_photographs_are_instantiated(photographs):
     assert shortcut.datamodule.hparams.shortcut == 1
 
 
+def test_the_convolutional_network_takes_the_place_of_the_transformer(photographs):
+    names = ("photographs.yaml", "photographs_cnn.yaml")
+    arguments = config_arguments(*(CONFIGS / name for name in names))
+    cli = instantiate([*arguments, NO_DOWNLOAD])
+    assert cli.model.model.pretrained_cfg["architecture"] == "tf_efficientnet_lite0"
+    assert cli.model.model.num_classes == 5
+    # Its weights were trained on this normalisation.
+    assert tuple(cli.datamodule.image_mean) == cli.model.model.pretrained_cfg["mean"]
+    assert tuple(cli.datamodule.image_std) == cli.model.model.pretrained_cfg["std"]
+    assert any(isinstance(callback, LibraGradAudit) for callback in cli.trainer.callbacks)
+
+
 def test_the_photographs_configuration_trains_and_audits(photographs, capsys):
     arguments = config_arguments(CONFIGS / "photographs.yaml")
     small = [NO_DOWNLOAD, "--model.init_args.model_name=test_vit"]
