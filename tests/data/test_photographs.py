@@ -21,6 +21,8 @@ def fake_debian(monkeypatch, missing=""):
             for package in command[-3:]:
                 (cwd / f"{package}_1_all.deb").touch()
         else:
+            assert (cwd / command[2]).is_file()
+            assert cwd / command[3] == cwd / "tree"
             package = command[2].rpartition("/")[2].partition("_")[0]
             tree = cwd / "tree"
             names = {p.path for p in pictures if p.package == package and p.path != missing}
@@ -56,6 +58,13 @@ def test_every_picture_lands_in_the_folder_of_its_class(monkeypatch, tmp_path, c
         "backgrounds",
         "copyright",
     }
+
+
+def test_the_folder_may_be_named_from_here(monkeypatch, tmp_path):
+    fake_debian(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    photographs.main(["data/photographs"])
+    assert (tmp_path / "data" / "photographs" / "backgrounds").is_dir()
 
 
 @pytest.mark.parametrize("absent", ["apt-get", "dpkg-deb"])
