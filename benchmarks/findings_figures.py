@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from findings_measures import explained
+from findings_pictured import once_for_each_class
 from findings_rows import RULE_FREE, Row
-from findings_work import Subject, opened, scenes
+from findings_work import Subject, opened
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -48,38 +48,26 @@ PAIRS = tuple(
 """Columns of the second figure."""
 
 
-def methods_figure(subject: Subject, count: int, steps: int) -> Image.Image:
-    """Draw the first held-out scene of every class, and what methods see in it.
+def methods_figure(subject: Subject, batch: Mapping[str, Tensor], steps: int) -> Image.Image:
+    """Draw images, one in a line, and what methods see of the predicted class in them.
 
     Args:
         subject: The model.
-        count: Scenes of the study.
+        batch: `image`, `label` and perhaps `mask`.
         steps: Passes of the methods that need many.
     """
-    found: dict[int, dict[str, Tensor]] = {}
-    data = scenes(subject, count, 1)
-    for i in range(count):
-        found.setdefault(int(data[i]["label"]), data[i])
-    batch = _collated([found[label] for label in sorted(found)])
     return _figure(subject, batch, METHODS, steps, None)
 
 
-def classes_figure(subject: Subject, count: int, pairs: int, steps: int) -> Image.Image:
-    """Draw the first held-out scenes with two objects, once for each class.
+def classes_figure(subject: Subject, batch: Mapping[str, Tensor], steps: int) -> Image.Image:
+    """Draw images with two objects, once for each class, and what methods see of that class.
 
     Args:
         subject: The model.
-        count: Scenes of the study.
-        pairs: How many are drawn.
+        batch: `image`, `label`, `mask`, `other_label` and `other_mask`.
         steps: Passes of the methods that need many.
     """
-    data = scenes(subject, count, 2)
-    batch = _collated([data[i] for i in range(pairs)])
-    both = {
-        "image": batch["image"].repeat_interleave(2, 0),
-        "label": torch.stack([batch["label"], batch["other_label"]], 1).flatten(),
-        "mask": torch.stack([batch["mask"], batch["other_mask"]], 1).flatten(0, 1),
-    }
+    both = once_for_each_class(batch)
     return _figure(subject, both, PAIRS, steps, both["label"])
 
 
@@ -100,9 +88,10 @@ def _figure(
     colours = to_display_range(batch["image"], data.image_mean, data.image_std)
     pictures = interpolate(colours, (SIZE, SIZE), mode="bicubic")
     pictures = pictures.clamp(0, 1)
-    masks = interpolate(batch["mask"][:, None].float(), (SIZE, SIZE), mode="bilinear")[:, 0]
     columns = {_title(row): _drawn(pictures, explanations[str(row)].attribution) for row in shown}
-    columns["mask"] = mask_overlay(pictures, masks)
+    if "mask" in batch:
+        masks = interpolate(batch["mask"][:, None].float(), (SIZE, SIZE), mode="bilinear")[:, 0]
+        columns["mask"] = mask_overlay(pictures, masks)
     answers = next(iter(explanations.values()))
     lines = []
     for i, picture in enumerate(pictures):
@@ -126,10 +115,6 @@ def _title(row: Row) -> str:
 
 def _drawn(pictures: Tensor, attribution: Tensor) -> Tensor:
     return overlay(pictures, positive_heatmap(attribution.cpu(), (SIZE, SIZE)))
-
-
-def _collated(samples: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
 def _stacked(lines: Sequence[Image.Image]) -> Image.Image:

@@ -44,7 +44,11 @@ Accuracy on these scenes: {accuracy:.3f}.
 
 {tallies}
 
-![What methods see in the first scene of every class](paper_findings_{name}_1.png)
+![What methods see in photographs, one in a line](paper_findings_{name}_methods.png)
+
+What methods see of the predicted class in photographs (not those of the study; see
+`benchmarks/assets`). The same figure of the first held-out scene of every class is written to
+`logs/paper_findings`.
 
 {main}
 
@@ -70,7 +74,9 @@ relative error at the input of any block.
 how much larger the AP of a map is on its own object than on the other one; 0 for maps that do not
 depend on the class.
 
-![The first scenes with two objects, explained once for each class](paper_findings_{name}_2.png)
+![Pairs of photographs, explained once for each class](paper_findings_{name}_classes.png)
+
+Halves of two photographs side by side, each class explained in turn.
 
 {discrimination_tallies}
 

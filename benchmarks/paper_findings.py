@@ -8,7 +8,8 @@
 A vision transformer and a convolutional network are fine-tuned (configs/photographs.yaml, and
 configs/photographs_cnn.yaml on top of it; without the audit, which would not change the weights),
 and explained on held-out scenes. What has been done is kept under logs/paper_findings: after an
-interruption the same command goes on. Tables and pictures are written to docs/.
+interruption the same command goes on. Tables and pictures are written to docs/; pictures of the
+scenes, whose parts are under the GPL, are written beside the results.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ import libragrad_lightning  # noqa: F401  (repairs torchvision before anything i
 from findings_figures import classes_figure, methods_figure
 from findings_measures import Values
 from findings_page import Found, page
+from findings_pictured import (
+    photograph_pairs,
+    photographs,
+    scenes_of_each_class,
+    scenes_of_two,
+)
 from findings_report import write_csv
 from findings_work import QUESTIONS, Chunk, Plan, Subject, answer_all, answers, chunks, joined
 
@@ -47,17 +54,30 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_csv(arguments.out / "paper_findings.csv", found)
     for subject in subjects:
-        figures = (
-            methods_figure(subject, plan.images, plan.steps),
-            classes_figure(subject, plan.pairs, 3, plan.steps),
-        )
-        for number, figure in enumerate(figures, start=1):
-            figure.save(arguments.out / f"paper_findings_{subject.name}_{number}.png")
+        draw(subject, plan, arguments.out, arguments.work)
     results = [
         Found(s.name, s.title, *(found[s.name, question] for question in QUESTIONS))
         for s in subjects
     ]
     (arguments.out / "paper_findings.md").write_text(page(results, plan))
+
+
+def draw(subject: Subject, plan: Plan, out: Path, work: Path) -> None:
+    """Draw the figures.
+
+    Args:
+        subject: The model.
+        plan: How much is explained.
+        out: Gets the figures of photographs that may be passed on.
+        work: Gets those of held-out scenes.
+    """
+    data, name = subject.data(), f"paper_findings_{subject.name}"
+    for folder, singles, pairs in (
+        (out, photographs(data), photograph_pairs(data)),
+        (work, scenes_of_each_class(subject, plan.images), scenes_of_two(subject, plan.pairs, 4)),
+    ):
+        methods_figure(subject, singles, plan.steps).save(folder / f"{name}_methods.png")
+        classes_figure(subject, pairs, plan.steps).save(folder / f"{name}_classes.png")
 
 
 @dataclass(frozen=True)
@@ -92,8 +112,9 @@ def fine_tune(subject: Subject, recipe: Recipe, photographs: Path, weights: Path
         f"{logger}.save_dir={folder.parent}",
         f"{logger}.name={folder.name}",
         f"{logger}.version=fit",
-        f"{data}.objects={photographs / 'objects'}",
-        f"{data}.backgrounds={photographs / 'backgrounds'}",
+        # The checkpoint remembers them, and may be read from elsewhere.
+        f"{data}.objects={photographs.resolve() / 'objects'}",
+        f"{data}.backgrounds={photographs.resolve() / 'backgrounds'}",
         f"{model}.model_kwargs.pretrained_cfg_overlay.file={pretrained}",
     ]
     print(f"Fine-tuning: {subject.title}", flush=True)

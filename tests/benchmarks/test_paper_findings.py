@@ -5,6 +5,7 @@ import re
 from concurrent.futures import Future
 from pathlib import Path
 
+import findings_pictured
 import findings_work
 import lightning as L
 import numpy as np
@@ -12,6 +13,15 @@ import pytest
 import torch
 from findings_figures import classes_figure, methods_figure
 from findings_page import Found, page
+from findings_pictured import (
+    CLASSES,
+    PAIRS,
+    once_for_each_class,
+    photograph_pairs,
+    photographs,
+    scenes_of_each_class,
+    scenes_of_two,
+)
 from findings_report import comparison, tally, write_csv
 from findings_rows import ABLATIONS, RULE_FREE, Row
 from findings_work import QUESTIONS, Chunk, Plan, Subject, answer, answers, chunks, joined
@@ -26,7 +36,7 @@ VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads"
 PLAN = Plan(images=6, pairs=4, steps=2, chunk=4)
 
 
-def photographs(root: Path) -> CutoutDataModule:
+def scene_parts(root: Path) -> CutoutDataModule:
     """Make cut-outs of three colours and grey backgrounds, and return their data module."""
     for name, colour in {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}.items():
         (root / "objects" / name).mkdir(parents=True)
@@ -49,7 +59,7 @@ def subject(tmp_path_factory):
         default_root_dir=root, max_epochs=1, limit_val_batches=0, logger=False, accelerator="cpu",
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(ImageClassifier(model_kwargs=VIT, num_classes=3), photographs(root))
+    trainer.fit(ImageClassifier(model_kwargs=VIT, num_classes=3), scene_parts(root))
     trainer.save_checkpoint(root / "classifier.ckpt")
     return Subject("small", "A small ViT", root / "classifier.ckpt", "tokens")
 
@@ -129,7 +139,7 @@ def test_tables_say_what_was_measured(subject, found, tmp_path):
     (line,) = [s for s in text.splitlines() if s.startswith("| `fullgrad_plus` |") and cell in s]
     assert line.count("→") == 3
     assert "{" not in text
-    assert re.search(r"!\[.*\]\(paper_findings_small_1.png\)", text)
+    assert re.search(r"!\[.*\]\(paper_findings_small_methods.png\)", text)
     write_csv(tmp_path / "all.csv", {("small", q): found[q] for q in QUESTIONS})
     rows = list(csv.DictReader((tmp_path / "all.csv").open()))
     assert len(rows) == sum(len(of) for q in QUESTIONS for of in found[q].values())
@@ -157,9 +167,24 @@ def test_the_tally_counts_only_what_is_certain():
 
 
 def test_figures_have_a_line_for_each_class(subject):
-    first = methods_figure(subject, PLAN.images, PLAN.steps)
-    second = classes_figure(subject, PLAN.pairs, 2, PLAN.steps)
+    first = methods_figure(subject, scenes_of_each_class(subject, PLAN.images), PLAN.steps)
+    second = classes_figure(subject, scenes_of_two(subject, PLAN.pairs, 2), PLAN.steps)
     assert first.width > 9 * 140
     assert second.height > 4 * 140
     for figure in (first, second):
         assert np.asarray(figure).std() > 10
+
+
+def test_photographs_come_with_their_classes(subject, monkeypatch):
+    data = subject.data()
+    monkeypatch.setattr(data, "class_names", ("vehicle", "mammal", "flower"))
+    singles, pairs = photographs(data), photograph_pairs(data)
+    assert singles["image"].shape == (4, 3, 32, 32)
+    assert [data.class_names[i] for i in singles["label"]] == list(CLASSES.values())
+    listed = (Path(findings_pictured.__file__).parent / "assets" / "README.md").read_text()
+    assert all(f"`{name}.jpg`" in listed for name in CLASSES)
+    both = once_for_each_class(pairs)
+    assert both["image"].shape == (2 * len(PAIRS), 3, 32, 32)
+    assert torch.equal(both["image"][0], both["image"][1])
+    assert both["label"][:2].tolist() == [pairs["label"][0], pairs["other_label"][0]]
+    assert torch.equal(both["mask"][::2], ~both["mask"][1::2])
