@@ -53,7 +53,7 @@ def methods_figure(subject: Subject, batch: Mapping[str, Tensor], steps: int) ->
 
     Args:
         subject: The model.
-        batch: `image`, `label` and perhaps `mask`.
+        batch: `image`, `label` and `mask`.
         steps: Passes of the methods that need many.
     """
     return _figure(subject, batch, METHODS, steps, None)
@@ -88,10 +88,9 @@ def _figure(
     colours = to_display_range(batch["image"], data.image_mean, data.image_std)
     pictures = interpolate(colours, (SIZE, SIZE), mode="bicubic")
     pictures = pictures.clamp(0, 1)
+    masks = interpolate(batch["mask"][:, None].float(), (SIZE, SIZE), mode="bilinear")[:, 0]
     columns = {_title(row): _drawn(pictures, explanations[str(row)].attribution) for row in shown}
-    if "mask" in batch:
-        masks = interpolate(batch["mask"][:, None].float(), (SIZE, SIZE), mode="bilinear")[:, 0]
-        columns["mask"] = mask_overlay(pictures, masks)
+    columns["mask"] = mask_overlay(pictures, masks)
     answers = next(iter(explanations.values()))
     lines = []
     for i, picture in enumerate(pictures):

@@ -44,10 +44,11 @@ Accuracy on these scenes: {accuracy:.3f}.
 
 {tallies}
 
-![What methods see in photographs, one in a line](paper_findings_{name}_methods.png)
+![What methods see in four scenes, one in a line](paper_findings_{name}_methods.png)
 
-What methods see of the predicted class in photographs (not those of the study; see
-`benchmarks/assets`). The same figure of the first held-out scene of every class is written to
+What methods see of the predicted class. These scenes are not among those of the study: they are
+composed in the same way of parts that may be passed on (`benchmarks/assets`), the first two of each
+class. The same figure of the first held-out scene of every class is written to
 `logs/paper_findings`.
 
 {main}
@@ -74,9 +75,7 @@ relative error at the input of any block.
 how much larger the AP of a map is on its own object than on the other one; 0 for maps that do not
 depend on the class.
 
-![Pairs of photographs, explained once for each class](paper_findings_{name}_classes.png)
-
-Halves of two photographs side by side, each class explained in turn.
+![Scenes with two objects, explained once for each class](paper_findings_{name}_classes.png)
 
 {discrimination_tallies}
 

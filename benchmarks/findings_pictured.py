@@ -1,31 +1,26 @@
-"""What the figures show: held-out scenes, and photographs that may be passed on."""
+"""What the figures show: held-out scenes, and scenes whose parts may be passed on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from findings_work import Subject, scenes
-from PIL import Image
 from torch import Tensor
 
+from libragrad_lightning import data as data_room
 from libragrad_lightning.data import CutoutDataModule
-from libragrad_lightning.data.batches import Bytes, normalise
+from libragrad_lightning.data.cutouts import read_background, read_cutout
+from libragrad_lightning.data.scenes import Composition, SceneDataset, SceneParts
 
-CLASSES: Mapping[str, str] = {
-    "cat": "mammal",
-    "flower": "flower",
-    "raccoon": "mammal",
-    "rocket": "vehicle",
-}
-"""The photographs beside this file, with their classes."""
+CUTOUTS: Mapping[str, str] = {"raccoon": "mammal", "flower": "flower"}
+"""The cut-outs in `assets`, with their classes."""
 
-PAIRS = (("cat", "flower"), ("rocket", "raccoon"), ("raccoon", "flower"))
-"""Photographs that are shown side by side."""
-
-_FOLDER = Path(__file__).parent / "assets"
+_OBJECTS = Path(__file__).parent / "assets"
+_PLACES = Path(data_room.__file__).parent / "assets"
+_BACKGROUNDS = ("train_grass", "held_out_gravel", "train_brick", "train_camera")
+"""Those of the demo's backgrounds that show a place without an object."""
 
 
 def scenes_of_each_class(subject: Subject, count: int) -> dict[str, Tensor]:
@@ -35,11 +30,7 @@ def scenes_of_each_class(subject: Subject, count: int) -> dict[str, Tensor]:
         subject: The model whose scenes they are.
         count: Scenes of the study.
     """
-    found: dict[int, dict[str, Tensor]] = {}
-    data = scenes(subject, count, 1)
-    for i in range(count):
-        found.setdefault(int(data[i]["label"]), data[i])
-    return _collated([found[label] for label in sorted(found)])
+    return _first_of_each_class(scenes(subject, count, 1), per_class=1)
 
 
 def scenes_of_two(subject: Subject, count: int, shown: int) -> dict[str, Tensor]:
@@ -54,39 +45,25 @@ def scenes_of_two(subject: Subject, count: int, shown: int) -> dict[str, Tensor]
     return _collated([data[i] for i in range(shown)])
 
 
-def photographs(data: CutoutDataModule) -> dict[str, Tensor]:
-    """Return the photographs, without masks.
+def free_scenes(data: CutoutDataModule) -> dict[str, Tensor]:
+    """Return scenes whose parts may be passed on: the first two of each class.
 
     Args:
         data: Tells their size, normalisation and classes.
     """
-    size = data.hparams["image_size"]
-    images = np.stack([_read(name, size, size) for name in CLASSES])
-    labels = [data.class_names.index(label) for label in CLASSES.values()]
-    return {"image": _normalised(data, images), "label": torch.tensor(labels)}
+    composed = _composed(data, num_objects=1)
+    return _with_classes_of(data, _first_of_each_class(composed, per_class=2))
 
 
-def photograph_pairs(data: CutoutDataModule) -> dict[str, Tensor]:
-    """Return halves of two photographs side by side; a mask is the half of its class.
+def free_scenes_of_two(data: CutoutDataModule, shown: int) -> dict[str, Tensor]:
+    """Return the first scenes with two objects whose parts may be passed on.
 
     Args:
         data: Tells their size, normalisation and classes.
+        shown: How many are returned.
     """
-    size = data.hparams["image_size"]
-    images = np.stack(
-        [np.concatenate([_read(n, size, size // 2) for n in names], axis=1) for names in PAIRS]
-    )
-    first, other = (
-        torch.tensor([data.class_names.index(CLASSES[names[i]]) for names in PAIRS]) for i in (0, 1)
-    )
-    left = (torch.arange(size) < size // 2).expand(len(PAIRS), size, size)
-    return {
-        "image": _normalised(data, images),
-        "label": first,
-        "mask": left,
-        "other_label": other,
-        "other_mask": ~left,
-    }
+    composed = _composed(data, num_objects=2)
+    return _with_classes_of(data, _collated([composed[i] for i in range(shown)]))
 
 
 def once_for_each_class(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -98,17 +75,29 @@ def once_for_each_class(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _read(name: str, height: int, width: int) -> Bytes:
-    """Return the middle of a photograph, as high as it is."""
-    with Image.open(_FOLDER / f"{name}.jpg") as file:
-        span = file.height * width / height
-        left = (file.width - span) / 2
-        box = (left, 0, left + span, file.height)
-        return np.asarray(file.resize((width, height), Image.Resampling.BICUBIC, box))
+def _composed(data: CutoutDataModule, num_objects: int) -> SceneDataset:
+    """Return scenes that are composed like those of a data module, labelled 0 and 1."""
+    size = data.hparams["image_size"]
+    places = [_PLACES / f"background_{name}.png" for name in _BACKGROUNDS]
+    parts = SceneParts(
+        [[read_cutout(_OBJECTS / f"{name}.png", size)] for name in CUTOUTS],
+        [read_background(path, 2 * size) for path in places],
+    )
+    composition = Composition(size, num_objects, data.hparams["object_size"], shortcut=0.0)
+    return SceneDataset(parts, composition, 100, (0,), data.image_mean, data.image_std)
 
 
-def _normalised(data: CutoutDataModule, images: Bytes) -> Tensor:
-    return normalise(images, data.image_mean, data.image_std)
+def _with_classes_of(data: CutoutDataModule, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    classes = torch.tensor([data.class_names.index(label) for label in CUTOUTS.values()])
+    return {name: classes[of] if name.endswith("label") else of for name, of in batch.items()}
+
+
+def _first_of_each_class(samples: SceneDataset, per_class: int) -> dict[str, Tensor]:
+    """Return the first samples of every class, class by class."""
+    found: dict[int, list[Mapping[str, Tensor]]] = {}
+    for i in range(len(samples)):
+        found.setdefault(int(samples[i]["label"]), []).append(samples[i])
+    return _collated([sample for label in sorted(found) for sample in found[label][:per_class]])
 
 
 def _collated(samples: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -29,8 +29,8 @@ from findings_figures import classes_figure, methods_figure
 from findings_measures import Values
 from findings_page import Found, page
 from findings_pictured import (
-    photograph_pairs,
-    photographs,
+    free_scenes,
+    free_scenes_of_two,
     scenes_of_each_class,
     scenes_of_two,
 )
@@ -68,13 +68,13 @@ def draw(subject: Subject, plan: Plan, out: Path, work: Path) -> None:
     Args:
         subject: The model.
         plan: How much is explained.
-        out: Gets the figures of photographs that may be passed on.
+        out: Gets the figures of scenes whose parts may be passed on.
         work: Gets those of held-out scenes.
     """
     data, name = subject.data(), f"paper_findings_{subject.name}"
     for folder, singles, pairs in (
-        (out, photographs(data), photograph_pairs(data)),
-        (work, scenes_of_each_class(subject, plan.images), scenes_of_two(subject, plan.pairs, 4)),
+        (out, free_scenes(data), free_scenes_of_two(data, 3)),
+        (work, scenes_of_each_class(subject, plan.images), scenes_of_two(subject, plan.pairs, 3)),
     ):
         methods_figure(subject, singles, plan.steps).save(folder / f"{name}_methods.png")
         classes_figure(subject, pairs, plan.steps).save(folder / f"{name}_classes.png")

@@ -14,11 +14,10 @@ import torch
 from findings_figures import classes_figure, methods_figure
 from findings_page import Found, page
 from findings_pictured import (
-    CLASSES,
-    PAIRS,
+    CUTOUTS,
+    free_scenes,
+    free_scenes_of_two,
     once_for_each_class,
-    photograph_pairs,
-    photographs,
     scenes_of_each_class,
     scenes_of_two,
 )
@@ -175,16 +174,20 @@ def test_figures_have_a_line_for_each_class(subject):
         assert np.asarray(figure).std() > 10
 
 
-def test_photographs_come_with_their_classes(subject, monkeypatch):
+def test_free_scenes_have_the_models_classes(subject, monkeypatch):
     data = subject.data()
     monkeypatch.setattr(data, "class_names", ("vehicle", "mammal", "flower"))
-    singles, pairs = photographs(data), photograph_pairs(data)
+    singles, pairs = free_scenes(data), free_scenes_of_two(data, 3)
     assert singles["image"].shape == (4, 3, 32, 32)
-    assert [data.class_names[i] for i in singles["label"]] == list(CLASSES.values())
+    assert singles["label"].tolist() == [1, 1, 2, 2]
     listed = (Path(findings_pictured.__file__).parent / "assets" / "README.md").read_text()
-    assert all(f"`{name}.jpg`" in listed for name in CLASSES)
+    assert all(f"`{name}.png`" in listed for name in CUTOUTS)
     both = once_for_each_class(pairs)
-    assert both["image"].shape == (2 * len(PAIRS), 3, 32, 32)
+    assert both["image"].shape == (6, 3, 32, 32)
     assert torch.equal(both["image"][0], both["image"][1])
     assert both["label"][:2].tolist() == [pairs["label"][0], pairs["other_label"][0]]
-    assert torch.equal(both["mask"][::2], ~both["mask"][1::2])
+    assert not (both["mask"][::2] & both["mask"][1::2]).any()
+    # The flower is the more colourful one.
+    for image, label, mask in zip(both["image"], both["label"], both["mask"], strict=True):
+        red, blue = image[0][mask].mean(), image[2][mask].mean()
+        assert (red - blue > 1) == (data.class_names[label] == "flower")
