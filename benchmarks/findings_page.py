@@ -44,7 +44,7 @@ Accuracy on these scenes: {accuracy:.3f}.
 
 {tallies}
 
-![What methods see in four scenes, one in a line](paper_findings_{name}_methods.png)
+![What methods see in four scenes, one in a line](paper_findings_{name}_methods.jpg)
 
 What methods see of the predicted class. These scenes are not among those of the study: they are
 composed in the same way of parts that may be passed on (`benchmarks/assets`), the first two of each
@@ -75,7 +75,7 @@ relative error at the input of any block.
 how much larger the AP of a map is on its own object than on the other one; 0 for maps that do not
 depend on the class.
 
-![Scenes with two objects, explained once for each class](paper_findings_{name}_classes.png)
+![Scenes with two objects, explained once for each class](paper_findings_{name}_classes.jpg)
 
 {discrimination_tallies}
 

@@ -76,8 +76,12 @@ def draw(subject: Subject, plan: Plan, out: Path, work: Path) -> None:
         (out, free_scenes(data), free_scenes_of_two(data, 3)),
         (work, scenes_of_each_class(subject, plan.images), scenes_of_two(subject, plan.pairs, 3)),
     ):
-        methods_figure(subject, singles, plan.steps).save(folder / f"{name}_methods.png")
-        classes_figure(subject, pairs, plan.steps).save(folder / f"{name}_classes.png")
+        figures = {
+            "methods": methods_figure(subject, singles, plan.steps),
+            "classes": classes_figure(subject, pairs, plan.steps),
+        }
+        for kind, figure in figures.items():
+            figure.save(folder / f"{name}_{kind}.jpg", quality=90)
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def test_tables_say_what_was_measured(subject, found, tmp_path):
     (line,) = [s for s in text.splitlines() if s.startswith("| `fullgrad_plus` |") and cell in s]
     assert line.count("→") == 3
     assert "{" not in text
-    assert re.search(r"!\[.*\]\(paper_findings_small_methods.png\)", text)
+    assert re.search(r"!\[.*\]\(paper_findings_small_methods.jpg\)", text)
     write_csv(tmp_path / "all.csv", {("small", q): found[q] for q in QUESTIONS})
     rows = list(csv.DictReader((tmp_path / "all.csv").open()))
     assert len(rows) == sum(len(of) for q in QUESTIONS for of in found[q].values())
