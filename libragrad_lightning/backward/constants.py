@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
@@ -32,6 +33,14 @@ _AFFINE = frozenset(
     for overload in (0, 1)
 ) | {"LerpBackward0"}
 """Operations that are affine in their operands, and whose constants may leave no trace."""
+
+_RANDOM = frozenset(
+    {
+        *(F.alpha_dropout, torch.alpha_dropout, torch.alpha_dropout_),
+        *(F.feature_alpha_dropout, torch.feature_alpha_dropout, torch.feature_alpha_dropout_),
+    }
+)
+"""Functions that draw the constant that they add."""
 
 _WITH_ADDEND = frozenset(f"{name}Backward0" for name in ("Addcmul", "Addmm", "Addmv", "Baddbmm"))
 """Sums of an addend and a product, which are affine in the addend if both factors are constant."""
@@ -59,7 +68,7 @@ class ConstantObserver(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
-        write = Write.about_to_happen(func, args)
+        write, again = Write.about_to_happen(func, args), _as_drawn_now(func, args)
         result = func(*args, **kwargs)
         if write is not None:
             _note_write(write, func, args, kwargs)
@@ -68,7 +77,7 @@ class ConstantObserver(TorchFunctionMode):
             node: Node = result.grad_fn
             if lacks_constant(node):
                 operands = tree_map_only(Tensor, _without_value, (tuple(args), kwargs))
-                node.metadata[_KEY] = partial(_value_at_zero, func, operands)
+                node.metadata[_KEY] = partial(_value_at_zero, again, operands)
         return result
 
 
@@ -98,6 +107,25 @@ def observed_constant(node: Node) -> Tensor:
     """Return the constant that was noted with a node, in the shape of its output."""
     value: Tensor = node.metadata[_KEY]()
     return value
+
+
+def _as_drawn_now(func: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any]:
+    """Return a function that draws what a random function is about to draw."""
+    if func not in _RANDOM:
+        return func
+    device = args[0].device
+    forked = [device] if device.type == "cuda" else []
+    state = torch.cuda.get_rng_state(device) if forked else torch.get_rng_state()
+
+    def draw_again(*args: Any, **kwargs: Any) -> Any:
+        with torch.random.fork_rng(forked):
+            if forked:
+                torch.cuda.set_rng_state(state, device)
+            else:
+                torch.set_rng_state(state)
+            return func(*args, **kwargs)
+
+    return draw_again
 
 
 @dataclass(frozen=True)

@@ -183,15 +183,10 @@ def test_a_batch_norm_in_training_mode_is_refused():
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.Dropout(0.5),
-        nn.Dropout2d(0.5),
-        pytest.param(
-            nn.AlphaDropout(0.5),
-            marks=pytest.mark.xfail(
-                reason="it adds a random constant, which the observer draws another time"
-            ),
-        ),
+        *(nn.Dropout(0.5), nn.Dropout2d(0.5), nn.FeatureAlphaDropout(0.5)),
+        *(nn.AlphaDropout(0.5), nn.AlphaDropout(0.5, inplace=True)),
     ],
+    ids=str,
 )
 def test_dropout_in_training_mode_is_explained_as_it_was_drawn(layer):
     model = Trained(layer).double().train()
