@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from findings_measures import Values
 from findings_report import (
     DISCRIMINATION,
     FURTHER,
     MAIN,
+    Measured,
     completeness_table,
     methods_table,
     rules_table,
@@ -33,8 +33,8 @@ whose objects and backgrounds do not occur in training.
   the object's mask, also where another class is predicted. All in percent.
 - In cells: plain → Libra, and the 95 % bootstrap interval of the change, images paired. Bold:
   better. ▼: worse. Otherwise undecided. Methods without gradients: value and interval.
-- Objects recur in several scenes and each model was trained once: the intervals speak of scenes,
-  not of new objects or of other trainings.
+- {objects} objects recur in these scenes, so that objects are drawn for the intervals, with all of
+  their scenes. Each model was trained once: the intervals do not speak of other trainings.
 """
 
 _SECTION = """
@@ -71,7 +71,8 @@ relative error at the input of any block.
 
 ### Class discrimination
 
-{pairs} scenes with two objects of different classes, each class explained. Class discrimination:
+{pairs} scenes with two objects of different classes, each class explained (intervals: scenes are
+drawn). Class discrimination:
 how much larger the AP of a map is on its own object than on the other one; 0 for maps that do not
 depend on the class.
 
@@ -90,31 +91,32 @@ class Found:
     Attributes:
         name: Short name, used in files.
         title: Heading.
-        faithfulness: Values of single scenes.
-        completeness: Values of the same scenes.
-        discrimination: Values of scenes with two objects.
+        faithfulness: Of scenes with one object.
+        completeness: Of the same scenes.
+        discrimination: Of scenes with two objects.
     """
 
     name: str
     title: str
-    faithfulness: Values
-    completeness: Values
-    discrimination: Values
+    faithfulness: Measured
+    completeness: Measured
+    discrimination: Measured
 
 
 def page(results: Sequence[Found], plan: Plan) -> str:
     """Return the report as Markdown."""
-    introduction = _INTRODUCTION.format(images=plan.images, steps=plan.steps)
+    groups = results[0].faithfulness.groups
+    introduction = _INTRODUCTION.format(
+        images=plan.images,
+        steps=plan.steps,
+        objects=plan.images if groups is None else len(groups.unique()),
+    )
     return introduction + "".join(_section(found, plan) for found in results)
 
 
 def _section(found: Found, plan: Plan) -> str:
-    some = next(iter(found.faithfulness.values()))
-    methods = {
-        row: of
-        for row, of in found.faithfulness.items()
-        if row.partition("/")[2] in ("plain", "libra")
-    }
+    some = next(iter(found.faithfulness.values.values()))
+    methods = found.faithfulness.restricted(("plain", "libra"))
     return _SECTION.format(
         title=found.title,
         name=found.name,
@@ -123,12 +125,12 @@ def _section(found: Found, plan: Plan) -> str:
         main=methods_table(methods, MAIN),
         further=methods_table(methods, FURTHER),
         rules=rules_table(found.faithfulness, MAIN),
-        completeness=completeness_table(found.completeness),
+        completeness=completeness_table(found.completeness.values),
         pairs=plan.pairs,
         discrimination_tallies=_tallies(found.discrimination, DISCRIMINATION),
         discrimination=methods_table(found.discrimination, DISCRIMINATION),
     )
 
 
-def _tallies(values: Values, quantities: Sequence[str]) -> str:
-    return "\n".join(f"- {tally(values, quantity)}" for quantity in quantities)
+def _tallies(measured: Measured, quantities: Sequence[str]) -> str:
+    return "\n".join(f"- {tally(measured, quantity)}" for quantity in quantities)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from findings_measures import Values
 from findings_rows import ABLATIONS, RULE_FREE, Row
+from torch import Tensor
 
 from libragrad_lightning.metrics.functional import (
     Bootstrap,
@@ -22,6 +23,40 @@ MAIN = ("MIF accuracy drop", "SRG", "segmentation AP")
 FURTHER = ("LIF accuracy", "MIF AOPC", "LIF AOPC")
 DISCRIMINATION = ("class discrimination", "segmentation AP of both")
 _BOOTSTRAP = Bootstrap(num_resamples=2000)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of scenes.
+
+    Attributes:
+        values: By row and quantity, the values of the scenes `[N]`.
+        groups: Which scenes belong together, `[N]`, or None.
+    """
+
+    values: Values
+    groups: Tensor | None = None
+
+    def interval(self, row: Row, quantity: str) -> Interval:
+        """Return the mean of a row with its interval."""
+        return bootstrap_interval(self._of(row, quantity), _BOOTSTRAP, groups=self.groups)
+
+    def change(self, row: Row, baseline: Row, quantity: str) -> Interval:
+        """Return what a row adds to another one, scenes paired."""
+        values, others = self._of(row, quantity), self._of(baseline, quantity)
+        return paired_bootstrap(values, others, _BOOTSTRAP, groups=self.groups)
+
+    def restricted(self, rules: Collection[str]) -> Measured:
+        """Return the rows of these rule sets."""
+        kept = {name: of for name, of in self.values.items() if name.partition("/")[2] in rules}
+        return Measured(kept, self.groups)
+
+    def methods(self) -> list[str]:
+        """Return the names of the methods."""
+        return list(dict.fromkeys(name.partition("/")[0] for name in self.values))
+
+    def _of(self, row: Row, quantity: str) -> Tensor:
+        return self.values[str(row)][quantity].double()
 
 
 @dataclass(frozen=True)
@@ -39,39 +74,34 @@ class Comparison:
     change: Interval | None
 
 
-def comparison(values: Values, method: str, quantity: str) -> Comparison:
+def comparison(measured: Measured, method: str, quantity: str) -> Comparison:
     """Return how a method does with and without LibraGrad."""
-    plain = values[str(Row(method, "plain"))][quantity].double()
-    of_plain = bootstrap_interval(plain, _BOOTSTRAP)
+    plain, libra = Row(method, "plain"), Row(method, "libra")
+    of_plain = measured.interval(plain, quantity)
     if method in RULE_FREE:
         return Comparison(of_plain, None, None)
-    libra = values[str(Row(method, "libra"))][quantity].double()
-    of_libra = bootstrap_interval(libra, _BOOTSTRAP)
-    return Comparison(of_plain, of_libra, paired_bootstrap(libra, plain, _BOOTSTRAP))
+    change = measured.change(libra, plain, quantity)
+    return Comparison(of_plain, measured.interval(libra, quantity), change)
 
 
-def methods_table(values: Values, quantities: Sequence[str]) -> str:
+def methods_table(measured: Measured, quantities: Sequence[str]) -> str:
     """Return a Markdown table of all methods, plain and Libra, in percent."""
-    methods = dict.fromkeys(row.partition("/")[0] for row in values)
     lines = [_line("method", *map(_titled, quantities)), _rule(quantities)]
-    for method in methods:
-        cells = [_compared(comparison(values, method, q), _sign(q)) for q in quantities]
+    for method in measured.methods():
+        cells = [_compared(comparison(measured, method, q), _sign(q)) for q in quantities]
         lines.append(_line(f"`{method}`", *cells))
     return "\n".join(lines)
 
 
-def rules_table(values: Values, quantities: Sequence[str]) -> str:
+def rules_table(measured: Measured, quantities: Sequence[str]) -> str:
     """Return a Markdown table of the rule sets, compared with the full LibraGrad, in percent."""
     lines = [_line("method and rules", *map(_titled, quantities)), _rule(quantities)]
-    for row in _rule_rows(values):
+    for row in _rule_rows(measured.values):
         cells = []
         for quantity in quantities:
-            ours = values[str(row)][quantity].double()
-            full = values[str(Row(row.method, "libra"))][quantity].double()
-            interval = bootstrap_interval(ours, _BOOTSTRAP)
-            change = paired_bootstrap(ours, full, _BOOTSTRAP)
+            change = measured.change(row, Row(row.method, "libra"), quantity)
             versus = "" if row.rules == "libra" else f" [{_signed(change, _sign(quantity))}]"
-            cells.append(f"{_percent(interval)}{versus}")
+            cells.append(f"{_percent(measured.interval(row, quantity))}{versus}")
         lines.append(_line(f"`{row.method}`, {row.rules}", *cells))
     return "\n".join(lines)
 
@@ -95,10 +125,10 @@ def completeness_table(values: Values) -> str:
     return "\n".join(lines)
 
 
-def tally(values: Values, quantity: str) -> str:
+def tally(measured: Measured, quantity: str) -> str:
     """Return in how many methods LibraGrad raises or lowers a quantity for sure."""
-    methods = [m for m in dict.fromkeys(r.partition("/")[0] for r in values) if m not in RULE_FREE]
-    changes = {m: comparison(values, m, quantity).change for m in methods}
+    methods = [method for method in measured.methods() if method not in RULE_FREE]
+    changes = {m: comparison(measured, m, quantity).change for m in methods}
     sign = _sign(quantity)
     better = [m for m, c in changes.items() if c and min(sign * c.lower, sign * c.upper) > 0]
     worse = [m for m, c in changes.items() if c and max(sign * c.lower, sign * c.upper) < 0]
@@ -109,22 +139,22 @@ def tally(values: Values, quantity: str) -> str:
     )
 
 
-def write_csv(file: Path, found: Mapping[tuple[str, str], Values]) -> None:
+def write_csv(file: Path, found: Mapping[tuple[str, str], Measured]) -> None:
     """Write every mean with its interval.
 
     Args:
         file: What is written.
-        found: Values by subject and question.
+        found: What was measured, by subject and question.
     """
     with file.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(
             ["model", "question", "method", "rules", "quantity", "images", "mean", "low", "high"]
         )
-        for (subject, question), values in found.items():
-            for row, of in values.items():
+        for (subject, question), measured in found.items():
+            for row, of in measured.values.items():
                 for quantity, of_images in of.items():
-                    i = bootstrap_interval(of_images.double(), _BOOTSTRAP)
+                    i = measured.interval(Row(*row.split("/")), quantity)
                     bounds = [f"{bound.item():.6g}" for bound in (i.value, i.lower, i.upper)]
                     key = [subject, question, *row.split("/"), quantity, len(of_images)]
                     writer.writerow([*key, *bounds])

@@ -191,6 +191,12 @@ def scenes(subject: Subject, count: int, num_objects: int) -> SceneDataset:
     return subject.data(num_val=count, num_objects=num_objects).build("val")
 
 
+def objects(subject: Subject, count: int) -> Tensor:
+    """Return which object each scene with one object shows, `[count]` int64."""
+    shown = [scenes(subject, count, 1).scene(i).objects[0] for i in range(count)]
+    return torch.tensor([1000 * placed.label + placed.number for placed in shown])
+
+
 def _batch(chunk: Chunk) -> dict[str, Tensor]:
     count = chunk.plan.count(chunk.question)
     data = scenes(chunk.subject, count, 2 if chunk.question == "discrimination" else 1)

@@ -34,8 +34,19 @@ from findings_pictured import (
     scenes_of_each_class,
     scenes_of_two,
 )
-from findings_report import write_csv
-from findings_work import QUESTIONS, Chunk, Plan, Subject, answer_all, answers, chunks, joined
+from findings_report import Measured, write_csv
+from findings_work import (
+    QUESTIONS,
+    Chunk,
+    Plan,
+    Question,
+    Subject,
+    answer_all,
+    answers,
+    chunks,
+    joined,
+    objects,
+)
 
 _CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -50,7 +61,7 @@ def main() -> None:
     plan = Plan(arguments.images, arguments.pairs, arguments.steps, chunk=8)
     todo = chunks(list(subjects), plan)
     answer_all(todo, arguments.work, arguments.workers)
-    found = _found(todo, arguments.work)
+    found = _found(todo, arguments.work, plan)
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_csv(arguments.out / "paper_findings.csv", found)
     for subject in subjects:
@@ -136,11 +147,16 @@ def _subjects(work: Path) -> dict[Subject, Recipe]:
     }
 
 
-def _found(todo: Sequence[Chunk], folder: Path) -> dict[tuple[str, str], Values]:
-    parts: dict[tuple[str, str], list[Values]] = {}
+def _found(todo: Sequence[Chunk], folder: Path, plan: Plan) -> dict[tuple[str, str], Measured]:
+    parts: dict[tuple[Subject, Question], list[Values]] = {}
     for chunk, values in answers(todo, folder):
-        parts.setdefault((chunk.subject.name, chunk.question), []).append(values)
-    return {key: joined(of) for key, of in parts.items()}
+        parts.setdefault((chunk.subject, chunk.question), []).append(values)
+    found: dict[tuple[str, str], Measured] = {}
+    for (subject, question), of in parts.items():
+        alone = question != "discrimination"
+        groups = objects(subject, plan.images) if alone else None
+        found[subject.name, question] = Measured(joined(of), groups)
+    return found
 
 
 def _parsed() -> argparse.Namespace:

@@ -44,10 +44,12 @@ class PlacedObject:
 
     Attributes:
         label: Its class.
+        number: Its place among the cut-outs of the class.
         mask: Pixels that show more of it than of the background, `[H, W]`.
     """
 
     label: int
+    number: int
     mask: Mask
 
 
@@ -121,16 +123,26 @@ class SceneDataset(Dataset[dict[str, Tensor]]):
         Raises:
             IndexError: If there is no such scene.
         """
-        if not 0 <= index < self._length:
-            raise IndexError(f"There are {self._length} scenes, but scene {index} was asked for.")
-        scene = compose_scene(
-            self._parts, self._composition, np.random.default_rng([*self._seed, index])
-        )
+        scene = self.scene(index)
         sample = {"image": normalise(scene.image, self._mean, self._std)}
         for prefix, placed in zip(("", "other_"), scene.objects, strict=False):
             sample[f"{prefix}label"] = tensor(placed.label)
             sample[f"{prefix}mask"] = tensor(placed.mask)
         return sample
+
+    def scene(self, index: int) -> Scene:
+        """Compose one scene, and tell which objects it shows.
+
+        Args:
+            index: Position, 0 to N - 1.
+
+        Raises:
+            IndexError: If there is no such scene.
+        """
+        if not 0 <= index < self._length:
+            raise IndexError(f"There are {self._length} scenes, but scene {index} was asked for.")
+        rng = np.random.default_rng([*self._seed, index])
+        return compose_scene(self._parts, self._composition, rng)
 
 
 def compose_scene(parts: SceneParts, composition: Composition, rng: np.random.Generator) -> Scene:
@@ -155,10 +167,10 @@ def compose_scene(parts: SceneParts, composition: Composition, rng: np.random.Ge
     objects = []
     for label, left in zip(labels.tolist(), columns.tolist(), strict=True):
         choices = parts.cutouts[label]
-        cutout = choices[int(rng.integers(len(choices)))]
-        layer = place(cutout, size, (left, size // count), composition.object_size, rng)
+        number = int(rng.integers(len(choices)))
+        layer = place(choices[number], size, (left, size // count), composition.object_size, rng)
         image = blend(image.astype(np.float32), layer[..., :3], layer[..., 3:] / 255)
-        objects.append(PlacedObject(label, layer[..., 3] >= OPAQUE))
+        objects.append(PlacedObject(label, number, layer[..., 3] >= OPAQUE))
     return Scene(image, tuple(objects))
 
 

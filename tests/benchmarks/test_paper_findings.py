@@ -21,9 +21,19 @@ from findings_pictured import (
     scenes_of_each_class,
     scenes_of_two,
 )
-from findings_report import comparison, tally, write_csv
+from findings_report import Measured, comparison, tally, write_csv
 from findings_rows import ABLATIONS, RULE_FREE, Row
-from findings_work import QUESTIONS, Chunk, Plan, Subject, answer, answers, chunks, joined
+from findings_work import (
+    QUESTIONS,
+    Chunk,
+    Plan,
+    Subject,
+    answer,
+    answers,
+    chunks,
+    joined,
+    objects,
+)
 from PIL import Image
 
 from libragrad_lightning import explain
@@ -53,6 +63,7 @@ def scene_parts(root: Path) -> CutoutDataModule:
 
 @pytest.fixture(scope="module")
 def subject(tmp_path_factory):
+    torch.manual_seed(0)
     root = tmp_path_factory.mktemp("study")
     trainer = L.Trainer(
         default_root_dir=root, max_epochs=1, limit_val_batches=0, logger=False, accelerator="cpu",
@@ -70,37 +81,42 @@ def found(subject):
     for chunk in todo:
         answer(chunk, folder)
     parts = list(answers(todo, folder))
+    groups = {"faithfulness": objects(subject, PLAN.images)}
     return {
-        question: joined([values for chunk, values in parts if chunk.question == question])
+        question: Measured(
+            joined([values for chunk, values in parts if chunk.question == question]),
+            groups.get(question),
+        )
         for question in QUESTIONS
     }
 
 
 def test_every_method_is_measured_on_every_scene(found):
-    assert {row.split("/")[0] for row in found["faithfulness"]} == set(METHODS)
+    assert {row.split("/")[0] for row in found["faithfulness"].values} == set(METHODS)
     for question, count in {"faithfulness": 6, "completeness": 6, "discrimination": 4}.items():
-        for of in found[question].values():
+        for of in found[question].values.values():
             assert {len(values) for values in of.values()} == {count}
     for name in set(METHODS) - RULE_FREE:
-        assert str(Row(name, "libra")) in found["discrimination"]
-    assert {f"fullgrad_plus/{name}" for name in ABLATIONS} < set(found["faithfulness"])
+        assert str(Row(name, "libra")) in found["discrimination"].values
+    assert {f"fullgrad_plus/{name}" for name in ABLATIONS} < set(found["faithfulness"].values)
 
 
 def test_completeness_is_that_of_explain(subject, found):
+    measured = found["completeness"].values
     images = torch.stack([subject.data(num_val=6).build("val")[i]["image"] for i in range(6)])
     for rules in ("plain", "libra"):
         e = explain(subject.classifier(), images, method="fullgrad", rules=rules, reward="logit")
-        error = found["completeness"][f"fullgrad/{rules}"]["error"]
+        error = measured[f"fullgrad/{rules}"]["error"]
         torch.testing.assert_close(error, e.residuals[0].abs(), atol=2e-6, rtol=1e-4)
-    assert found["completeness"]["fullgrad/libra"]["relative error, worst level"].max() < 1e-4
-    assert found["completeness"]["fullgrad/plain"]["relative error"].min() > 1e-3
-    plain = found["completeness"]["integrated_gradients/plain"]["error"]
-    assert plain.mean() < found["completeness"]["input_x_gradient/plain"]["error"].mean()
+    assert measured["fullgrad/libra"]["relative error, worst level"].max() < 1e-4
+    assert measured["fullgrad/plain"]["relative error"].min() > 1e-3
+    plain = measured["integrated_gradients/plain"]["error"]
+    assert plain.mean() < measured["input_x_gradient/plain"]["error"].mean()
 
 
 def test_methods_without_classes_do_not_discriminate(found):
     for method in ("raw_attention", "attention_rollout"):
-        values = found["discrimination"][f"{method}/plain"]["class discrimination"]
+        values = found["discrimination"].values[f"{method}/plain"]["class discrimination"]
         assert values.abs().max() < 1e-12
 
 
@@ -141,12 +157,12 @@ def test_tables_say_what_was_measured(subject, found, tmp_path):
     assert re.search(r"!\[.*\]\(paper_findings_small_methods.jpg\)", text)
     write_csv(tmp_path / "all.csv", {("small", q): found[q] for q in QUESTIONS})
     rows = list(csv.DictReader((tmp_path / "all.csv").open()))
-    assert len(rows) == sum(len(of) for q in QUESTIONS for of in found[q].values())
+    assert len(rows) == sum(len(of) for q in QUESTIONS for of in found[q].values.values())
     (srg,) = [
         r for r in rows
         if (r["method"], r["rules"], r["quantity"]) == ("fullgrad_plus", "libra", "SRG")
     ]  # fmt: skip
-    mean = found["faithfulness"]["fullgrad_plus/libra"]["SRG"].mean().item()
+    mean = found["faithfulness"].values["fullgrad_plus/libra"]["SRG"].mean().item()
     assert float(srg["mean"]) == pytest.approx(mean, abs=1e-5)
     assert float(srg["low"]) <= mean <= float(srg["high"])
 
@@ -160,9 +176,24 @@ def test_the_tally_counts_only_what_is_certain():
         "genatt/libra": {"SRG": noise.flip(0), "LIF AOPC": noise.flip(0)},
         "random/plain": {"SRG": noise, "LIF AOPC": noise},
     }
-    assert "better in 1 of 2 methods, worse in 0, undecided in 1" in tally(values, "SRG")
-    of_lif = tally(values, "LIF AOPC")
+    assert "better in 1 of 2 methods, worse in 0, undecided in 1" in tally(Measured(values), "SRG")
+    of_lif = tally(Measured(values), "LIF AOPC")
     assert "better in 0 of 2 methods, worse in 1 (`fullgrad`), undecided in 1" in of_lif
+
+
+def test_scenes_of_one_object_belong_together(subject):
+    shown = objects(subject, 40)
+    data = subject.data(num_val=40).build("val")
+    assert torch.equal(shown // 1000, torch.stack([data[i]["label"] for i in range(40)]))
+    # Of four cut-outs of a class, one is held out.
+    assert len(shown.unique()) == 3
+    noise = torch.randn(40)
+    values = {"fullgrad/plain": {"SRG": noise}, "fullgrad/libra": {"SRG": noise + shown.double()}}
+    of_scenes, of_objects = (
+        comparison(Measured(values, groups), "fullgrad", "SRG").change for groups in (None, shown)
+    )
+    assert of_objects.value == of_scenes.value
+    assert of_objects.upper - of_objects.lower > 2 * (of_scenes.upper - of_scenes.lower)
 
 
 def test_figures_have_a_line_for_each_class(subject):

@@ -332,3 +332,20 @@ def test_pictures_that_are_no_cutouts_are_named(tmp_path, picture, message):
     (tmp_path / "class").mkdir()
     with pytest.raises(ValueError, match="class holds no picture; change objects"):
         CutoutDataModule(str(tmp_path), str(tmp_path))
+
+
+def test_a_scene_tells_which_cutout_it_shows(folders):
+    data = module(folders, num_objects=2, num_val=12)
+    scenes = data.build("val")
+    # `disc` made the files of a class in rising shades, and `deal` chose some of them.
+    held_out = data.files("val")
+    for index in range(12):
+        scene, sample = scenes.scene(index), scenes[index]
+        for placed, prefix in zip(scene.objects, ("", "other_"), strict=True):
+            assert placed.label == sample[f"{prefix}label"]
+            of_class = [f for f in held_out if f.parent.name == data.class_names[placed.label]]
+            shade = 9 * int(of_class[placed.number].stem)
+            colour = [v + shade if v else 0 for v in COLOURS[data.class_names[placed.label]]]
+            assert abs(np.median(scene.image[placed.mask], axis=0) - colour).max() < 4.5
+    with pytest.raises(IndexError, match="There are 12 scenes"):
+        scenes.scene(12)

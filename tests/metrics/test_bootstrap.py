@@ -52,6 +52,66 @@ def test_interval_has_the_width_that_theory_gives_the_mean(confidence):
     assert (found.value - found.lower).item() == pytest.approx(half.item(), rel=0.1)
 
 
+def test_groups_of_one_change_nothing():
+    samples = values(30)
+    assert bounds(bootstrap_interval(samples, FEW)) == bounds(
+        bootstrap_interval(samples, FEW, groups=torch.arange(30).flip(0))
+    )
+
+
+def test_copies_of_a_sample_say_no_more_than_the_sample():
+    samples, groups = values(40), torch.arange(40)
+    once = bounds(bootstrap_interval(samples, FEW))
+    copied = bootstrap_interval(samples.repeat(5), FEW, groups=groups.repeat(5))
+    assert bounds(copied) == pytest.approx(once, abs=1e-12)
+    blind = bootstrap_interval(samples.repeat(5), FEW)
+    assert (copied.upper - copied.lower) > 1.8 * (blind.upper - blind.lower)
+
+
+def test_groups_of_any_size_equal_a_loop_over_the_same_draws():
+    samples, groups = values(12), torch.tensor([7, 7, 2, 5, 5, 5, 5, 2, 9, 7, 9, 11])
+    parts = [samples[groups == g] for g in groups.unique()]
+    parts.sort(key=lambda part: part.sum())
+    generator = torch.Generator().manual_seed(3)
+    means = [
+        torch.cat([parts[i] for i in draw]).mean()
+        for draw in torch.randint(len(parts), (60, len(parts)), generator=generator).tolist()
+    ]
+    expected = torch.stack(means).quantile(torch.tensor([0.05, 0.95], dtype=torch.float64))
+    settings = Bootstrap(0.9, num_resamples=60, seed=3)
+    shuffled = torch.randperm(12)
+    for order in (torch.arange(12), shuffled):
+        found = bootstrap_interval(samples[order], settings, groups=groups[order])
+        assert found.value.item() == pytest.approx(samples.mean().item(), abs=1e-12)
+        torch.testing.assert_close(torch.stack([found.lower, found.upper]), expected)
+
+
+def test_pairs_are_drawn_in_groups_and_invalid_samples_left_out():
+    samples, groups = values(20), torch.arange(20) // 4
+    baseline = samples - groups  # the gain is that of the group
+    spoilt = samples.clone()
+    spoilt[3] = torch.nan
+    found = paired_bootstrap(spoilt, baseline, FEW, groups=groups)
+    gains = groups.double()[torch.arange(20) != 3]
+    assert found.value.item() == pytest.approx(gains.mean().item(), abs=1e-12)
+    kept = torch.arange(20) != 3
+    again = paired_bootstrap(samples[kept], baseline[kept], FEW, groups=groups[kept])
+    assert bounds(found) == bounds(again)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (torch.zeros(5), "`groups` to be an integer tensor but got torch.float32"),
+        (torch.zeros(5, dtype=torch.bool), "integer tensor but got torch.bool"),
+        (torch.zeros(4, dtype=torch.long), r"shape \[5\].*but got \[4\]"),
+    ],
+)
+def test_groups_that_do_not_fit_are_refused(groups, message):
+    with pytest.raises(ValueError, match=message):
+        bootstrap_interval(values(5), groups=groups)
+
+
 def test_interval_equals_a_loop_over_the_same_draws():
     samples = values(20)
     generator = torch.Generator().manual_seed(3)

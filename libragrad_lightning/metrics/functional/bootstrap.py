@@ -66,8 +66,12 @@ def bootstrap_interval(
     values: Tensor,
     bootstrap: Bootstrap | None = None,
     statistic: Callable[[Tensor], Tensor] | None = None,
+    groups: Tensor | None = None,
 ) -> Interval:
     """Return a statistic of the mean over samples, with its percentile interval.
+
+    Samples that have something in common, such as images of one patient or of one object, say less
+    than as many independent ones. Name their groups, and groups are drawn instead.
 
     Args:
         values: One value per sample [N], or one array of values [N, ...], any floating point type.
@@ -75,6 +79,8 @@ def bootstrap_interval(
         bootstrap: Confidence, number of draws and seed; 95 % and 1000 draws by default.
         statistic: Takes means over samples [R, ...] to the R values of interest [R]; by default
             the mean of all entries.
+        groups: Which samples belong together: equal numbers [N], an integer type. Each sample is a
+            group of its own by default.
 
     Returns:
         Value and bounds, NaN without a valid sample.
@@ -90,18 +96,24 @@ def bootstrap_interval(
         [0.4, 0.5, 0.6]
 
     Source:
-        Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+        Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13; Davison and
+        Hinkley, Bootstrap Methods and their Application (1997), section 3.8, on drawing groups.
     """
     check_floating_point("values", values)
+    _check_groups(groups, values)
     settings, statistic = bootstrap or Bootstrap(), statistic or _mean_of_entries
     samples = values.to(accumulation_dtype(values.device))
     rows = samples.flatten(1) if samples.ndim > 1 else samples[:, None]
-    valid = samples[rows.isfinite().all(dim=1)]
+    finite = rows.isfinite().all(dim=1)
+    valid = samples[finite]
     if len(valid) == 0:
         nan = samples.new_full((), float("nan"))
         return Interval(nan, nan, nan)
     value = statistic(valid.mean(dim=0, keepdim=True))[0]
-    means = _resampled_means(_sorted(valid.reshape(len(valid), -1)), settings)
+    drawable = _sums_and_counts(
+        valid.reshape(len(valid), -1), None if groups is None else groups[finite]
+    )
+    means = _resampled_means(_sorted(drawable), settings)
     drawn = statistic(means.reshape(-1, *valid.shape[1:]))
     tail = (1 - settings.confidence) / 2
     lower, upper = drawn.quantile(drawn.new_tensor([tail, 1 - tail]))
@@ -113,6 +125,7 @@ def paired_bootstrap(
     baseline: Tensor,
     bootstrap: Bootstrap | None = None,
     statistic: Callable[[Tensor], Tensor] | None = None,
+    groups: Tensor | None = None,
 ) -> Interval:
     """Return by how much values exceed a baseline on the same samples, with its interval.
 
@@ -125,6 +138,9 @@ def paired_bootstrap(
         bootstrap: Confidence, number of draws and seed; 95 % and 1000 draws by default.
         statistic: Takes means over samples [R, ...] to the R values of interest [R]; by default
             the mean of all entries.
+
+        groups: Which samples belong together: equal numbers [N], an integer type. Each sample is a
+            group of its own by default.
 
     Returns:
         Difference and bounds, NaN without a valid sample.
@@ -148,20 +164,45 @@ def paired_bootstrap(
         torch.stack([values.to(dtype), baseline.to(dtype)], dim=1),
         bootstrap,
         lambda means: of_means(means[:, 0]) - of_means(means[:, 1]),
+        groups,
     )
 
 
-def _resampled_means(samples: Tensor, settings: Bootstrap) -> Tensor:
-    """Return the means [R, K] of draws from samples [N, K]."""
-    count = len(samples)
+def _sums_and_counts(samples: Tensor, groups: Tensor | None) -> Tensor:
+    """Return the sums of samples [N, K] over G groups, and their sizes, [G, K + 1]."""
+    counted = torch.cat([samples, samples.new_ones(len(samples), 1)], dim=1)
+    if groups is None:
+        return counted
+    found, index = groups.to(samples.device).unique(return_inverse=True)
+    return counted.new_zeros(len(found), counted.shape[1]).index_add_(0, index, counted)
+
+
+def _resampled_means(sums: Tensor, settings: Bootstrap) -> Tensor:
+    """Return the means [R, K] of draws from groups with these sums and sizes [G, K + 1]."""
+    count = len(sums)
     # Drawn on the CPU, so that every device sees the same draws.
     generator = torch.Generator().manual_seed(settings.seed)
     means = []
     for draws in torch.arange(settings.num_resamples).split(RESAMPLES_AT_ONCE):
         index = torch.randint(count, (len(draws), count), generator=generator)
         times = torch.zeros(len(draws), count).scatter_add_(1, index, torch.ones(index.shape))
-        means.append(times.to(samples) @ samples / count)
+        drawn = times.to(sums) @ sums
+        means.append(drawn[:, :-1] / drawn[:, -1:])
     return torch.cat(means)
+
+
+def _check_groups(groups: Tensor | None, values: Tensor) -> None:
+    if groups is None:
+        return
+    if groups.is_floating_point() or groups.is_complex() or groups.dtype == torch.bool:
+        raise ValueError(
+            f"Expected argument `groups` to be an integer tensor but got {groups.dtype}."
+        )
+    if groups.shape != values.shape[:1]:
+        raise ValueError(
+            f"Expected argument `groups` to have shape {list(values.shape[:1])}, one number for "
+            f"each sample, but got {list(groups.shape)}."
+        )
 
 
 def _sorted(samples: Tensor) -> Tensor:
