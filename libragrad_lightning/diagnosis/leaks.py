@@ -100,16 +100,18 @@ def explain_incompleteness(
     Args:
         model: The model; it is put into evaluation mode for the call and back afterwards.
         images: `[B, C, H, W]`; one image is enough.
-        target: The class to explain, the predicted one of each image by default.
+        target: The logit to explain, by its index; the largest one of each image by default.
         rules: The rule set.
         forward: Images to logits; the model itself by default.
+
+    Raises:
+        ValueError: If the model has no such logit.
     """
     with explanation_state(model):
         explained = images.detach().clone().requires_grad_()
         with ConstantObserver(), traced_calls(model, isolate=True) as roots:
             logits = logits_of((forward or model)(explained))
-        classes = logits.argmax(1) if target is None else torch.full((len(logits),), target)
-        score = logits.gather(1, classes.to(logits.device)[:, None]).sum()
+        score = _explained_logits(logits, target).sum()
         reading = read_graph([score], [explained], rules)
         relevance = _Relevance(score, explained, roots, rules)
     leaks = [
@@ -122,6 +124,18 @@ def explain_incompleteness(
     return IncompletenessReport(
         rules.name, float(score.detach()), relevance.attributed, tuple(leaks)
     )
+
+
+def _explained_logits(logits: Tensor, target: int | None) -> Tensor:
+    if target is None:
+        return logits.gather(1, logits.argmax(1)[:, None])[:, 0]
+    count = logits.shape[1]
+    if not 0 <= target < count:
+        raise ValueError(
+            f"`target` must be the index of one of the model's {count} logits (0 to {count - 1}), "
+            f"but is {target}."
+        )
+    return logits[:, target]
 
 
 class _Relevance:

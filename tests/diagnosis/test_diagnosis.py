@@ -84,6 +84,12 @@ def test_a_complete_model_has_no_leak():
     assert max(abs(leak.own) for leak in report.leaks) < 1e-12
 
 
+@pytest.mark.parametrize("target", [-1, 10])
+def test_a_logit_that_is_not_there_is_named(target):
+    with pytest.raises(ValueError, match=rf"one of the model's \d+ logits .*but is {target}\."):
+        explain_incompleteness(vit(), images(), target=target)
+
+
 def test_plain_gradients_leak_in_norms_activations_and_attention_alone():
     report = explain_incompleteness(vit(), images(), rules=PLAIN)
     leaking = {leak.kind for leak in report.leaks if abs(leak.own) > 1e-9}
