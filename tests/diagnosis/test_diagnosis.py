@@ -84,7 +84,7 @@ def test_a_complete_model_has_no_leak():
     assert max(abs(leak.own) for leak in report.leaks) < 1e-12
 
 
-@pytest.mark.parametrize("target", [-1, 10])
+@pytest.mark.parametrize("target", [-1, 5])
 def test_a_logit_that_is_not_there_is_named(target):
     with pytest.raises(ValueError, match=rf"one of the model's \d+ logits .*but is {target}\."):
         explain_incompleteness(vit(), images(), target=target)
