@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from libragrad_lightning.data.annotated import AnnotatedDataset, choose
+from libragrad_lightning.data.annotated_module import AnnotatedDataModule
 from libragrad_lightning.data.batches import Split
 from libragrad_lightning.data.coco_annotations import CocoImage, class_area, class_mask
 from libragrad_lightning.data.coco_samples import (
@@ -18,11 +18,9 @@ from libragrad_lightning.data.coco_samples import (
     read_coco_sample,
     read_split,
 )
-from libragrad_lightning.data.module import SplitDataModule
-from libragrad_lightning.data.transforms import EvalTransform
 
 
-class CocoDataModule(SplitDataModule):
+class CocoDataModule(AnnotatedDataModule):
     """COCO as a classification task: an image's class is the one that covers most of it.
 
     `root/val2017/` holds the images and `root/annotations/instances_val2017.json` the annotations;
@@ -65,11 +63,8 @@ class CocoDataModule(SplitDataModule):
         flip: bool = True,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(batch_size, flip, num_workers)
+        super().__init__(root, model_name, image_size, batch_size, flip, num_workers)
         self.save_hyperparameters()
-        self._transform = EvalTransform(model_name, image_size)
-        self.image_mean, self.image_std = self._transform.mean, self._transform.std
-        self._root = Path(root)
         self._labels = labels
         self._min_share = min_share
         self._max_images = max_images
@@ -105,7 +100,7 @@ class CocoDataModule(SplitDataModule):
         return AnnotatedDataset(samples, read_coco_sample, self._transform)
 
 
-class CocoTogetherDataModule(SplitDataModule):
+class CocoTogetherDataModule(AnnotatedDataModule):
     """Images of COCO in which two classes occur together, such as zebras and elephants.
 
     The protocol of the paper's class-discrimination figures: both classes cover more than
@@ -145,14 +140,12 @@ class CocoTogetherDataModule(SplitDataModule):
         batch_size: int = 32,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(batch_size, flip=False, num_workers=num_workers)
-        self.save_hyperparameters()
-        self._labels = {"zebra": 340, "elephant": 386} if labels is None else labels
-        if len(self._labels) != 2:
+        pair = {"zebra": 340, "elephant": 386} if labels is None else labels
+        if len(pair) != 2:
             raise ValueError(f"labels must name two categories, but is {labels}; change labels.")
-        self._transform = EvalTransform(model_name, image_size)
-        self.image_mean, self.image_std = self._transform.mean, self._transform.std
-        self._root = Path(root)
+        super().__init__(root, model_name, image_size, batch_size, False, num_workers)
+        self.save_hyperparameters()
+        self._labels = pair
         self._min_share = min_share
         self._max_overlap = max_overlap
         self._min_crop_share = min_crop_share

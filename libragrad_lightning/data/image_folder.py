@@ -12,10 +12,9 @@ from libragrad_lightning.data.annotated import (
     choose,
     read_rgb,
 )
+from libragrad_lightning.data.annotated_module import AnnotatedDataModule
 from libragrad_lightning.data.batches import Mask, Split
 from libragrad_lightning.data.imagenet import imagenet_index, imagenet_names
-from libragrad_lightning.data.module import SplitDataModule
-from libragrad_lightning.data.transforms import EvalTransform
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
@@ -35,7 +34,7 @@ class LabelledFile:
     mask: Path | None
 
 
-class ImageFolderDataModule(SplitDataModule):
+class ImageFolderDataModule(AnnotatedDataModule):
     """Images in one folder per class, in one folder per split: `root/val/n02391049/any.JPEG`.
 
     ImageNet has this form once its validation images are sorted into the folders of their synsets.
@@ -80,13 +79,10 @@ class ImageFolderDataModule(SplitDataModule):
         flip: bool = True,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(batch_size, flip, num_workers)
+        super().__init__(root, model_name, image_size, batch_size, flip, num_workers)
         self.save_hyperparameters()
         self.class_names = imagenet_names() if imagenet_labels else ()
         """Names of the classes, in the order of the labels; without ImageNet's, from `setup` on."""
-        self._transform = EvalTransform(model_name, image_size)
-        self.image_mean, self.image_std = self._transform.mean, self._transform.std
-        self._root = Path(root)
         self._imagenet_labels = imagenet_labels
         self._masks = masks
         self._max_images = max_images

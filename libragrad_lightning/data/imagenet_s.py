@@ -15,10 +15,9 @@ from libragrad_lightning.data.annotated import (
     choose,
     read_rgb,
 )
+from libragrad_lightning.data.annotated_module import AnnotatedDataModule
 from libragrad_lightning.data.batches import Split
 from libragrad_lightning.data.imagenet import imagenet_index, imagenet_names
-from libragrad_lightning.data.module import SplitDataModule
-from libragrad_lightning.data.transforms import EvalTransform
 
 OTHER, IGNORE = 0, 1000
 """Values of a mask that are no class: outside of the annotated classes, and to be ignored."""
@@ -41,7 +40,7 @@ class SegmentedFile:
     label: int
 
 
-class ImageNetSDataModule(SplitDataModule):
+class ImageNetSDataModule(AnnotatedDataModule):
     """ImageNet-S (50, 300 or 919 classes), sampled as the paper's segmentation test does.
 
     `root/validation/<synset>/<name>.JPEG` are the images and
@@ -83,13 +82,10 @@ class ImageNetSDataModule(SplitDataModule):
         batch_size: int = 32,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(batch_size, flip=False, num_workers=num_workers)
+        super().__init__(root, model_name, image_size, batch_size, False, num_workers)
         self.save_hyperparameters()
         self.class_names = imagenet_names()
         """Names of the classes, in the order of the labels."""
-        self._transform = EvalTransform(model_name, image_size)
-        self.image_mean, self.image_std = self._transform.mean, self._transform.std
-        self._root = Path(root)
         self._max_images = max_images
         self._subset_seed = subset_seed
         self._min_share = min_share

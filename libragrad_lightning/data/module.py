@@ -87,14 +87,6 @@ class SplitDataModule(L.LightningDataModule, ABC):
             return mirror_half(batch)
         return batch
 
-    def _refuse_training(self, split: Split) -> None:
-        """Refuse the training split, where a data set is for evaluation alone."""
-        if split == "train":
-            raise ValueError(
-                f"{type(self).__name__} has no training images; run `libragrad validate`, or train "
-                "with another data module."
-            )
-
     def _loader(self, split: Split) -> DataLoader[dict[str, Tensor]]:
         return DataLoader(
             self._datasets[split],

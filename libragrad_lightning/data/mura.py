@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libragrad_lightning.data.annotated import AnnotatedDataset, AnnotatedImage, choose, read_rgb
+from libragrad_lightning.data.annotated_module import AnnotatedDataModule
 from libragrad_lightning.data.batches import Split
-from libragrad_lightning.data.module import SplitDataModule
-from libragrad_lightning.data.transforms import EvalTransform
 
 _STUDY = re.compile(r"/study\d+_(positive|negative)/")
 
@@ -25,7 +24,7 @@ class Radiograph:
     label: int
 
 
-class MuraDataModule(SplitDataModule):
+class MuraDataModule(AnnotatedDataModule):
     """MURA as it is distributed (`MURA-v1.1`), without masks.
 
     `train_image_paths.csv` and `valid_image_paths.csv` in `root` list the images, one path a line,
@@ -63,11 +62,8 @@ class MuraDataModule(SplitDataModule):
         flip: bool = True,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(batch_size, flip, num_workers)
+        super().__init__(root, model_name, image_size, batch_size, flip, num_workers)
         self.save_hyperparameters()
-        self._transform = EvalTransform(model_name, image_size)
-        self.image_mean, self.image_std = self._transform.mean, self._transform.std
-        self._root = Path(root)
         self._max_images = max_images
         self._subset_seed = subset_seed
         self._evaluate_train = evaluate_train

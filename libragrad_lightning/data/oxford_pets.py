@@ -14,9 +14,8 @@ from libragrad_lightning.data.annotated import (
     choose,
     read_rgb,
 )
+from libragrad_lightning.data.annotated_module import AnnotatedDataModule
 from libragrad_lightning.data.batches import Bytes, Split
-from libragrad_lightning.data.module import SplitDataModule
-from libragrad_lightning.data.transforms import EvalTransform
 
 _PET, _BACKGROUND, _BORDER = 1, 2, 3
 
@@ -36,7 +35,7 @@ class PetFile:
     label: int
 
 
-class OxfordPetsDataModule(SplitDataModule):
+class OxfordPetsDataModule(AnnotatedDataModule):
     """The Oxford-IIIT Pet data set as it is distributed: `root/images` and `root/annotations`.
 
     A trimap marks the pet (`mask`), the background, and a border between the two that is hard to
@@ -70,13 +69,10 @@ class OxfordPetsDataModule(SplitDataModule):
         flip: bool = True,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(batch_size, flip, num_workers)
+        super().__init__(root, model_name, image_size, batch_size, flip, num_workers)
         self.save_hyperparameters()
         self.class_names: tuple[str, ...] = ()
         """Names of the breeds, in the order of the labels, from `setup` on."""
-        self._transform = EvalTransform(model_name, image_size)
-        self.image_mean, self.image_std = self._transform.mean, self._transform.std
-        self._root = Path(root)
         self._max_images = max_images
         self._subset_seed = subset_seed
         self._evaluate_train = evaluate_train
