@@ -78,16 +78,14 @@ def _figure(
     steps: int,
     labels: Tensor | None,
 ) -> Image.Image:
-    model, classifier, unable = opened(subject)
-    shown = [row for row in rows if row.method not in unable]
-    images = batch["image"].to(classifier.device)
-    with explanation_state(classifier):
+    asked = opened(subject)
+    data, shown = asked.data, [row for row in rows if row.method in asked.methods]
+    images = batch["image"].to(asked.classifier.device)
+    with explanation_state(asked.classifier):
         wanted = None if labels is None else labels.to(images.device)
-        explanations = explained(model, images, shown, steps, wanted)
-    data = subject.data()
+        explanations = explained(asked.model, images, shown, steps, wanted)
     colours = to_display_range(batch["image"], data.image_mean, data.image_std)
-    pictures = interpolate(colours, (SIZE, SIZE), mode="bicubic")
-    pictures = pictures.clamp(0, 1)
+    pictures = interpolate(colours, (SIZE, SIZE), mode="bicubic").clamp(0, 1)
     masks = interpolate(batch["mask"][:, None].float(), (SIZE, SIZE), mode="bilinear")[:, 0]
     columns = {_title(row): _drawn(pictures, explanations[str(row)].attribution) for row in shown}
     columns["mask"] = mask_overlay(pictures, masks)

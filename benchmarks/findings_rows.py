@@ -89,17 +89,18 @@ def completeness_rows() -> list[Row]:
     return rows + [Row("fullgrad", rules) for rules in RULES]
 
 
-def refusals(model: TokenModel, image: Tensor) -> dict[str, str]:
-    """Return what methods say that cannot explain a model.
+def applicable(model: TokenModel, image: Tensor) -> list[str]:
+    """Return the names of the methods that can explain a model.
 
     Args:
         model: The model and its tokens.
         image: `[1, C, H, W]`.
     """
-    said = {}
+    names = []
     for name, method in named_methods(steps=1).items():
         try:
             explain_methods(model, image, methods={name: method})
-        except LibraGradError as error:
-            said[name] = str(error)
-    return said
+        except LibraGradError:
+            continue
+        names.append(name)
+    return names

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from findings_measures import Values, completeness, discrimination, faithfulness
-from findings_rows import all_rows, completeness_rows, method_rows, named_methods, refusals
+from findings_rows import all_rows, applicable, completeness_rows, method_rows
 from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
@@ -86,9 +86,14 @@ class Chunk:
     question: Question
     start: int
 
+    @property
+    def stop(self) -> int:
+        """The first scene that is not in the chunk."""
+        return min(self.start + self.plan.chunk, self.plan.count(self.question))
+
     def file(self, folder: Path) -> Path:
-        """Return where the answer is kept; it depends on nothing but what the name tells."""
-        name = f"{self.question}_{self.plan.steps}_{self.start:04d}_{self.plan.chunk}.pt"
+        """Return where the answer of these weights is kept; the name tells all it depends on."""
+        name = f"{self.question}_{self.plan.steps}_{self.start:04d}_{self.stop:04d}.pt"
         return folder / self.subject.name / name
 
 
@@ -120,11 +125,9 @@ def answer_all(todo: Sequence[Chunk], folder: Path, workers: int) -> None:
 
 def answer(chunk: Chunk, folder: Path) -> None:
     """Measure one chunk and keep the values."""
-    model, classifier, unable = opened(chunk.subject)
-    batch = _batch(chunk)
-    methods = [name for name in named_methods(1) if name not in unable]
-    with explanation_state(classifier):
-        values = _ASK[chunk.question](chunk, model, batch, methods)
+    asked, batch = opened(chunk.subject), _batch(chunk)
+    with explanation_state(asked.classifier):
+        values = _ASK[chunk.question](chunk, asked, batch)
     file = chunk.file(folder)
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}")
@@ -146,43 +149,52 @@ def joined(parts: Sequence[Values]) -> Values:
     }
 
 
-def _faithfulness(
-    chunk: Chunk, model: TokenModel, batch: Mapping[str, Tensor], methods: Sequence[str]
-) -> Values:
-    rows = all_rows(methods)
-    return faithfulness(model, batch, rows, chunk.plan.steps, chunk.subject.fill)
+@dataclass(frozen=True)
+class Opened:
+    """A subject that is ready to be explained.
+
+    Attributes:
+        classifier: The fine-tuned classifier.
+        model: The classifier and its tokens.
+        methods: Names of the methods that can explain it.
+        data: The data module of the fine-tuning.
+    """
+
+    classifier: ImageClassifier
+    model: TokenModel
+    methods: list[str]
+    data: CutoutDataModule
 
 
-def _completeness(
-    chunk: Chunk, model: TokenModel, batch: Mapping[str, Tensor], methods: Sequence[str]
-) -> Values:
-    return completeness(model, batch, completeness_rows(), chunk.plan.steps)
+@cache
+def opened(subject: Subject) -> Opened:
+    """Return a subject that is ready to be explained."""
+    classifier, data = subject.classifier(), subject.data()
+    size = data.hparams["image_size"]
+    image = torch.zeros(1, 3, size, size, device=classifier.device)
+    model = read_token_model(classifier, image)
+    with explanation_state(classifier):
+        return Opened(classifier, model, applicable(model, image), data)
 
 
-def _discrimination(
-    chunk: Chunk, model: TokenModel, batch: Mapping[str, Tensor], methods: Sequence[str]
-) -> Values:
-    return discrimination(model, batch, method_rows(methods), chunk.plan.steps)
+def _faithfulness(chunk: Chunk, asked: Opened, batch: Mapping[str, Tensor]) -> Values:
+    rows = all_rows(asked.methods)
+    return faithfulness(asked.model, batch, rows, chunk.plan.steps, chunk.subject.fill)
 
 
-_ASK: Mapping[
-    Question, Callable[[Chunk, TokenModel, Mapping[str, Tensor], Sequence[str]], Values]
-] = {
+def _completeness(chunk: Chunk, asked: Opened, batch: Mapping[str, Tensor]) -> Values:
+    return completeness(asked.model, batch, completeness_rows(), chunk.plan.steps)
+
+
+def _discrimination(chunk: Chunk, asked: Opened, batch: Mapping[str, Tensor]) -> Values:
+    return discrimination(asked.model, batch, method_rows(asked.methods), chunk.plan.steps)
+
+
+_ASK: Mapping[Question, Callable[[Chunk, Opened, Mapping[str, Tensor]], Values]] = {
     "faithfulness": _faithfulness,
     "completeness": _completeness,
     "discrimination": _discrimination,
 }
-
-
-@cache
-def opened(subject: Subject) -> tuple[TokenModel, ImageClassifier, dict[str, str]]:
-    """Return the model, its classifier, and what the methods say that cannot explain it."""
-    classifier = subject.classifier()
-    size = subject.data().hparams["image_size"]
-    image = torch.zeros(1, 3, size, size, device=classifier.device)
-    model = read_token_model(classifier, image)
-    with explanation_state(classifier):
-        return model, classifier, refusals(model, image)
 
 
 @cache
@@ -198,8 +210,7 @@ def objects(subject: Subject, count: int) -> Tensor:
 
 
 def _batch(chunk: Chunk) -> dict[str, Tensor]:
-    count = chunk.plan.count(chunk.question)
-    data = scenes(chunk.subject, count, 2 if chunk.question == "discrimination" else 1)
-    chosen = range(chunk.start, min(count, chunk.start + chunk.plan.chunk))
-    batch: dict[str, Tensor] = default_collate([data[i] for i in chosen])
+    num_objects = 2 if chunk.question == "discrimination" else 1
+    data = scenes(chunk.subject, chunk.plan.count(chunk.question), num_objects)
+    batch: dict[str, Tensor] = default_collate([data[i] for i in range(chunk.start, chunk.stop)])
     return {name: tensor.to(device()) for name, tensor in batch.items()}

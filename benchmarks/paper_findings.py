@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,7 @@ from findings_work import (
     chunks,
     joined,
     objects,
+    opened,
 )
 
 _CONFIGS = Path(__file__).parents[1] / "configs"
@@ -82,7 +84,7 @@ def draw(subject: Subject, plan: Plan, out: Path, work: Path) -> None:
         out: Gets the figures of scenes whose parts may be passed on.
         work: Gets those of held-out scenes.
     """
-    data, name = subject.data(), f"paper_findings_{subject.name}"
+    data, name = opened(subject).data, f"paper_findings_{subject.name}"
     for folder, singles, pairs in (
         (out, free_scenes(data), free_scenes_of_two(data, 3)),
         (work, scenes_of_each_class(subject, plan.images), scenes_of_two(subject, plan.pairs, 3)),
@@ -133,6 +135,8 @@ def fine_tune(subject: Subject, recipe: Recipe, photographs: Path, weights: Path
         f"{model}.model_kwargs.pretrained_cfg_overlay.file={pretrained}",
     ]
     print(f"Fine-tuning: {subject.title}", flush=True)
+    # An interrupted training leaves weights behind, and other weights had other answers.
+    shutil.rmtree(folder, ignore_errors=True)
     subprocess.run(command, check=True)
     (last,) = (folder / "fit" / "checkpoints").glob("*.ckpt")
     last.replace(subject.checkpoint)

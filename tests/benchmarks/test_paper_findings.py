@@ -2,13 +2,16 @@
 
 import csv
 import re
+import subprocess
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import findings_pictured
 import findings_work
 import lightning as L
 import numpy as np
+import paper_findings
 import pytest
 import torch
 from findings_figures import classes_figure, methods_figure
@@ -145,6 +148,34 @@ def test_an_interrupted_run_goes_on(subject, tmp_path, monkeypatch):
     findings_work.answer_all(todo, tmp_path, workers=1)
     assert asked == todo[1:]
     assert all(chunk.file(tmp_path).exists() for chunk in todo)
+
+
+def test_a_longer_run_does_not_take_a_part_of_a_chunk_for_the_whole(subject, tmp_path):
+    longer = replace(PLAN, images=8)
+    short, whole = (Chunk(subject, plan, "completeness", 4) for plan in (PLAN, longer))
+    answer(short, tmp_path)
+    assert not whole.file(tmp_path).exists()
+    assert chunks([subject], longer)[0].file(tmp_path) == chunks([subject], PLAN)[0].file(tmp_path)
+
+
+def test_an_interrupted_training_begins_anew(tmp_path, monkeypatch):
+    subject = Subject("small", "A small ViT", tmp_path / "small" / "classifier.ckpt", "tokens")
+    fit = tmp_path / "small" / "fit" / "checkpoints"
+    fit.mkdir(parents=True)
+    (fit / "epoch=0.ckpt").write_text("interrupted")
+    (tmp_path / "small" / "completeness.pt").write_text("of other weights")
+
+    def run(command, check):
+        assert f"--trainer.logger.init_args.save_dir={tmp_path}" in command
+        assert check
+        fit.mkdir(parents=True)
+        (fit / "epoch=2.ckpt").write_text("finished")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    recipe = paper_findings.Recipe(("photographs.yaml",), "some_weights")
+    paper_findings.fine_tune(subject, recipe, tmp_path, tmp_path)
+    assert subject.checkpoint.read_text() == "finished"
+    assert not list((tmp_path / "small").glob("*.pt"))
 
 
 def test_tables_say_what_was_measured(subject, found, tmp_path):
