@@ -16,93 +16,60 @@ from pathlib import Path
 import libragrad_lightning  # noqa: F401  (repairs torchvision before anything imports it)
 
 # isort: split
-import torch
+from findings_measures import faithfulness
+from findings_report import MAIN, Measured
+from findings_rows import Row
+from findings_work import joined
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 from tqdm import tqdm
 
-from libragrad_lightning.attribution import METHODS, Explanation, explain_tokens, log_odds
-from libragrad_lightning.backward import LIBRA, PLAIN, Role, RuleSet
+from libragrad_lightning.attribution import log_odds
 from libragrad_lightning.classifier import ImageClassifier
 from libragrad_lightning.data import GarmentsOnTextures
-from libragrad_lightning.metrics.functional import (
-    Bootstrap,
-    bootstrap_interval,
-    deletion_accuracy_curve,
-    paired_bootstrap,
-    segmentation_average_precision,
-    symmetric_relevance_gain,
-)
-from libragrad_lightning.models import TokenModel, explanation_state, read_token_model
-from libragrad_lightning.perturbation import deletion_logits
+from libragrad_lightning.metrics.functional import Bootstrap
+from libragrad_lightning.models import explanation_state, read_token_model
 
-RULES: Mapping[str, RuleSet] = {
-    "full Libra": LIBRA,
-    "no attention": LIBRA.without(Role.ATTENTION),
-    "no normalisation": LIBRA.without(Role.NORMALIZATION),
-    "no attention & norm": LIBRA.without(Role.ATTENTION, Role.NORMALIZATION),
-    "no activation": LIBRA.without(Role.ACTIVATION),
-    "no gate": LIBRA.without(Role.PRODUCT),
-    "plain": PLAIN,
+FULL = Row("fullgrad_plus", "libra")
+
+ROWS: Mapping[str, Row] = {
+    "full Libra": FULL,
+    "no attention": Row("fullgrad_plus", "no attention"),
+    "no normalisation": Row("fullgrad_plus", "no normalisation"),
+    "no attention & norm": Row("fullgrad_plus", "no attention, no normalisation"),
+    "no activation": Row("fullgrad_plus", "no activation"),
+    "no gate": Row("fullgrad_plus", "no gate"),
+    "plain": Row("fullgrad_plus", "plain"),
+    "no bias": Row("input_x_gradient_plus", "libra"),
 }
-NO_BIAS = "no bias"
 
 
-def per_image(model: TokenModel, images: Tensor, masks: Tensor) -> dict[str, dict[str, Tensor]]:
-    """Return for every rule set and metric the values of the images, `[B]`."""
-    explained: dict[str, Explanation] = {}
-    for name, rules in RULES.items():
-        (explained[name],) = explain_tokens(
-            model, images, rules=(rules,), method=METHODS["fullgrad_plus"], reward=log_odds
-        )
-    (explained[NO_BIAS],) = explain_tokens(
-        model, images, rules=(LIBRA,), method=METHODS["input_x_gradient_plus"], reward=log_odds
-    )
-    scores = {name: e.attribution for name, e in explained.items()}
-    curves = deletion_logits(model, images, scores, batch_size=512)
-    found: dict[str, dict[str, Tensor]] = {}
-    for name, e in explained.items():
-        mif, lif = curves[name].most_influential_first, curves[name].least_influential_first
-        found[name] = {
-            "MIF accuracy drop": 1 - deletion_accuracy_curve(mif, e.target).mean(1),
-            "SRG": symmetric_relevance_gain(mif, lif, e.target).mean(1),
-            "segmentation AP": segmentation_average_precision(
-                e.heatmap(tuple(masks.shape[-2:])), masks
-            ),
-        }
-    return found
-
-
-def measured(classifier: ImageClassifier, count: int) -> dict[str, dict[str, Tensor]]:
+def measured(classifier: ImageClassifier, count: int) -> Measured:
     """Measure the rule sets on validation images of the demo."""
     data = GarmentsOnTextures(batch_size=128, num_val=count)
     data.setup("validate")
-    parts: list[dict[str, dict[str, Tensor]]] = []
-    loader = data.val_dataloader()
-    for batch in tqdm(loader, "Explaining"):
-        images = batch["image"].to(classifier.device)
-        model = read_token_model(classifier, images)
-        with explanation_state(classifier):
-            parts.append(per_image(model, images, batch["mask"].to(classifier.device)))
-    return {
-        name: {metric: torch.cat([part[name][metric] for part in parts]) for metric in values}
-        for name, values in parts[0].items()
-    }
+    batches = [
+        {name: tensor.to(classifier.device) for name, tensor in batch.items()}
+        for batch in data.val_dataloader()
+    ]
+    model = read_token_model(classifier, batches[0]["image"])
+    with explanation_state(classifier):
+        parts = [
+            faithfulness(model, batch, list(ROWS.values()), 1, "tokens", log_odds)
+            for batch in tqdm(batches, "Explaining")
+        ]
+    return Measured(joined(parts), bootstrap=Bootstrap())
 
 
-def table(values: Mapping[str, Mapping[str, Tensor]], bootstrap: Bootstrap) -> Table:
+def table(found: Measured) -> Table:
     """Return means, intervals, and paired differences from the full rule set."""
-    metrics = list(next(iter(values.values())))
-    result = Table(title=f"Mean, 95 % interval; in brackets: against {next(iter(values))}")
-    for column in ("rule set", *metrics):
+    result = Table(title=f"Mean, 95 % interval; in brackets: against {next(iter(ROWS))}")
+    for column in ("rule set", *MAIN):
         result.add_column(column)
-    full = next(iter(values.values()))
-    for name, of_rules in values.items():
+    for name, row in ROWS.items():
         cells = []
-        for metric in metrics:
-            interval = bootstrap_interval(of_rules[metric], bootstrap)
-            change = paired_bootstrap(of_rules[metric], full[metric], bootstrap)
+        for quantity in MAIN:
+            interval, change = found.interval(row, quantity), found.change(row, FULL, quantity)
             cells.append(
                 f"{100 * interval.value:.1f} ({100 * interval.lower:.1f} to "
                 f"{100 * interval.upper:.1f}) [{100 * change.value:+.1f}]"
@@ -117,8 +84,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     arguments = parser.parse_args()
     classifier = ImageClassifier.load_from_checkpoint(arguments.checkpoint, map_location="cpu")
-    values = measured(classifier.eval(), arguments.images)
-    Console(width=140).print(table(values, Bootstrap()))
+    Console(width=140).print(table(measured(classifier.eval(), arguments.images)))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,12 @@ def explained(
 
 
 def faithfulness(
-    model: TokenModel, batch: Mapping[str, Tensor], rows: Sequence[Row], steps: int, fill: str
+    model: TokenModel,
+    batch: Mapping[str, Tensor],
+    rows: Sequence[Row],
+    steps: int,
+    fill: str,
+    reward: Reward = probability,
 ) -> Values:
     """Measure deletion curves, and the average precision of maps on the object's mask.
 
@@ -82,9 +87,10 @@ def faithfulness(
         rows: Methods and rule sets.
         steps: Passes of the methods that need many.
         fill: The perturbation.
+        reward: What is differentiated.
     """
     images, masks = batch["image"], batch["mask"]
-    explanations = explained(model, images, rows, steps)
+    explanations = explained(model, images, rows, steps, reward=reward)
     scores = {name: e.attribution for name, e in explanations.items()}
     # On a CPU, activations of larger batches leave the cache and are allocated anew each time.
     size = 512 if images.is_cuda else 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from findings_measures import Values
@@ -22,7 +22,6 @@ LOWER_IS_BETTER = frozenset({"LIF AOPC"})
 MAIN = ("MIF accuracy drop", "SRG", "segmentation AP")
 FURTHER = ("LIF accuracy", "MIF AOPC", "LIF AOPC")
 DISCRIMINATION = ("class discrimination", "segmentation AP of both")
-_BOOTSTRAP = Bootstrap(num_resamples=2000)
 
 
 @dataclass(frozen=True)
@@ -32,24 +31,26 @@ class Measured:
     Attributes:
         values: By row and quantity, the values of the scenes `[N]`.
         groups: Which scenes belong together, `[N]`, or None.
+        bootstrap: How intervals are drawn.
     """
 
     values: Values
     groups: Tensor | None = None
+    bootstrap: Bootstrap = field(default_factory=lambda: Bootstrap(num_resamples=2000))
 
     def interval(self, row: Row, quantity: str) -> Interval:
         """Return the mean of a row with its interval."""
-        return bootstrap_interval(self._of(row, quantity), _BOOTSTRAP, groups=self.groups)
+        return bootstrap_interval(self._of(row, quantity), self.bootstrap, groups=self.groups)
 
     def change(self, row: Row, baseline: Row, quantity: str) -> Interval:
         """Return what a row adds to another one, scenes paired."""
         values, others = self._of(row, quantity), self._of(baseline, quantity)
-        return paired_bootstrap(values, others, _BOOTSTRAP, groups=self.groups)
+        return paired_bootstrap(values, others, self.bootstrap, groups=self.groups)
 
     def restricted(self, rules: Collection[str]) -> Measured:
         """Return the rows of these rule sets."""
         kept = {name: of for name, of in self.values.items() if name.partition("/")[2] in rules}
-        return Measured(kept, self.groups)
+        return replace(self, values=kept)
 
     def methods(self) -> list[str]:
         """Return the names of the methods."""
