@@ -1,4 +1,6 @@
-"""Shared fixtures: one thread per process, and a seed for every test."""
+"""Shared fixtures: one thread per process, a seed for every test, and the panels of an audit."""
+
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -6,7 +8,30 @@ import torch
 import libragrad_lightning  # noqa: F401  (repairs torchvision before anything imports it)
 
 
+class Panel(NamedTuple):
+    """What an audit gave for a panel."""
+
+    image: torch.Tensor
+    caption: str
+
+
 @pytest.fixture(autouse=True)
 def _one_thread_and_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def panels(monkeypatch):
+    """The panels that audits have drawn so far."""
+    from libragrad_lightning.callbacks import pictures  # most tests need no Lightning
+
+    found = []
+    draw = pictures.explanation_panel
+
+    def seen(image, maps, mask, caption, **kwargs):
+        found.append(Panel(image, caption))
+        return draw(image, maps, mask, caption, **kwargs)
+
+    monkeypatch.setattr(pictures, "explanation_panel", seen)
+    return found

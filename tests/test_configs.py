@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from libragrad_lightning.callbacks import LibraGradAudit, pictures
+from libragrad_lightning.callbacks import LibraGradAudit
 from PIL import Image
 from timm.data import resolve_model_data_config
 
@@ -134,18 +134,12 @@ def test_the_audit_runs_on_an_image_folder(image_folder, capsys):
 
 
 @pytest.mark.parametrize("name", ["test_vit", "vit_base_patch16_clip_224.openai"])
-def test_panels_show_the_colours_of_the_files(image_folder, monkeypatch, name):
-    shown, draw = [], pictures.explanation_panel
-
-    def seen(image, *others, **kwargs):
-        shown.append(image)
-        return draw(image, *others, **kwargs)
-
-    monkeypatch.setattr(pictures, "explanation_panel", seen)
+def test_panels_show_the_colours_of_the_files(image_folder, panels, name):
     other = [f"--{owner}.init_args.model_name={name}" for owner in ("model", "data")]
     tiny = ["--model.init_args.model_kwargs", '{"img_size": 64, "depth": 1, "embed_dim": 192}']
     audited("validate", "imagenet", image_folder, *other, *tiny)
     # The seed of the configuration draws them in this or the other order.
+    shown = [panel.image for panel in panels]
     for image in shown:
         assert torch.equal(image, image[:, :1, :1].expand_as(image))
     found = {tuple((255 * image[:, 0, 0]).round().int().tolist()) for image in shown}

@@ -3,31 +3,12 @@
 import warnings
 
 import pytest
-import torch
 from audit_cases import Classifier, audit, loader, trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import nn
+from unknown_operation import CustomActivation
 
 from libragrad_lightning.backward import LIBRA, VOCABULARY, Operation, Role, RuleSet
-
-
-class Swish(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x * x.sigmoid()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        (x,) = ctx.saved_tensors
-        s = x.sigmoid()
-        return gradient * (s + x * s * (1 - s))
-
-
-class CustomActivation(nn.Module):
-    def forward(self, x):
-        return Swish.apply(x)
 
 
 def module_with_an_unknown_operation(path="blocks.1.mlp"):

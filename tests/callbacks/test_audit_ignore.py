@@ -3,7 +3,7 @@
 import pytest
 import torch
 from audit_cases import SMALL, data, quick_audit, trainer
-from libragrad_lightning.callbacks import Samples, pictures
+from libragrad_lightning.callbacks import Samples
 from libragrad_lightning.callbacks.samples import joined, unpack_batch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from sklearn.metrics import average_precision_score
@@ -112,24 +112,14 @@ def test_each_of_two_loaders_has_its_own_pixels_to_ignore(tmp_path, module):
         assert found == alone[index]
 
 
-def test_captions_give_the_average_precision_of_the_pixels_that_count(
-    tmp_path, module, monkeypatch
-):
-    captions = []
-    draw = pictures.explanation_panel
-
-    def seen(image, maps, mask, caption, **kwargs):
-        captions.append(caption)
-        return draw(image, maps, mask, caption, **kwargs)
-
-    monkeypatch.setattr(pictures, "explanation_panel", seen)
+def test_captions_give_the_average_precision_of_the_pixels_that_count(tmp_path, module, panels):
     callback = quick_audit(max_samples=2, num_images=2, metrics=["segmentation_ap"])
     run = trainer(tmp_path, [callback])
     run.validate(module, loader(left_half()), verbose=False)
     images, _, masks = (tensor[:2] for tensor in data(BATCH).tensors)
     maps = explain(module, images, rules="libra").heatmap((32, 32))[:, :, 16:].flatten(1)
-    for caption, mask, scores in zip(captions, masks[:, :, 16:].flatten(1), maps, strict=True):
-        assert f"libra {average_precision_score(mask, scores):.2f}" in caption
+    for panel, mask, scores in zip(panels, masks[:, :, 16:].flatten(1), maps, strict=True):
+        assert f"libra {average_precision_score(mask, scores):.2f}" in panel.caption
 
 
 @pytest.mark.parametrize("key", ["ignore", "ignore_mask"])

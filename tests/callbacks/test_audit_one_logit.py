@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 from audit_cases import SMALL, data, quick_audit, trainer
-from libragrad_lightning.callbacks import pictures
 from libragrad_lightning.callbacks.audit_metrics import DEFAULT_METRICS, METRICS, Evidence
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -138,15 +137,7 @@ def test_the_two_classes_are_explained_with_opposite_signs(tmp_path):
     assert bool((predicted.target_logit >= 0).all())
 
 
-def test_captions_name_both_classes_with_the_probability_of_the_sigmoid(tmp_path, monkeypatch):
-    captions = []
-    draw = pictures.explanation_panel
-
-    def seen(image, maps, mask, caption, **kwargs):
-        captions.append(caption)
-        return draw(image, maps, mask, caption, **kwargs)
-
-    monkeypatch.setattr(pictures, "explanation_panel", seen)
+def test_captions_name_both_classes_with_the_probability_of_the_sigmoid(tmp_path, panels):
     module, names = one_logit(), ("normal", "abnormal")
     images, labels, _ = binary_data().tensors
     # A bias that puts the decision between the images, so that both classes are predicted.
@@ -155,10 +146,10 @@ def test_captions_name_both_classes_with_the_probability_of_the_sigmoid(tmp_path
     callback = quick_audit(max_samples=COUNT, num_images=COUNT, class_names=names, target=1)
     trainer(tmp_path, [callback]).validate(module, loader(), verbose=False)
     abnormal = module.eval()(images)[:COUNT, 0].sigmoid().tolist()
-    assert 0 < sum(p > 0.5 for p in abnormal) < COUNT == len(captions)
-    for caption, label, p in zip(captions, labels.tolist(), abnormal, strict=False):
+    assert 0 < sum(p > 0.5 for p in abnormal) < COUNT == len(panels)
+    for panel, label, p in zip(panels, labels.tolist(), abnormal, strict=False):
         predicted = f"abnormal {p:.2f}" if p > 0.5 else f"normal {1 - p:.2f}  |  explained abnormal"
-        assert caption.startswith(f"label {names[label]}  |  predicted {predicted}")
+        assert panel.caption.startswith(f"label {names[label]}  |  predicted {predicted}")
 
 
 def test_labels_other_than_0_and_1_get_a_sentence(tmp_path):

@@ -4,29 +4,12 @@ import pytest
 import timm
 import torch
 from torch import nn
+from unknown_operation import CustomActivation
 
 from libragrad_lightning.backward import LIBRA, PLAIN
 from libragrad_lightning.diagnosis import coverage, explain_incompleteness
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
-
-
-class Swish(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x * x.sigmoid()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        (x,) = ctx.saved_tensors
-        s = x.sigmoid()
-        return gradient * (s + x * s * (1 - s))
-
-
-class CustomActivation(nn.Module):
-    def forward(self, x):
-        return Swish.apply(x)
 
 
 class HiddenConstant(nn.Module):
