@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -106,40 +106,25 @@ def choose(records: Sequence[Record], count: int | None, seed: int) -> list[Reco
     return [records[index] for index in order]
 
 
-def read_rgb(path: Path) -> Image.Image:
-    """Read an image file in any of Pillow's formats.
-
-    Args:
-        path: The file.
-
-    Returns:
-        RGB.
-
-    Raises:
-        ValueError: If the file is missing or is no image.
-    """
-    try:
-        with Image.open(path) as file:
-            return file.convert("RGB")
-    except FileNotFoundError:
-        raise ValueError(f"The image {path} is missing; put it back, or change root.") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"The file {path} is not an image; replace or remove it.") from None
-
-
 def check_same_size(image: Image.Image, mask: Mask, path: Path) -> None:
     """Refuse a mask whose size is not that of its image.
 
     Args:
         image: Height H and width W.
         mask: `[H, W]`.
-        path: The mask's file, for the error.
+        path: The image's or the mask's file, for the error.
 
     Raises:
         ValueError: If the sizes differ.
     """
-    if mask.shape != (image.height, image.width):
+    height, width = mask.shape
+    if (width, height) == image.size:
+        return
+    sizes = f"{width} x {height} pixels, but its image has {image.width} x {image.height}"
+    if (height, width) == image.size:
         raise ValueError(
-            f"The mask {path} has {mask.shape[1]} x {mask.shape[0]} pixels, but its image has "
-            f"{image.width} x {image.height}; replace one of the two."
+            f"The mask of {path} has {sizes}, probably since it was drawn without the EXIF "
+            "orientation of the photograph, which is shown upright here; turn the mask, or save "
+            "the photograph without that orientation."
         )
+    raise ValueError(f"The mask of {path} has {sizes}; replace one of the two.")

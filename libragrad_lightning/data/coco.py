@@ -6,7 +6,8 @@ from functools import partial
 from libragrad_lightning.data.annotated import AnnotatedDataset, choose
 from libragrad_lightning.data.annotated_module import AnnotatedDataModule
 from libragrad_lightning.data.batches import Split
-from libragrad_lightning.data.coco_annotations import CocoImage, class_area, class_mask
+from libragrad_lightning.data.coco_annotations import CocoImage
+from libragrad_lightning.data.coco_masks import class_area, class_mask
 from libragrad_lightning.data.coco_samples import (
     ClassRegion,
     CocoSample,
@@ -17,7 +18,9 @@ from libragrad_lightning.data.coco_samples import (
     overlap,
     read_coco_sample,
     read_split,
+    split_gray_bits,
 )
+from libragrad_lightning.data.image_files import check_gray_bits
 
 
 class CocoDataModule(AnnotatedDataModule):
@@ -42,10 +45,14 @@ class CocoDataModule(AnnotatedDataModule):
         batch_size: Images in a batch.
         flip: Whether each training image is mirrored, with its mask, in half of its uses.
         num_workers: Worker processes of each data loader.
+        gray_bits: Bits of grayscale images that have more than 8, or None: 8, 10, 12, 14 or 16,
+            whichever covers 64 files of the training folder (of the validation folder where there
+            is none). The range is the same for all images.
 
     Raises:
-        ValueError: If timm knows no such model, or (in `setup`) a file is missing or faulty; the
-            message gives the number of the faulty annotation or of the missing image.
+        ValueError: If timm knows no such model, `gray_bits` is out of range, or (in `setup`) a file
+            is missing or faulty; the message gives the number of the faulty annotation or of the
+            missing image.
     """
 
     def __init__(
@@ -62,9 +69,11 @@ class CocoDataModule(AnnotatedDataModule):
         batch_size: int = 32,
         flip: bool = True,
         num_workers: int = 0,
+        gray_bits: int | None = None,
     ) -> None:
         super().__init__(root, model_name, image_size, batch_size, flip, num_workers)
         self.save_hyperparameters()
+        self._gray_bits = check_gray_bits(gray_bits)
         self._labels = labels
         self._min_share = min_share
         self._max_images = max_images
@@ -97,7 +106,10 @@ class CocoDataModule(AnnotatedDataModule):
                 for sample in drawn
                 if crop_shares(self._transform, sample)[0] >= self._min_share
             ]
-        return AnnotatedDataset(samples, read_coco_sample, self._transform)
+        # Both splits have to be read alike.
+        bits = self._gray_bits or split_gray_bits([self._root / self._names["train"], folder])
+        read = partial(read_coco_sample, gray_bits=bits)
+        return AnnotatedDataset(samples, read, self._transform)
 
 
 class CocoTogetherDataModule(AnnotatedDataModule):
@@ -121,10 +133,12 @@ class CocoTogetherDataModule(AnnotatedDataModule):
         split_name: Name of the split.
         batch_size: Images in a batch.
         num_workers: Worker processes of each data loader.
+        gray_bits: Bits of grayscale images that have more than 8, or None: 8, 10, 12, 14 or 16,
+            whichever covers 64 files of the folder. The range is the same for all images.
 
     Raises:
-        ValueError: If there are not two labels, timm knows no such model, or (in `setup`) a file is
-            missing or faulty, or no image fits.
+        ValueError: If there are not two labels, timm knows no such model, `gray_bits` is out of
+            range, or (in `setup`) a file is missing or faulty, or no image fits.
     """
 
     def __init__(
@@ -139,12 +153,14 @@ class CocoTogetherDataModule(AnnotatedDataModule):
         split_name: str = "train2017",
         batch_size: int = 32,
         num_workers: int = 0,
+        gray_bits: int | None = None,
     ) -> None:
         pair = {"zebra": 340, "elephant": 386} if labels is None else labels
         if len(pair) != 2:
             raise ValueError(f"labels must name two categories, but is {labels}; change labels.")
         super().__init__(root, model_name, image_size, batch_size, False, num_workers)
         self.save_hyperparameters()
+        self._gray_bits = check_gray_bits(gray_bits)
         self._labels = pair
         self._min_share = min_share
         self._max_overlap = max_overlap
@@ -179,7 +195,8 @@ class CocoTogetherDataModule(AnnotatedDataModule):
                 f"No image of {annotations.path} shows {' and '.join(labels)} as large and as far "
                 "apart as asked for; change labels, min_share, max_overlap or split_name."
             )
-        return AnnotatedDataset(samples, read_coco_sample, self._transform)
+        read = partial(read_coco_sample, gray_bits=self._gray_bits or split_gray_bits([folder]))
+        return AnnotatedDataset(samples, read, self._transform)
 
     def _separate(self, image: CocoImage, regions: Sequence[ClassRegion]) -> bool:
         first, second = (class_mask(image, region.instances) for region in regions)

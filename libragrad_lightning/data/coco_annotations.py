@@ -1,18 +1,16 @@
-"""Read COCO's instance annotations, and turn those of a class into a mask."""
+"""Read and check COCO's instance annotations."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as mask_api
-
-from libragrad_lightning.data.batches import Mask
+from libragrad_lightning.data.coco_faults import annotation_fault, category_fault, image_fault
 
 Rle = Mapping[str, Any]
 """A run-length encoded mask in the form of `pycocotools.mask`: `size` (H, W) and `counts`."""
@@ -87,72 +85,25 @@ def read_annotations(path: Path) -> CocoAnnotations:
             the message gives the annotation's number.
     """
     content = _read_json(path)
-    images = {image.id: image for image in (_image(path, entry) for entry in content["images"])}
-    categories = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
+    images = _by_number(path, "Image", content["images"], image_fault)
+    categories = _by_number(path, "Category", content["categories"], category_fault)
+    sizes = {number: (entry["height"], entry["width"]) for number, entry in images.items()}
+    annotations = _by_number(
+        path,
+        "Annotation",
+        content["annotations"],
+        partial(annotation_fault, sizes=sizes, categories=categories),
+    )
     instances: defaultdict[int, list[CocoInstance]] = defaultdict(list)
-    seen: set[int] = set()
-    for entry in content["annotations"]:
-        number = entry.get("id")
-        fault = "occurs twice" if number in seen else _fault(entry, images, categories)
-        if fault is not None:
-            raise ValueError(f"Annotation {number} of {path} {fault}; mend or remove it.")
-        seen.add(number)
-        category = categories[entry["category_id"]]
+    for number, entry in annotations.items():
+        category = str(categories[entry["category_id"]]["name"])
         instances[entry["image_id"]].append(CocoInstance(number, category, entry["segmentation"]))
     return CocoAnnotations(
         path,
-        tuple(categories[number] for number in sorted(categories)),
-        tuple(images[number] for number in sorted(images)),
+        tuple(str(categories[number]["name"]) for number in sorted(categories, key=_order)),
+        tuple(_image(images[number]) for number in sorted(images, key=_order)),
         dict(instances),
     )
-
-
-def class_rle(image: CocoImage, instances: Sequence[CocoInstance]) -> Rle:
-    """Unite annotations, whether they are polygons, RLEs or crowds.
-
-    Args:
-        image: The image that they belong to.
-        instances: At least one.
-
-    Returns:
-        A compressed RLE of the image's size.
-    """
-    rles: list[Rle] = []
-    for instance in instances:
-        segmentation = instance.segmentation
-        if isinstance(segmentation, Mapping) and not isinstance(segmentation["counts"], list):
-            rles.append(segmentation)
-        else:
-            encoded = mask_api.frPyObjects(segmentation, image.height, image.width)
-            rles.extend(encoded if isinstance(encoded, list) else [encoded])
-    united: Rle = mask_api.merge(rles)
-    return united
-
-
-def class_mask(image: CocoImage, instances: Sequence[CocoInstance]) -> Mask:
-    """Draw the mask of a class: the pixels of any of its annotations.
-
-    Args:
-        image: The image that they belong to.
-        instances: At least one.
-
-    Returns:
-        `[H, W]`.
-    """
-    return np.asarray(mask_api.decode(class_rle(image, instances)), bool)
-
-
-def class_area(image: CocoImage, instances: Sequence[CocoInstance]) -> int:
-    """Count the pixels of a class.
-
-    Args:
-        image: The image that they belong to.
-        instances: At least one.
-
-    Returns:
-        Number of pixels of the mask.
-    """
-    return int(mask_api.area(class_rle(image, instances)))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -162,53 +113,43 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except ValueError:
         raise ValueError(f"The annotation file {path} is not JSON; fetch it again.") from None
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"The annotation file {path} holds a {type(content).__name__}, not an object with "
+            "images and annotations; use COCO's instance annotations."
+        )
     missing = {"images", "annotations", "categories"} - set(content)
     if missing:
         raise ValueError(
             f"The annotation file {path} has no {', '.join(sorted(missing))}; use COCO's instance "
             "annotations, such as instances_val2017.json."
         )
-    return dict(content)
+    return content
 
 
-def _image(path: Path, entry: Mapping[str, Any]) -> CocoImage:
-    missing = [key for key in ("id", "file_name", "height", "width") if key not in entry]
-    if missing:
-        raise ValueError(
-            f"Image {entry.get('id')} of {path} has no {', '.join(missing)}; mend or remove it."
-        )
+def _by_number(
+    path: Path, kind: str, entries: Any, fault_of: Callable[[Any], str | None]
+) -> dict[Any, Mapping[str, Any]]:
+    if not isinstance(entries, list):
+        raise ValueError(f"{path} has no list of its {kind.lower()} entries; fetch it again.")
+    found: dict[Any, Mapping[str, Any]] = {}
+    for place, entry in enumerate(entries, start=1):
+        number = entry.get("id") if isinstance(entry, Mapping) else None
+        if not isinstance(number, int | str):
+            name, fault = f"{kind} entry {place}", fault_of(entry) or "has no number; give it an id"
+        elif number in found:
+            name, fault = f"{kind} {number}", "occurs twice; mend or remove it"
+        else:
+            name, fault = f"{kind} {number}", fault_of(entry) or ""
+        if fault:
+            raise ValueError(f"{name} of {path} {fault}.")
+        found[number] = entry
+    return found
+
+
+def _order(number: int | str) -> tuple[bool, int | str]:
+    return isinstance(number, str), number
+
+
+def _image(entry: Mapping[str, Any]) -> CocoImage:
     return CocoImage(entry["id"], entry["file_name"], entry["height"], entry["width"])
-
-
-def _fault(
-    entry: Mapping[str, Any], images: Mapping[int, CocoImage], categories: Mapping[int, str]
-) -> str | None:
-    """Say what is wrong with an annotation, or None."""
-    listed: Mapping[str, Container[int]] = {"image_id": images, "category_id": categories}
-    for key, known in listed.items():
-        if entry.get(key) not in known:
-            return f"has the {key} {entry.get(key)}, which is not listed"
-    return _segmentation_fault(entry.get("segmentation"), images[entry["image_id"]])
-
-
-def _segmentation_fault(segmentation: Any, image: CocoImage) -> str | None:
-    """Say what is wrong with a segmentation, or None."""
-    if not segmentation:
-        return "has an empty segmentation"
-    if isinstance(segmentation, Mapping):
-        return _rle_fault(segmentation, image)
-    if any(len(polygon) < 6 or len(polygon) % 2 for polygon in segmentation):
-        return "has a polygon that is not made of three or more points"
-    return None
-
-
-def _rle_fault(rle: Rle, image: CocoImage) -> str | None:
-    counts = rle.get("counts")
-    if not counts:
-        return "has an empty segmentation"
-    if tuple(rle.get("size", ())) != (image.height, image.width):
-        return f"has a mask of size {rle.get('size')}, unlike its image {image.id}"
-    # pycocotools would write past the end of the mask.
-    if isinstance(counts, list) and sum(counts) != image.height * image.width:
-        return f"has runs for {sum(counts)} pixels, unlike its image {image.id}"
-    return None

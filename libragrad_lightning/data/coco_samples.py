@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from libragrad_lightning.data.annotated import AnnotatedImage, check_same_size, read_rgb
+from libragrad_lightning.data.annotated import AnnotatedImage, check_same_size
 from libragrad_lightning.data.batches import Mask
 from libragrad_lightning.data.coco_annotations import (
     CocoAnnotations,
     CocoImage,
     CocoInstance,
-    class_mask,
     read_annotations,
 )
+from libragrad_lightning.data.coco_masks import class_mask
+from libragrad_lightning.data.image_files import IMAGE_SUFFIXES, measure_gray_bits, read_rgb
 from libragrad_lightning.data.transforms import EvalTransform
 
 
@@ -133,6 +134,21 @@ def image_path(folder: Path, image: CocoImage) -> Path:
     return path
 
 
+def split_gray_bits(folders: Sequence[Path]) -> int:
+    """Find the range of the deep grayscale images of a data set.
+
+    Args:
+        folders: Of the splits' images, with subfolders or without; the first one that there is
+            decides for all splits.
+
+    Returns:
+        8, 10, 12, 14 or 16 bits.
+    """
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    found = () if folder is None else sorted(folder.rglob("*"))
+    return measure_gray_bits([path for path in found if path.suffix.lower() in IMAGE_SUFFIXES])
+
+
 def overlap(first: Mask, second: Mask) -> float:
     """Compare two masks.
 
@@ -164,11 +180,12 @@ def crop_shares(transform: EvalTransform, sample: CocoSample) -> list[float]:
     return shares
 
 
-def read_coco_sample(sample: CocoSample) -> AnnotatedImage:
+def read_coco_sample(sample: CocoSample, gray_bits: int) -> AnnotatedImage:
     """Read an image and draw its masks.
 
     Args:
         sample: One or two classes in an image.
+        gray_bits: Bits of a grayscale image that has more than 8, 1 to 16.
 
     Returns:
         The image, label and mask, and those of the other class if there is one.
@@ -176,7 +193,7 @@ def read_coco_sample(sample: CocoSample) -> AnnotatedImage:
     Raises:
         ValueError: If the file is no image, or has not the annotations' size.
     """
-    image = read_rgb(sample.path)
+    image = read_rgb(sample.path, gray_bits)
     mask = class_mask(sample.image, sample.region.instances)
     check_same_size(image, mask, sample.path)
     if sample.other is None:

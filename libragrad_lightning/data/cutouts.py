@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from libragrad_lightning.data.batches import Split
+from libragrad_lightning.data.image_files import open_upright, to_rgb, upright
 
 _PICTURES = frozenset({".png", ".webp", ".tif", ".tiff", ".jpg", ".jpeg"})
 # Alpha from which a pixel counts as the object's: it then shows more object than background.
@@ -119,10 +120,10 @@ def read_cutout(path: Path, longest: int) -> Image.Image:
     Raises:
         ValueError: If the picture has no alpha channel, or is all opaque or all transparent.
     """
-    with Image.open(path) as file:
-        if not file.has_transparency_data:
-            raise ValueError(_no_cutout(path, "has no alpha channel"))
-        picture = file.convert("RGBA")
+    stored = open_upright(path)
+    if not stored.has_transparency_data:
+        raise ValueError(_no_cutout(path, "has no alpha channel"))
+    picture = stored.convert("RGBA")
     opaque = picture.getchannel("A").point([255 * (value >= OPAQUE) for value in range(256)])
     box = opaque.getbbox()
     if box is None:
@@ -146,7 +147,7 @@ def read_background(path: Path, shortest: int) -> Image.Image:
     """
     with Image.open(path) as file:
         file.draft("RGB", (shortest, shortest))
-        picture = file.convert("RGB")
+        picture = to_rgb(upright(file), path)
     factor = shortest / min(picture.size)
     if factor >= 1:
         return picture

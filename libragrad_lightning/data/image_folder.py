@@ -1,22 +1,26 @@
 """Image folders: ImageNet, ImageNet-Hard, and a user's own, with masks if there are any."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from libragrad_lightning.data.annotated import (
     AnnotatedDataset,
     AnnotatedImage,
     check_same_size,
     choose,
-    read_rgb,
 )
 from libragrad_lightning.data.annotated_module import AnnotatedDataModule
-from libragrad_lightning.data.batches import Mask, Split
+from libragrad_lightning.data.batches import Split
+from libragrad_lightning.data.image_files import (
+    IMAGE_SUFFIXES,
+    check_gray_bits,
+    measure_gray_bits,
+    read_rgb,
+    spread,
+)
 from libragrad_lightning.data.imagenet import imagenet_index, imagenet_names
-
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+from libragrad_lightning.data.mask_files import read_mask
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,10 @@ class ImageFolderDataModule(AnnotatedDataModule):
     `imagenet_labels`, classes may be missing. Testing uses the validation images.
 
     If there are masks, they are PNG files of the image's name in another tree of the same form,
-    `root/val_masks/n02391049/any.png`, whose pixels are not 0 on the object.
+    `root/val_masks/n02391049/any.png`, whose pixels are not 0 on the object. Indexed files are read
+    as class numbers, and void pixels (255 beside other classes) become `ignore`; see
+    `libragrad_lightning.data.mask_files`. Photographs are turned as their EXIF orientation says, so
+    masks have to be drawn upright.
 
     Args:
         root: Folder of the split folders.
@@ -58,10 +65,14 @@ class ImageFolderDataModule(AnnotatedDataModule):
         batch_size: Images in a batch.
         flip: Whether each training image is mirrored, with its mask, in half of its uses.
         num_workers: Worker processes of each data loader.
+        gray_bits: Bits of grayscale images that have more than 8, such as radiographs in 16-bit
+            files, or None: 8, 10, 12, 14 or 16, whichever covers up to 64 files of the training
+            folder (of the validation folder where there is none). The range is the same for all
+            images.
 
     Raises:
-        ValueError: If timm knows no such model, or (in `setup`) a folder does not hold what it
-            should.
+        ValueError: If timm knows no such model, `gray_bits` is out of range, or (in `setup`) a
+            folder does not hold what it should.
     """
 
     def __init__(
@@ -78,6 +89,7 @@ class ImageFolderDataModule(AnnotatedDataModule):
         batch_size: int = 32,
         flip: bool = True,
         num_workers: int = 0,
+        gray_bits: int | None = None,
     ) -> None:
         super().__init__(root, model_name, image_size, batch_size, flip, num_workers)
         self.save_hyperparameters()
@@ -87,6 +99,7 @@ class ImageFolderDataModule(AnnotatedDataModule):
         self._masks = masks
         self._max_images = max_images
         self._subset_seed = subset_seed
+        self._gray_bits = check_gray_bits(gray_bits)
         self._folders: dict[Split, str] = {
             "train": train_folder,
             "val": val_folder,
@@ -111,7 +124,15 @@ class ImageFolderDataModule(AnnotatedDataModule):
         files = list_images(folder, labels, masks)
         if split != "train":
             files = choose(files, self._max_images, self._subset_seed)
-        return AnnotatedDataset(files, read_labelled_file, self._transform)
+        read = partial(read_labelled_file, gray_bits=self._gray_range(folder))
+        return AnnotatedDataset(files, read, self._transform)
+
+    def _gray_range(self, folder: Path) -> int:
+        if self._gray_bits is not None:
+            return self._gray_bits
+        # Both splits have to be read alike, and one class's images like another's.
+        train = self._root / self._folders["train"]
+        return measure_gray_bits(sample_images(train if train.is_dir() else folder))
 
     def _labels(self, folder: Path) -> dict[str, int]:
         names = _class_folders(folder)
@@ -146,32 +167,49 @@ def list_images(folder: Path, labels: dict[str, int], masks: Path | None) -> lis
     files = [
         LabelledFile(path, label, None if masks is None else masks / name / f"{path.stem}.png")
         for name, label in sorted(labels.items())
-        for path in sorted((folder / name).iterdir())
-        if path.suffix.lower() in _SUFFIXES
+        for path in _images(folder / name)
     ]
     if not files:
         raise ValueError(f"The class folders of {folder} hold no image; change root.")
     return files
 
 
-def read_labelled_file(file: LabelledFile) -> AnnotatedImage:
+def sample_images(folder: Path) -> list[Path]:
+    """List some images of class folders, without listing all of a large data set.
+
+    Args:
+        folder: Holds the class folders.
+
+    Returns:
+        Up to 8 images of each of up to 8 classes, evenly spaced; the same ones every time.
+    """
+    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    return [path for name in spread(classes, 8) for path in spread(_images(name), 8)]
+
+
+def read_labelled_file(file: LabelledFile, gray_bits: int) -> AnnotatedImage:
     """Read an image and, if it has one, its mask.
 
     Args:
         file: Where they are.
+        gray_bits: Bits of a grayscale image that has more than 8, 1 to 16.
 
     Returns:
-        The image, its label and its mask.
+        The image, its label and, with a mask, the pixels of the object and those to ignore.
 
     Raises:
         ValueError: If a file is missing, is no image, or the sizes differ.
     """
-    image = read_rgb(file.path)
+    image = read_rgb(file.path, gray_bits)
     if file.mask is None:
         return AnnotatedImage(image, file.label)
-    mask: Mask = np.asarray(read_rgb(file.mask)).max(axis=-1) > 0
+    mask, void = read_mask(file.mask)
     check_same_size(image, mask, file.mask)
-    return AnnotatedImage(image, file.label, mask)
+    return AnnotatedImage(image, file.label, mask, void)
+
+
+def _images(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def _class_folders(folder: Path) -> list[str]:

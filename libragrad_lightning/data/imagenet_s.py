@@ -13,10 +13,10 @@ from libragrad_lightning.data.annotated import (
     AnnotatedImage,
     check_same_size,
     choose,
-    read_rgb,
 )
 from libragrad_lightning.data.annotated_module import AnnotatedDataModule
 from libragrad_lightning.data.batches import Split
+from libragrad_lightning.data.image_files import read_rgb
 from libragrad_lightning.data.imagenet import imagenet_index, imagenet_names
 
 OTHER, IGNORE = 0, 1000

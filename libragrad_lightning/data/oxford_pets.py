@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from libragrad_lightning.data.annotated import (
     AnnotatedDataset,
     AnnotatedImage,
     check_same_size,
     choose,
-    read_rgb,
 )
 from libragrad_lightning.data.annotated_module import AnnotatedDataModule
 from libragrad_lightning.data.batches import Bytes, Split
+from libragrad_lightning.data.image_files import open_upright, read_rgb
 
 _PET, _BACKGROUND, _BORDER = 1, 2, 3
 
@@ -164,8 +163,7 @@ def read_pet(file: PetFile) -> AnnotatedImage:
 def _read_trimap(path: Path) -> Bytes:
     if not path.is_file():
         raise ValueError(f"The trimap {path} is missing; put it back, or change root.")
-    with Image.open(path) as file:
-        regions = np.asarray(file)
+    regions = np.asarray(open_upright(path))
     if regions.ndim != 2 or not np.isin(regions, (_PET, _BACKGROUND, _BORDER)).all():
         raise ValueError(
             f"The trimap {path} holds other values than 1 (pet), 2 (background) and 3 (border); "

@@ -155,6 +155,8 @@ def _zero_where_not_finite(attribution: Tensor) -> Tensor:
 
 
 def _divide_by_quantile(maps: Tensor) -> Tensor:
+    if not len(maps):
+        return maps.float()
     magnitude = maps.abs().flatten(1)
     scale = magnitude.quantile(OUTLIER_QUANTILE, dim=1)
     scale = torch.where(scale > 0, scale, magnitude.amax(dim=1))

@@ -1,66 +1,30 @@
-"""COCO: masks as pycocotools draws them, faulty files, the zebra and elephant protocol."""
-
-import json
-import re
+"""COCO: masks as pycocotools draws them, the zebra and elephant protocol, deep gray."""
 
 import numpy as np
 import pytest
 import torch
+from coco_files import (
+    HEIGHT,
+    WIDTH,
+    annotation,
+    box,
+    coco_module,
+    compressed,
+    ours,
+    random_mask,
+    runs,
+    together,
+    write,
+    zebra_and_elephant,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from libragrad_lightning.callbacks.samples import unpack_batch
 from PIL import Image
-from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 
-from libragrad_lightning.data import CocoDataModule, CocoTogetherDataModule
-from libragrad_lightning.data.coco_annotations import class_area, class_mask, read_annotations
-
-HEIGHT, WIDTH = 60, 80
-CATEGORIES = [
-    {"id": 1, "name": "person"},
-    {"id": 22, "name": "elephant"},
-    {"id": 24, "name": "zebra"},
-]
-
-
-def box(left, top, width, height):
-    """A rectangle as COCO's polygon."""
-    right, bottom = left + width, top + height
-    return [[left, top, right, top, right, bottom, left, bottom]]
-
-
-def runs(mask):
-    """Uncompressed RLE, as COCO stores crowds: column by column, beginning with zeros."""
-    flat = np.asarray(mask).ravel(order="F").astype(int)
-    changes = np.flatnonzero(np.diff(flat)) + 1
-    counts = np.diff([0, *changes, flat.size]).tolist()
-    return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
-
-
-def annotation(number, image, category, segmentation, crowd=0):
-    return {
-        "id": number,
-        "image_id": image,
-        "category_id": category,
-        "segmentation": segmentation,
-        "iscrowd": crowd,
-    }
-
-
-def write(root, annotations, images=(1, 2), name="val2017"):
-    (root / name).mkdir(parents=True, exist_ok=True)
-    (root / "annotations").mkdir(exist_ok=True)
-    listed = [
-        {"id": number, "file_name": f"{number:012}.jpg", "height": HEIGHT, "width": WIDTH}
-        for number in images
-    ]
-    for entry in listed:
-        Image.new("RGB", (WIDTH, HEIGHT), (9, 9, 9)).save(root / name / entry["file_name"])
-    path = root / "annotations" / f"instances_{name}.json"
-    content = {"images": listed, "categories": CATEGORIES, "annotations": annotations}
-    path.write_text(json.dumps(content))
-    return path
+from libragrad_lightning.audit.batches import unpack_batch
+from libragrad_lightning.data.coco_annotations import read_annotations
+from libragrad_lightning.data.coco_masks import class_area, read_runs
 
 
 def reference(path, image, category):
@@ -68,22 +32,6 @@ def reference(path, image, category):
     coco = COCO(str(path))
     found = coco.loadAnns(coco.getAnnIds(imgIds=[image], catIds=[category]))
     return np.any([coco.annToMask(one) for one in found], axis=0)
-
-
-def ours(path, image, category):
-    annotations = read_annotations(path)
-    (listed,) = [one for one in annotations.images if one.id == image]
-    name = next(one["name"] for one in CATEGORIES if one["id"] == category)
-    return class_mask(listed, annotations.of_category(listed, name))
-
-
-def random_mask(seed):
-    return np.random.default_rng(seed).random((HEIGHT, WIDTH)) < 0.3
-
-
-def compressed(mask):
-    encoded = mask_api.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
 
 
 coordinates = st.lists(st.floats(-5, WIDTH + 5, allow_nan=False), min_size=6, max_size=14).map(
@@ -124,10 +72,6 @@ def test_crowds_and_rles_are_drawn_as_pycocotools_draws_them(tmp_path, first_pix
     assert class_area(image, annotations.of_category(image, "elephant")) == expected.sum()
 
 
-def coco_module(root, **kwargs):
-    return CocoDataModule(str(root), "test_vit", image_size=64, **kwargs)
-
-
 def test_an_image_is_labelled_with_its_largest_class(tmp_path):
     write(
         tmp_path,
@@ -150,16 +94,6 @@ def test_an_image_is_labelled_with_its_largest_class(tmp_path):
     everything = coco_module(tmp_path, min_share=0.0, labels={"person": 7, "elephant": 386})
     assert [int(sample["label"]) for sample in everything.build("val")] == [386, 7]
     assert len(coco_module(tmp_path, train_name="val2017").build("train")) == 2
-
-
-def zebra_and_elephant(first, zebra, elephant, image=1):
-    return [annotation(first, image, 24, zebra), annotation(first + 1, image, 22, elephant)]
-
-
-def together(root, **kwargs):
-    return CocoTogetherDataModule(
-        str(root), model_name="test_vit", image_size=64, split_name="val2017", **kwargs
-    )
 
 
 def test_each_image_with_both_classes_occurs_twice(tmp_path):
@@ -201,68 +135,28 @@ def test_the_protocol_rejects_what_the_paper_rejects(tmp_path, zebra, elephant, 
             together(tmp_path, **limits).build("val")
 
 
-GOOD = annotation(17, 1, 24, box(0, 0, 9, 9))
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0, 1))
+def test_a_compressed_code_is_read_as_pycocotools_reads_it(seed, density):
+    mask = np.random.default_rng(seed).random((HEIGHT, WIDTH)) < density
+    assert read_runs(compressed(mask)["counts"]) == runs(mask)["counts"]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"id": 16}, "Annotation 16 of .* occurs twice"),
-        ({"image_id": 5}, "Annotation 17 of .* has the image_id 5, which is not listed"),
-        ({"category_id": 3}, "Annotation 17 of .* has the category_id 3, which is not listed"),
-        ({"segmentation": []}, "Annotation 17 of .* has an empty segmentation"),
-        ({"segmentation": None}, "Annotation 17 of .* has an empty segmentation"),
-        ({"segmentation": [[]]}, "Annotation 17 of .* has a polygon that is not made of three"),
-        ({"segmentation": [[1, 2, 3, 4]]}, "Annotation 17 of .* has a polygon that is not made of"),
-        (
-            {"segmentation": [[1] * 7]},
-            "Annotation 17 of .* has a polygon that is not made of three",
-        ),
-        (
-            {"segmentation": {"size": [HEIGHT, WIDTH], "counts": []}},
-            "Annotation 17 of .* has an empty segmentation",
-        ),
-        (
-            {"segmentation": {"size": [WIDTH, HEIGHT], "counts": [4800]}},
-            r"Annotation 17 of .* has a mask of size \[80, 60\], unlike its image 1",
-        ),
-        (
-            {"segmentation": {"size": [HEIGHT, WIDTH], "counts": [4000, 900]}},
-            "Annotation 17 of .* has runs for 4900 pixels, unlike its image 1",
-        ),
-    ],
-)
-def test_faulty_annotations_are_named_with_their_number(tmp_path, change, message):
-    path = write(tmp_path, [annotation(16, 1, 24, box(0, 0, 9, 9)), GOOD | change])
-    with pytest.raises(ValueError, match=message) as refusal:
-        read_annotations(path)
-    assert re.search(r"; mend or remove it\.$", str(refusal.value))
-
-
-def test_missing_files_categories_and_keys_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"no annotation file .*instances_val2017.json; change"):
-        coco_module(tmp_path).build("val")
-    path = write(tmp_path, [GOOD])
-    with pytest.raises(ValueError, match=r"instances_val2017.json has no category dog; change lab"):
-        coco_module(tmp_path, labels={"dog": 1}).build("val")
-    with pytest.raises(ValueError, match="labels must name two categories"):
-        together(tmp_path, labels={"dog": 1})
-    (tmp_path / "val2017" / "000000000001.jpg").unlink()
-    with pytest.raises(ValueError, match=r"Image 1 of the annotations is missing .*0001\.jpg"):
-        coco_module(tmp_path).build("val")
-    path.write_text('{"images": [{"id": 3}], "annotations": [], "categories": []}')
-    with pytest.raises(ValueError, match=r"Image 3 of .* has no file_name, height, width; mend"):
-        read_annotations(path)
-    path.write_text('{"images": [], "annotations": []}')
-    with pytest.raises(ValueError, match="has no categories; use COCO's instance annotations"):
-        read_annotations(path)
-    path.write_text("<html>")
-    with pytest.raises(ValueError, match="is not JSON; fetch it again"):
-        read_annotations(path)
-
-
-def test_an_image_of_another_size_is_named(tmp_path):
-    write(tmp_path, [annotation(1, 1, 24, box(0, 0, 80, 60))])
-    Image.new("RGB", (9, 9)).save(tmp_path / "val2017" / "000000000001.jpg")
-    with pytest.raises(ValueError, match=r"0001.jpg has 80 x 60 pixels, but its image has 9 x 9"):
-        list(coco_module(tmp_path).build("val"))
+def test_deep_gray_is_read_alike_in_both_splits(tmp_path):
+    for name, highest in (("train2017", 4000), ("val2017", 900)):
+        write(tmp_path, [annotation(1, 1, 24, box(0, 0, 80, 60))], images=(1,), name=name)
+        values = np.full((HEIGHT, WIDTH), highest, np.uint16)
+        Image.fromarray(values).save(tmp_path / name / "000000000001.png")
+        path = tmp_path / "annotations" / f"instances_{name}.json"
+        path.write_text(path.read_text().replace(".jpg", ".png"))
+    data = coco_module(tmp_path)
+    (sample,) = list(data.build("val"))
+    share = sample["image"][0, 0, 0] * data.image_std[0] + data.image_mean[0]
+    assert share == pytest.approx(round(900 / 4095 * 255) / 255)
+    (own,) = list(coco_module(tmp_path, gray_bits=10).build("val"))
+    share = own["image"][0, 0, 0] * data.image_std[0] + data.image_mean[0]
+    assert share == pytest.approx(round(900 / 1023 * 255) / 255)
+    (train,) = list(data.build("train"))
+    assert train["image"].max() > sample["image"].max()
+    with pytest.raises(ValueError, match="gray_bits must be None or 1 to 16, but is 32; change it"):
+        coco_module(tmp_path, gray_bits=32)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from libragrad_lightning.callbacks.samples import unpack_batch
 from PIL import Image
 
+from libragrad_lightning.audit.batches import unpack_batch
 from libragrad_lightning.data import CutoutDataModule
 from libragrad_lightning.data.cutouts import Shares, deal, read_background, read_cutout
 from libragrad_lightning.data.scenes import (

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from libragrad_lightning.callbacks.samples import unpack_batch
 from PIL import Image
 
+from libragrad_lightning.audit.batches import unpack_batch
 from libragrad_lightning.data import ImageFolderDataModule
 
 SYNSETS = {"n02391049": 340, "n02504458": 386, "n01440764": 0}

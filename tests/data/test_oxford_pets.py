@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from libragrad_lightning.callbacks.samples import unpack_batch
 from PIL import Image
 
+from libragrad_lightning.audit.batches import unpack_batch
 from libragrad_lightning.data import OxfordPetsDataModule
 
 NAMES = {"Abyssinian_1": 1, "Bengal_2": 6, "yorkshire_terrier_3": 37}

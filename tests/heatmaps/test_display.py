@@ -43,11 +43,53 @@ def test_image_in_range_is_left_as_it_is_and_its_neighbour_stretched():
     torch.testing.assert_close(shown[1], (images[1] - low) / (high - low))
 
 
-def test_bytes_are_divided_by_255():
-    images = torch.arange(12, dtype=torch.uint8).view(1, 3, 2, 2) * 20
-    torch.testing.assert_close(to_display_range(images), images.float() / 255)
-    normalized = to_display_range(images, mean=[0.25], std=[1.0])
-    torch.testing.assert_close(normalized, (images.float() / 255 + 0.25).clamp(max=1))
+MMCV = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
+CAFFE = ([123.68, 116.779, 103.939], [1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize(("mean", "std"), [MMCV, CAFFE, (MMCV[0], None), ([127.5], [127.5])])
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_normalization_in_units_of_bytes_is_recognized(mean, std, as_tensor):
+    images = random_images(2, 3, 4, 5)
+    columns = [torch.tensor(values or [1.0]).view(-1, 1, 1) for values in (mean, std)]
+    normalized = (images * 255 - columns[0]) / columns[1]
+    arguments = columns if as_tensor else [mean, std]
+    torch.testing.assert_close(to_display_range(normalized, *arguments), images)
+
+
+def test_a_deviation_in_units_of_bytes_alone_is_recognized():
+    images = random_images(1, 3, 4, 4)
+    torch.testing.assert_close(to_display_range(images, std=[255.0]), images)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(None, None), ([0.25], [1.0]), MMCV])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32, torch.bfloat16])
+def test_bytes_of_any_type_are_divided_by_255_and_were_not_normalized(mean, std, dtype):
+    images = torch.arange(12).view(1, 3, 2, 2) * 20
+    shown = to_display_range(images.to(dtype), mean, std)
+    torch.testing.assert_close(shown, images.to(dtype).float() / 255)
+
+
+def test_bytes_are_told_by_the_batch_and_not_by_a_dark_image():
+    images = torch.tensor([0.0, 1.0, 2.0, 3.0]).view(2, 1, 1, 2)
+    torch.testing.assert_close(to_display_range(images)[:, 0, 0], images[:, 0, 0] / 255)
+    assert to_display_range(torch.zeros(1, 3, 2, 2, dtype=torch.uint8)).max() == 0
+    assert to_display_range(torch.ones(1, 3, 2, 2, dtype=torch.uint8)).max() == pytest.approx(
+        1 / 255
+    )
+
+
+@pytest.mark.parametrize("values", [(0.0, 2.0), (0.0, 254.5), (-1.0, 255.0), (0.0, 256.0)])
+def test_other_values_are_stretched(values):
+    shown = to_display_range(torch.tensor(values).view(1, 1, 1, 2))
+    assert shown[0, :, 0].tolist() == [[0.0, 1.0]] * 3
+
+
+def test_the_largest_numbers_are_stretched_and_no_image_gives_none():
+    images = torch.tensor([-3e38, 0.0, 3e38]).view(1, 1, 1, 3).expand(1, 2, 1, 3)
+    torch.testing.assert_close(to_display_range(images)[0, 0, 0], torch.tensor([0.0, 0.5, 1.0]))
+    for arguments in ((), ([0.5], [0.5]), MMCV):
+        assert to_display_range(torch.zeros(0, 3, 4, 5), *arguments).shape == (0, 3, 4, 5)
 
 
 def test_channels_become_rgb():
@@ -62,7 +104,7 @@ def test_channels_become_rgb():
 
 
 def test_flat_and_broken_images_stay_in_range():
-    images = torch.full((2, 3, 4, 4), 9.0)
+    images = torch.full((2, 3, 4, 4), 9.5)
     images[1, 0, 0, 0] = float("nan")
     images[1, 1, 1, 1] = float("inf")
     shown = to_display_range(images)

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from libragrad_lightning.heatmaps import PanelColumn, panel
 from libragrad_lightning.heatmaps.panel import from_pil, to_pil
-from libragrad_lightning.heatmaps.typography import font_for, wrap
 
 
 def flat(color, height, width):
@@ -118,34 +117,3 @@ def test_column_refuses_what_is_no_picture(image):
 def test_panel_needs_a_column():
     with pytest.raises(ValueError, match="columns is empty"):
         panel([])
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    words=st.lists(st.text("abcXYZ.,|0", min_size=1, max_size=30), max_size=12),
-    width=st.integers(60, 300),
-)
-def test_wrapped_lines_fit_and_lose_no_word_that_fits(words, width):
-    text = " ".join(words)
-    font = font_for(text, 14)
-    lines = wrap(text, font, width)
-    assert all(font.getlength(line) <= width for line in lines)
-    if all(font.getlength(word) <= width for word in words):
-        assert " ".join(lines) == text
-    else:
-        assert any(line.endswith("...") for line in lines)
-
-
-def test_line_breaks_are_kept():
-    font = font_for("", 14)
-    assert wrap("one two\nthree", font, 1000) == ["one two", "three"]
-    assert wrap("", font, 1000) == []
-
-
-def test_letters_beyond_ascii_are_not_drawn_as_boxes():
-    def drawn(character):
-        font = font_for(character, 20)
-        return bytes(font.getmask(character))
-
-    characters = "éßłΩя→"
-    assert len({drawn(character) for character in characters}) == len(characters)

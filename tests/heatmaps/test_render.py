@@ -155,6 +155,14 @@ def test_heat_has_its_size_and_range_whatever_the_map(grid, size, exponent, seed
 
 
 @pytest.mark.parametrize("render", [positive_heatmap, signed_heatmap])
+@pytest.mark.parametrize("size", [(8, 9), (2, 2)])
+def test_no_map_gives_no_heat(render, size):
+    heat = render(torch.zeros(0, 4, 4, dtype=torch.float64), size)
+    assert heat.shape == (0, *size)
+    assert heat.dtype == torch.float32
+
+
+@pytest.mark.parametrize("render", [positive_heatmap, signed_heatmap])
 def test_wrong_shapes_and_sizes_are_refused(render):
     with pytest.raises(ValueError, match=r"attribution must be \[B, h, w\].*\[4, 4\]"):
         render(torch.zeros(4, 4), (8, 8))
