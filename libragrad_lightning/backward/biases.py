@@ -164,7 +164,7 @@ def _separate_constants(reading: NodeReading, operation: Operation) -> list[int]
         i for i, f in enumerate(flows) if f is Flow.CONSTANT and recorded[i][0] is not None
     ]
     if operation.role is Role.LINEAR:
-        return [] if operation.additive is not None else constants
+        return [] if operation.additive is not None or operation.identity else constants
     joined = operation.role in (Role.PRODUCT, Role.NORMALIZATION)
     if not joined or any(flows[i] is not Flow.CONSTANT for i in operation.factors):
         return []

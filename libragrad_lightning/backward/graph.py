@@ -7,6 +7,8 @@ tensors, what the node is and what a rule set will do to it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from operator import or_
 
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
@@ -41,30 +43,48 @@ def read_graph(outputs: Sequence[Tensor], inputs: Sequence[Tensor], rules: RuleS
     sources = _source_bits(inputs)
     roots = [edge_of(tensor)[0] for tensor in outputs]
     order = nodes_inputs_first(roots)
-    reach = _reach(order, sources)
+    reach = _reach(order, sources, rules)
     _check_reached(outputs, inputs, reach, sources)
     readings = _read_nodes(order, reach, sources, rules)
     return GraphReading(readings, _receiving(readings, roots))
 
 
-def _reach(order: Sequence[Node], sources: Mapping[Edge, int]) -> dict[Node, int]:
-    """Return, for every node, on which explained tensors it depends, pruned paths included."""
-    reach: dict[Node, int] = {None: 0}
+def _reach(
+    order: Sequence[Node], sources: Mapping[Edge, int], rules: RuleSet
+) -> dict[Node | Edge, int]:
+    """Return, for every node, on which explained tensors it depends, pruned paths included.
+
+    An output that depends on others than its node has an entry of its own.
+    """
+    reach: dict[Node | Edge, int] = {None: 0}
     for node in order:
-        reach[node] = 0
-        for edge in node.next_functions:
-            reach[node] |= reach[edge[0]] | sources.get(edge, 0)
+        bits = [_bits(edge, reach) | sources.get(edge, 0) for edge in node.next_functions]
+        reach[node] = reduce(or_, bits, 0)
+        if len(bits) > 1 and _is_identity(rules.vocabulary.get(node.name())):
+            reach.update(((node, i), found) for i, found in enumerate(bits))
     return reach
 
 
+def _bits(edge: Edge, reach: Mapping[Node | Edge, int]) -> int:
+    found = reach.get(edge)
+    return reach[edge[0]] if found is None else found
+
+
+def _is_identity(operation: Operation | None) -> bool:
+    return operation is not None and operation.identity
+
+
 def _read_nodes(
-    order: Sequence[Node], reach: Mapping[Node, int], sources: Mapping[Edge, int], rules: RuleSet
+    order: Sequence[Node],
+    reach: Mapping[Node | Edge, int],
+    sources: Mapping[Edge, int],
+    rules: RuleSet,
 ) -> tuple[NodeReading, ...]:
     nodes = [node for node in order if reach[node]]
     attention = written_attention(
-        nodes, lambda edge: edge in sources or bool(reach[edge[0]]), rules.vocabulary
+        nodes, lambda edge: edge in sources or bool(_bits(edge, reach)), rules.vocabulary
     )
-    # A node's value has its flow, unless one of its outputs has another.
+    # A node's value has its flow, unless its outputs have others.
     flow: dict[Node | Edge, Flow] = {}
     readings: list[NodeReading] = []
     for node in nodes:
@@ -76,6 +96,8 @@ def _read_nodes(
         reading = _read_node(node, operation, flows, reach[node], rules)
         flow[node] = reading.flow
         flow.update(((node, i), Flow.DEAD) for i in reading.correction.dead_outputs)
+        if _is_identity(operation):
+            flow.update(((node, i), of_operand) for i, of_operand in enumerate(flows))
         readings.append(reading)
     return tuple(readings)
 
@@ -148,13 +170,13 @@ def _check_recorded(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> None
 def _check_reached(
     outputs: Sequence[Tensor],
     inputs: Sequence[Tensor],
-    reach: Mapping[Node, int],
+    reach: Mapping[Node | Edge, int],
     sources: Mapping[Edge, int],
 ) -> None:
     found = 0
     for tensor in outputs:
         edge = edge_of(tensor)
-        found |= reach[edge[0]] | sources.get(edge, 0)
+        found |= _bits(edge, reach) | sources.get(edge, 0)
     _raise_unreached([i for i in range(len(inputs)) if not found >> i & 1])
 
 

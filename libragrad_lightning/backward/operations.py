@@ -109,6 +109,8 @@ class Operation:
         check: Raises an error if this node computes something that no rule can explain.
         contiguous: Whether PyTorch computes the ordinary gradient wrongly unless the gradient of
             the output is contiguous.
+        identity: Whether every output is the operand at its place and depends on no other; a
+            constant among them adds nothing here, but where its output does.
         part: For `ATTENTION`, which part of it; parts are found by their place in the graph.
     """
 
@@ -122,6 +124,7 @@ class Operation:
     applies: Callable[[Node], bool] | None = None
     check: Callable[[Node], None] | None = None
     contiguous: bool = False
+    identity: bool = False
     part: AttentionPart = AttentionPart.FUSED
 
 

@@ -111,6 +111,8 @@ VOCABULARY = Vocabulary(
         **_named(_LINEAR_NAMES, _LINEAR),
         "torch::autograd::CopyBackwards": _LINEAR,
         "torch::autograd::CopySlices": Operation(Role.LINEAR, applies=slices.is_affine_write),
+        # Records that a module has backward hooks.
+        "BackwardHookFunctionBackward": Operation(Role.LINEAR, identity=True),
         "AddBackward": Operation(Role.LINEAR, additive=_sum_of_constants),
         "SubBackward": Operation(Role.LINEAR, additive=_sum_of_constants),
         "RsubBackward": _LINEAR,

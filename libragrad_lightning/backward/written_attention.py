@@ -89,7 +89,7 @@ class _Search:
                 return None
             if node.name().startswith(_SOFTMAX):
                 return node
-            edges = self._reached_edges(node)
+            edges = self._reached_edges(edge)
             if len(edges) != 1 or not self._is_linear(node):
                 return None
             edge = edges[0]
@@ -103,11 +103,11 @@ class _Search:
         """
         products: list[Node] = []
         constant_queries = False
-        stack = [(edge, 0) for edge in self._reached_edges(softmax)]
+        stack = [(edge, 0) for edge in self._reached_edges((softmax, 0))]
         for _ in range(_STEPS):
             if not stack:
                 break
-            (node, _), matrices = stack.pop()
+            (node, number), matrices = stack.pop()
             operation = None if node is None else self._elsewhere(node)
             if operation is None:
                 continue
@@ -117,7 +117,7 @@ class _Search:
                 constant_queries |= node.name().startswith(_BATCHED)
                 matrices += node.name().startswith((*_MATRIX_PRODUCTS, "ConvolutionBackward"))
                 if matrices <= 1:
-                    stack += [(edge, matrices) for edge in self._reached_edges(node)]
+                    stack += [(edge, matrices) for edge in self._reached_edges((node, number))]
         return products if products or constant_queries else None
 
     def _elsewhere(self, node: Node) -> Operation | None:
@@ -127,8 +127,13 @@ class _Search:
             return None
         return self.vocabulary.get(node.name())
 
-    def _reached_edges(self, node: Node) -> list[Edge]:
-        return [edge for edge in node.next_functions if self.reached(edge)]
+    def _reached_edges(self, value: Edge) -> list[Edge]:
+        node, number = value
+        operation = self.vocabulary.get(node.name())
+        edges = node.next_functions
+        if operation is not None and operation.identity:
+            edges = edges[number : number + 1]
+        return [edge for edge in edges if self.reached(edge)]
 
     def _joins(self, node: Node, operation: Operation) -> bool:
         """Whether both factors of a product depend on the explained tensors."""

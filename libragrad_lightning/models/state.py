@@ -1,9 +1,9 @@
 """Puts a model into the state that an explanation needs, and puts everything back.
 
 One owner for everything that an explanation could disturb: gradient and inference mode, autocast,
-training flags, `requires_grad`, buffers, attributes and caches, random number streams, gradient
-checkpointing, replicas of other processes and the stance of `torch.compile`. Gradients are never
-accumulated, so `.grad` needs no care.
+training flags, `requires_grad`, buffers, attributes and caches, objects of the model and of its
+hooks, random number streams, gradient checkpointing, replicas of other processes and the stance of
+`torch.compile`. Gradients are never accumulated, so `.grad` needs no care.
 """
 
 from __future__ import annotations
@@ -32,8 +32,14 @@ def explanation_state(model: nn.Module) -> Iterator[None]:
     Inside: evaluation mode, gradients enabled, no autocast, eager execution, no checkpointing, no
     activation that overwrites its input, no communication with other processes. Frozen parameters
     that may act as biases require a gradient, so that they are in the graph. LSTMs are recorded
-    step by step. Hooks are as they were, and a forward pass gives the same values as outside, to
-    the last bit.
+    step by step. Hooks of forward passes are called, since some compute weights; hooks of modules
+    for backward passes are not. A forward pass gives the same values as outside, to the last bit.
+
+    Afterwards everything that a forward pass has changed is as it was, in the model, its objects
+    and what its hooks hold. That includes changes by other code that ran inside: results belong
+    into variables of its own. Not undone is what happens to globals, classes, files, or objects of
+    libraries, nor what a loader or logger does; a tensor that no module holds itself is only put
+    back if it is small (16 MiB, all of them together).
 
     Threads that explain, the same model or another one, wait for each other. A thread that uses the
     model in another way meanwhile would find it in evaluation mode.

@@ -1,13 +1,16 @@
 """Whatever happens during an explanation, the model and the process are as they were before."""
 
+import itertools
 import random
 import threading
 from contextlib import nullcontext
 from functools import partial
+from types import MethodType
 
 import numpy as np
 import pytest
 import torch
+from memory_objects import Tally
 from situation_cases import images, vit
 from torch import nn
 
@@ -40,6 +43,11 @@ class Mindful(nn.Module):
         self.outputs = []
         self.cache = {}
         self.seen = {"shapes": 1}
+        self.tally = Tally()
+        self.nested = {"calls": [{0}, (Tally(),)]}
+        self.streams = [torch.Generator(), np.random.default_rng(1)]
+        self.numbers = itertools.count()
+        self.array = np.zeros(2)
         self.fails = False
 
     def forward(self, x):
@@ -52,6 +60,11 @@ class Mindful(nn.Module):
         self.seen[self.count] = tuple(x.shape)
         x = x + self.lstm(x)[0] + self.cache["bias"] + random.random() + np.random.rand()
         x = x + torch.randn_like(x)
+        x = x + torch.rand((), generator=self.streams[0]) + self.streams[1].random()
+        self.tally.add()
+        self.nested["calls"][0].add(next(self.numbers))
+        self.nested["calls"][1][0].add()
+        self.array += 1
         self.outputs.append(x)
         self.last_output = x
         if self.fails:
@@ -75,7 +88,8 @@ def mindful_vit():
     model.train().set_grad_checkpointing()
     model.blocks[1].requires_grad_(False)
     model.blocks[1].norm1.eval()
-    model.blocks[1].register_forward_hook(lambda *_: None)
+    model.blocks[1].register_forward_hook(Tally().add)
+    model.blocks[1].mlp.register_full_backward_hook(Tally().add)
     return model
 
 
@@ -102,6 +116,18 @@ def kept(value):
     """Return a copy of containers, as deep as they go."""
     if isinstance(value, dict):
         return {key: kept(item) for key, item in value.items()}
+    if isinstance(value, Tally):
+        return value, kept(vars(value))
+    if isinstance(value, torch.Generator):
+        return value, value.get_state().tolist()
+    if isinstance(value, np.random.Generator):
+        return value, str(value.bit_generator.state)
+    if isinstance(value, np.ndarray):
+        return value, value.tolist()
+    if isinstance(value, itertools.count):
+        return value, repr(value)
+    if isinstance(value, MethodType):
+        return value, kept(value.__self__)
     return [kept(item) for item in value] if isinstance(value, list | tuple | set) else value
 
 
@@ -128,7 +154,7 @@ def same(first, second):
     if isinstance(first, torch.Tensor):
         return first is second
     if isinstance(first, np.ndarray):
-        return np.array_equal(first, second)
+        return first is second or np.array_equal(first, second)
     if isinstance(first, dict):
         return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
     if isinstance(first, list | tuple):
