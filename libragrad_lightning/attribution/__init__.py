@@ -30,11 +30,13 @@ from libragrad_lightning.attribution.rewards import (
     reward_function,
     reward_gradient,
 )
-from libragrad_lightning.attribution.targets import Target, class_logits, target_classes
+from libragrad_lightning.attribution.targets import Target, TargetError, target_classes
+from libragrad_lightning.attribution.tasks import TASKS, Task, class_logits, task_of
 
 __all__ = [
     "METHODS",
     "REWARDS",
+    "TASKS",
     "Attention",
     "BiasLedger",
     "Captured",
@@ -44,6 +46,8 @@ __all__ = [
     "Reward",
     "SmoothGrad",
     "Target",
+    "TargetError",
+    "Task",
     "WeightedIntegratedGradients",
     "attribution_method",
     "capture",
@@ -61,4 +65,5 @@ __all__ = [
     "reward_function",
     "reward_gradient",
     "target_classes",
+    "task_of",
 ]

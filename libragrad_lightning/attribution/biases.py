@@ -110,12 +110,17 @@ def contribution_per_token(contribution: Tensor, batch: int, view: FeatureView) 
 def contribution_per_image(contribution: Tensor, batch: int) -> Tensor:
     """Sum an elementwise contribution to `[B]`.
 
+    What is zero adds nothing to any image, wherever they are in it, and what is not finite spoils
+    them all.
+
     Raises:
         LibraGradError: If its first axis does not run over images.
     """
-    if contribution.dim() == 0 or contribution.shape[0] % batch:
+    if contribution.dim() and contribution.shape[0] % batch == 0:
+        return contribution.reshape(batch, -1).sum(1)
+    if contribution.isfinite().all() and contribution.any():
         raise LibraGradError(
             f"A bias contribution of shape {tuple(contribution.shape)} cannot be told apart by "
             f"image in a batch of {batch}; pass `batch_size=1`."
         )
-    return contribution.reshape(batch, -1).sum(1)
+    return contribution.sum().expand(batch)

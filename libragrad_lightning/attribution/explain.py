@@ -14,6 +14,7 @@ from libragrad_lightning.attribution.explanation import Explanation, explain_tok
 from libragrad_lightning.attribution.methods import Method, attribution_method
 from libragrad_lightning.attribution.rewards import Reward, reward_function
 from libragrad_lightning.attribution.targets import Target
+from libragrad_lightning.attribution.tasks import Task
 from libragrad_lightning.backward import RuleSet, UnknownPolicy, rule_set
 from libragrad_lightning.models import TokenModel, explanation_state, read_token_model
 
@@ -28,6 +29,7 @@ def explain(
     method: str | Method = "fullgrad_plus",
     rules: str | RuleSet = "libra",
     reward: str | Reward = "log_odds",
+    task: Task | None = None,
     batch_size: int | None = None,
     memory_gib: float = 2.0,
     progress: bool = True,
@@ -41,11 +43,13 @@ def explain(
     Args:
         model: Any module from images to logits; its tokens or feature maps are found in it.
         images: `[B, C, H, W]`, floating point, prepared as the model expects, on its device.
-        target: The class to explain: ``"predicted"``, a class index, or one class for each image. A
-            head with one logit, under a sigmoid, has the classes 0 and 1.
+        target: The class to explain: ``"predicted"``, a class index, or one class for each image.
         method: The attribution method, by name (`METHODS`) or a function of `Captured`.
         rules: The rule set, by name (`RULE_SETS`) or as an object.
         reward: What is differentiated: ``log_odds``, ``probability``, ``logit`` or a function.
+        task: What the scores mean: ``"multiclass"``, ``"binary"`` (one logit under a sigmoid, with
+            the classes 0 and 1), ``"multilabel"`` or ``"regression"``; by default one of the first
+            two, by the number of logits.
         batch_size: Images explained at once; by default as many as `memory_gib` allows.
         memory_gib: How much memory a recorded forward pass may take, in GiB.
         progress: Whether to show progress if it takes longer than a few seconds.
@@ -73,7 +77,7 @@ def explain(
         True
     """
     chosen, rules = attribution_method(method), rule_set(rules)
-    rewarded = reward_function(reward)
+    rewarded = reward_function(reward, task or "multiclass")
     wanted, classes = _per_image(target, len(images))
     read = read_token_model(model, images, backbone=backbone, blocks=blocks, forward=forward)
     with explanation_state(model):
@@ -87,6 +91,7 @@ def explain(
                 method=chosen,
                 target=wanted,
                 reward=rewarded,
+                task=task,
                 unknown=unknown,
             )[0]
             for start in _shown(range(0, len(images), size), progress)
@@ -110,7 +115,7 @@ def images_at_once(model: TokenModel, images: Tensor, memory_gib: float) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor):
-        model.record(images[:1])
+        model.record_alone(images[:1])
     taken = sum(size for pointer, size in saved.items() if pointer not in weights)
     return max(1, int(memory_gib * 2**30 / max(1, taken)))
 

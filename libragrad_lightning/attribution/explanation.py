@@ -13,8 +13,14 @@ from libragrad_lightning.attribution.attention_methods import needs_attention
 from libragrad_lightning.attribution.capture import Captured, capture
 from libragrad_lightning.attribution.gradient_methods import fullgrad_plus
 from libragrad_lightning.attribution.methods import METHODS, Method
-from libragrad_lightning.attribution.rewards import Reward, log_odds, logit, reward_gradient
+from libragrad_lightning.attribution.rewards import (
+    Reward,
+    log_odds,
+    reward_function,
+    reward_gradient,
+)
 from libragrad_lightning.attribution.targets import Target, target_classes
+from libragrad_lightning.attribution.tasks import Task, task_of
 from libragrad_lightning.backward import LIBRA, RuleSet, UnknownPolicy, grad
 from libragrad_lightning.models import Recording, TokenModel
 
@@ -34,6 +40,7 @@ class Explanation:
             the logit if the rule set is complete.
         logits: `[B, C]`.
         target: The explained classes `[B]`.
+        task: What the logits mean.
     """
 
     rules: RuleSet
@@ -44,11 +51,12 @@ class Explanation:
     fullgrad_sums: Tensor
     logits: Tensor
     target: Tensor
+    task: Task = "multiclass"
 
     @property
     def target_logit(self) -> Tensor:
         """The explained logits `[B]`."""
-        return logit(self.logits, self.target)
+        return reward_function("logit", self.task)(self.logits, self.target)
 
     @property
     def residuals(self) -> Tensor:
@@ -76,6 +84,7 @@ def explain_tokens(
     method: Method = fullgrad_plus,
     target: Target = "predicted",
     reward: Reward = log_odds,
+    task: Task | None = None,
     unknown: UnknownPolicy = "error",
 ) -> list[Explanation]:
     """Explain a batch under several rule sets, from one forward pass.
@@ -90,6 +99,7 @@ def explain_tokens(
         method: The attribution method.
         target: The classes to explain.
         reward: What is differentiated. Completeness is always measured on the logit.
+        task: What the logits mean; by default they are classes, two of them if there is one logit.
         unknown: What to do about operations without a role.
     """
     explained = explain_methods(
@@ -100,6 +110,7 @@ def explain_tokens(
         methods={"": method},
         target=target,
         reward=reward,
+        task=task,
         unknown=unknown,
     )
     return [by_method[""] for by_method in explained]
@@ -114,6 +125,7 @@ def explain_methods(
     methods: Mapping[str, Method] = METHODS,
     target: Target = "predicted",
     reward: Reward = log_odds,
+    task: Task | None = None,
     unknown: UnknownPolicy = "error",
 ) -> list[dict[str, Explanation]]:
     """Explain a batch by several methods, which share the forward pass and the gradients.
@@ -128,57 +140,56 @@ def explain_methods(
         methods: The attribution methods, by name.
         target: The classes to explain.
         reward: What is differentiated. Completeness is always measured on the logit.
+        task: What the logits mean; by default they are classes, two of them if there is one logit.
         unknown: What to do about operations without a role.
 
     Returns:
         For every rule set the explanations by the names of the methods.
     """
     recording = model.record(images)
-    classes = target_classes(target, recording.logits.detach(), labels)
+    task = task or task_of(recording.logits)
+    classes = target_classes(target, recording.logits.detach(), labels, task)
     attention = any(needs_attention(method) for method in methods.values())
-    question = _Question(model, images, classes, reward, unknown, attention)
-    return [question.explained(recording, rule_set, methods) for rule_set in rules]
-
-
-@dataclass(frozen=True)
-class _Question:
-    """Why does the model give these images these rewards?"""
-
-    model: TokenModel
-    images: Tensor
-    classes: Tensor
-    reward: Reward
-    unknown: UnknownPolicy
-    attention: bool
-
-    def explained(
-        self, recording: Recording, rules: RuleSet, methods: Mapping[str, Method]
-    ) -> dict[str, Explanation]:
-        of_logit = self._captured(recording, rules, logit, self.unknown)
+    job = _ExplanationJob(model, images, classes, reward, attention)
+    of_logit, explained = reward_function("logit", task), []
+    for rule_set in rules:
+        by_logit = job.captured(recording, rule_set, of_logit, unknown)
         captured = (
-            of_logit
-            if self.reward is logit
-            else self._captured(recording, rules, self.reward, "ignore")
+            by_logit if reward is of_logit else job.captured(recording, rule_set, reward, "ignore")
         )
-        view, fullgrad_sums = recording.views[0], of_logit.fullgrad_sums()
+        view, fullgrad_sums = recording.views[0], by_logit.fullgrad_sums()
         explanations = {}
         for name, method in methods.items():
             tokens = method(captured)
             explanations[name] = Explanation(
-                rules=rules,
+                rules=rule_set,
                 attribution=tokens[:, view.prefix :].unflatten(1, view.grid),
                 prefix=tokens[:, : view.prefix],
                 token_biases=captured.token_biases[0],
                 image_biases=captured.image_biases[0],
                 fullgrad_sums=fullgrad_sums,
                 logits=recording.logits.detach(),
-                target=self.classes,
+                target=classes,
+                task=task,
             )
-        return explanations
+        explained.append(explanations)
+    return explained
 
-    def _captured(
+
+@dataclass(frozen=True)
+class _ExplanationJob:
+    """One batch to explain: what is differentiated, and at which classes."""
+
+    model: TokenModel
+    images: Tensor
+    classes: Tensor
+    reward: Reward
+    attention: bool
+
+    def captured(
         self, recording: Recording, rules: RuleSet, reward: Reward, unknown: UnknownPolicy
     ) -> Captured:
+        """Differentiate a recorded forward pass."""
         return capture(
             recording,
             reward_gradient(recording.logits.detach(), self.classes, reward),

@@ -1,8 +1,8 @@
 """Rewards: the scalar per image whose gradient an explanation is made of.
 
 A reward is a function of logits and target classes. It stays outside of the ruled graph: its
-ordinary gradient with respect to the logits is what the rule set passes down. A head with one logit
-is that of a sigmoid: its classes are 0 and 1.
+ordinary gradient with respect to the logits is what the rule set passes down. What a name stands
+for depends on the task; `logit` is what completeness is measured on.
 """
 
 from __future__ import annotations
@@ -14,10 +14,18 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from libragrad_lightning.attribution.targets import class_logits
+from libragrad_lightning.attribution.tasks import Task, class_logits
 
 Reward: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Logits `[B, C]` and target classes `[B]` (int64) to rewards `[B]`."""
+
+
+def output(logits: Tensor, target: Tensor) -> Tensor:
+    """Return what the head says of the target `[B]`: its logit, or the quantity that it predicts.
+
+    It is also the log-odds of a label under a sigmoid of its own.
+    """
+    return logits.gather(1, target[:, None])[:, 0]
 
 
 def logit(logits: Tensor, target: Tensor) -> Tensor:
@@ -25,7 +33,7 @@ def logit(logits: Tensor, target: Tensor) -> Tensor:
 
     The only logit of a head is that of class 1; class 0 has its negative.
     """
-    return log_odds(logits, target) if logits.shape[1] == 1 else _at(logits, target)
+    return log_odds(logits, target) if logits.shape[1] == 1 else output(logits, target)
 
 
 def probability(logits: Tensor, target: Tensor) -> Tensor:
@@ -34,7 +42,12 @@ def probability(logits: Tensor, target: Tensor) -> Tensor:
     Its gradient underflows to zero where the probability rounds to one; `log_odds` ranks the same
     and does not.
     """
-    return _at(class_logits(logits).softmax(1), target)
+    return output(class_logits(logits).softmax(1), target)
+
+
+def label_probability(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the probability `[B]` of a label under a sigmoid of its own."""
+    return output(logits, target).sigmoid()
 
 
 def log_odds(logits: Tensor, target: Tensor) -> Tensor:
@@ -44,26 +57,41 @@ def log_odds(logits: Tensor, target: Tensor) -> Tensor:
     """
     of_classes = class_logits(logits)
     others = of_classes.scatter(1, target[:, None], float("-inf"))
-    return _at(of_classes, target) - others.logsumexp(1)
+    return output(of_classes, target) - others.logsumexp(1)
 
 
 REWARDS: Mapping[str, Reward] = MappingProxyType(
     {"logit": logit, "probability": probability, "log_odds": log_odds}
 )
-"""The rewards that can be named in a configuration file."""
+"""The rewards of classes that exclude each other, by the names that configuration files use."""
+
+_OF_CLASSES = ("multiclass", "binary")
+_OF_LABELS: Mapping[str, Reward] = MappingProxyType(
+    {"logit": output, "probability": label_probability, "log_odds": output}
+)
+_OF_QUANTITIES: Mapping[str, Reward] = MappingProxyType({"logit": output, "log_odds": output})
 
 
-def reward_function(reward: str | Reward) -> Reward:
+def reward_function(reward: str | Reward, task: Task = "multiclass") -> Reward:
     """Return the reward of that name, or the function itself.
 
+    The log-odds of one label among several are its logit; a quantity is its own reward.
+
     Raises:
-        ValueError: If there is no reward of that name.
+        ValueError: If there is no reward of that name, or a quantity has no probability.
     """
     if callable(reward):
         return reward
     if reward not in REWARDS:
         raise ValueError(f"Unknown reward {reward!r}; `reward` takes one of {sorted(REWARDS)}.")
-    return REWARDS[reward]
+    if task in _OF_CLASSES:
+        return REWARDS[reward]
+    named = _OF_LABELS if task == "multilabel" else _OF_QUANTITIES
+    if reward not in named:
+        raise ValueError(
+            f"A {task} has no {reward}; `reward` takes one of {sorted(named)} there, or a function."
+        )
+    return named[reward]
 
 
 def reward_gradient(logits: Tensor, target: Tensor, reward: Reward) -> Tensor:
@@ -72,7 +100,3 @@ def reward_gradient(logits: Tensor, target: Tensor, reward: Reward) -> Tensor:
         leaf = logits.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(reward(leaf, target).sum(), leaf)
     return gradient
-
-
-def _at(values: Tensor, target: Tensor) -> Tensor:
-    return values.gather(1, target[:, None])[:, 0]

@@ -1,4 +1,4 @@
-"""Targets: which class of each image is explained."""
+"""Targets: which class (or output) of each image is explained."""
 
 from __future__ import annotations
 
@@ -8,43 +8,44 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from libragrad_lightning.attribution.tasks import Task, class_logits, task_of
+from libragrad_lightning.backward import LibraGradError
+
+
+class TargetError(LibraGradError, ValueError):
+    """What is to be explained is no class or output of the model; one sentence says why."""
+
+
 Target: TypeAlias = str | int | Callable[[Tensor, Tensor | None], Tensor]
 """``"predicted"``, ``"label"``, a class index, or a function of logits and labels to classes."""
 
 
-def class_logits(logits: Tensor) -> Tensor:
-    """Return one logit for each class, whose softmax is what the head says.
-
-    A head with one logit z is that of a sigmoid: its classes 0 and 1 have -z/2 and z/2, so that the
-    softmax of the two is the sigmoid of z. Other logits are returned as they are.
-
-    Args:
-        logits: `[..., C]`, floating point.
-
-    Returns:
-        `[..., max(C, 2)]`.
-    """
-    return torch.cat([-logits, logits], -1) / 2 if logits.shape[-1] == 1 else logits
-
-
-def target_classes(target: Target, logits: Tensor, labels: Tensor | None = None) -> Tensor:
+def target_classes(
+    target: Target, logits: Tensor, labels: Tensor | None = None, task: Task | None = None
+) -> Tensor:
     """Return the classes to explain, int64 `[B]`.
 
     Args:
-        target: What to explain.
-        logits: `[B, C]`; one logit has the classes 0 and 1 (see `class_logits`).
+        target: What to explain. ``"predicted"`` is the class (or label) with the largest logit; a
+            regression with one output has nothing to choose from.
+        logits: `[B, C]`.
         labels: Class indices `[B]`, needed for ``"label"``.
+        task: What the logits mean; by default they are classes, two of them if C = 1.
 
     Raises:
-        ValueError: If the target is unknown, out of range, of the wrong length, or needs labels.
+        TargetError: If the target is unknown, out of range, of the wrong length, or needs labels.
     """
-    count, classes = class_logits(logits).shape
+    task = task or task_of(logits)
+    scores = class_logits(logits) if task == "binary" else logits
+    count, classes = scores.shape
+    if task == "regression" and target in ("predicted", "label"):
+        return _only_output(scores)
     if target == "predicted":
-        return class_logits(logits.detach()).argmax(1)
+        return scores.detach().argmax(1)
     if target == "label":
         chosen = _required(labels)
     elif isinstance(target, str):
-        raise ValueError(
+        raise TargetError(
             f"Unknown target {target!r}; `target` takes 'predicted', 'label', a class index or a "
             "function."
         )
@@ -54,21 +55,30 @@ def target_classes(target: Target, logits: Tensor, labels: Tensor | None = None)
         chosen = torch.full((count,), int(target))
     chosen = chosen.to(device=logits.device, dtype=torch.int64)
     if chosen.shape != (count,):
-        raise ValueError(
+        raise TargetError(
             f"`target` must name one class for each of {count} images but has shape "
             f"{tuple(chosen.shape)}."
         )
     if count and not (int(chosen.min()) >= 0 and int(chosen.max()) < classes):
-        raise ValueError(
+        raise TargetError(
             f"`target` names classes from {int(chosen.min())} to {int(chosen.max())}, but the "
             f"model has {classes} classes (0 to {classes - 1})."
         )
     return chosen
 
 
+def _only_output(outputs: Tensor) -> Tensor:
+    if outputs.shape[1] != 1:
+        raise TargetError(
+            f"A regression with {outputs.shape[1]} outputs needs `target` to be the index of the "
+            "output to explain."
+        )
+    return torch.zeros(len(outputs), dtype=torch.int64, device=outputs.device)
+
+
 def _required(labels: Tensor | None) -> Tensor:
     if labels is None:
-        raise ValueError(
+        raise TargetError(
             "`target='label'` needs labels, and there are none; pass them or use 'predicted'."
         )
     return labels

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from libragrad_lightning.attribution.attention_methods import class_row, reads_attention
+from libragrad_lightning.attribution.attention_methods import (
+    check_class_token,
+    class_row,
+    reads_attention,
+)
 from libragrad_lightning.attribution.capture import Captured
 from libragrad_lightning.backward import LibraGradError
 
@@ -22,10 +28,12 @@ def tokentm(captured: Captured) -> Tensor:
     Not linear in the gradient: use the reward `probability` to match the paper.
 
     Raises:
-        LibraGradError: If the model has no class token, or a block has no residual connection
-            between attention and MLP.
+        LibraGradError: If the model has no class token, its tokens change in number or width, or a
+            block has no residual connection between attention and MLP.
     """
+    check_class_token(captured)
     states = (*captured.features, captured.output)
+    _check_same_shape(states)
     contribution = torch.diag_embed(states[0].norm(dim=-1))
     identity = torch.eye(contribution.shape[-1]).to(contribution)
     for level, attention in enumerate(captured.attention):
@@ -41,6 +49,16 @@ def tokentm(captured: Captured) -> Tensor:
         mapped = identity + torch.diag_embed(_transformation(middle, after))
         contribution = mapped @ attended @ contribution
     return class_row(captured, contribution)
+
+
+def _check_same_shape(states: Sequence[Tensor]) -> None:
+    shapes = list(dict.fromkeys(tuple(state.shape[1:]) for state in states))
+    if len(shapes) > 1:
+        raise LibraGradError(
+            "TokenTM compares every token before and after each block, but the tokens change in "
+            f"number or width ([T, D] is {shapes}); choose another `method`, such as "
+            "'fullgrad_plus'."
+        )
 
 
 def _transformation(before: Tensor, after: Tensor) -> Tensor:

@@ -109,7 +109,7 @@ def coverage(
                 explained = images.detach().clone().requires_grad_()
                 logits = logits_of((forward or model)(explained))
             else:
-                recording = tokens.record(images)
+                recording = tokens.record_alone(images)
                 explained, logits = recording.features[0], recording.logits
         reading = read_graph([logits], [explained], rules)
     return CoverageReport(rules.name, _uses(reading, roots, places))

@@ -16,6 +16,7 @@ from libragrad_lightning.metrics.deletion import DeletionAccuracy, DeletionAccur
 from libragrad_lightning.metrics.discrimination import ClassDiscrimination
 from libragrad_lightning.metrics.localisation import EnergyInside, PointingGame
 from libragrad_lightning.metrics.probability_drop import AOPC, LogOddsDrop
+from libragrad_lightning.metrics.relative_drop import RelativeDrop
 from libragrad_lightning.metrics.relevance_gain import SymmetricRelevanceGain
 from libragrad_lightning.metrics.segmentation import MaskIoU, PixelAccuracy
 from libragrad_lightning.metrics.segmentation_ap import SegmentationAP, SegmentationMaxF1
@@ -48,6 +49,7 @@ __all__ = [
     "PixelAccuracy",
     "PointingGame",
     "RelativeCompletenessError",
+    "RelativeDrop",
     "SegmentationAP",
     "SegmentationMaxF1",
     "SymmetricRelevanceGain",

@@ -1,8 +1,8 @@
-"""Faithfulness metrics over deletion curves: their base, and accuracy."""
+"""Faithfulness metrics over deletion curves: their bases, and accuracy."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from libragrad_lightning.metrics.functional.checks import check_member, check_positive_integer
 from libragrad_lightning.metrics.functional.deletion import deletion_accuracy_curve
@@ -15,7 +15,35 @@ if TYPE_CHECKING:
     from libragrad_lightning.metrics.functional.scores import Task
 
 
-class DeletionMetric(SampleCurve):
+class LevelMetric(SampleCurve):
+    """Mean over samples and deletion levels; the base of all metrics over deletion levels.
+
+    Args:
+        num_levels: Number S of deletion levels.
+        kwargs: Further arguments of ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError: If ``num_levels`` is not a positive integer.
+    """
+
+    read: ClassVar[str] = "logits"
+    """What the metric reads at the levels, for messages."""
+
+    def __init__(self, num_levels: int, **kwargs: Any) -> None:
+        check_positive_integer("num_levels", num_levels)
+        super().__init__(num_levels, **kwargs)
+        self.num_levels = num_levels
+
+    def _add(self, values: Tensor, **left_out: Tensor) -> None:
+        if values.shape[1] != self.num_levels:
+            raise ValueError(
+                f"Expected {self.read} at {self.num_levels} deletion levels, as argument"
+                f" `num_levels` says, but got {values.shape[1]}."
+            )
+        super()._add(values, **left_out)
+
+
+class DeletionMetric(LevelMetric):
     """Mean over samples and deletion levels; the base of the faithfulness metrics on logits.
 
     Args:
@@ -29,19 +57,9 @@ class DeletionMetric(SampleCurve):
     """
 
     def __init__(self, num_levels: int, task: Task = "multiclass", **kwargs: Any) -> None:
-        check_positive_integer("num_levels", num_levels)
         check_member("task", task, TASKS)
         super().__init__(num_levels, **kwargs)
-        self.num_levels = num_levels
         self.task = task
-
-    def _add(self, values: Tensor, **left_out: Tensor) -> None:
-        if values.shape[1] != self.num_levels:
-            raise ValueError(
-                f"Expected logits at {self.num_levels} deletion levels, as argument `num_levels`"
-                f" says, but got {values.shape[1]}."
-            )
-        super()._add(values, **left_out)
 
 
 class DeletionAccuracy(DeletionMetric):

@@ -2,18 +2,25 @@
 
 Most operations have the batch first, but attention of `torch.nn` works on `[T, B, D]` and on its
 rows, recurrent layers on `[T, B, ...]`, and windows on `[B * windows, ...]`. Shapes alone cannot
-tell rows in one order from rows in another; the gradients of one image of two can.
+tell rows in one order from rows in another; the gradients of one image of two can. What they tell
+holds for one image too, although torch may then take other operations, as an axis of length one is
+contiguous in more ways: the sites of biases are the same, in the order of the forward pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from libragrad_lightning.backward import PLAIN, BiasSite, grad
+
+Recorded: TypeAlias = tuple[Tensor, Tensor]
+"""Logits `[B, C]` with a graph, and the explained tensor, from which they come."""
 
 
 @dataclass(frozen=True)
@@ -46,49 +53,105 @@ class ImageAxis:
         return moved.flatten(self.axis + 1, self.axis + 2).squeeze(self.axis + 1)
 
 
-def image_axes(logits: Tensor, z0: Tensor) -> Mapping[int, ImageAxis]:
-    """Find the axes of images for the biases of a recorded forward pass of two images.
+def image_axes(
+    pair: Callable[[], Recorded], alone: Recorded | None = None
+) -> Mapping[int, ImageAxis]:
+    """Find where images are at every site of biases, in recorded forward passes of a model.
+
+    An axis is unknown where no image can be told from the other, and where biases are zero or
+    without effect, so that no image shows.
 
     Args:
-        logits: `[2, C]`.
-        z0: The explained tensor.
+        pair: Runs the model on an image twice, to tell images apart.
+        alone: A recorded forward pass of the image alone, which can be used again, if the axes are
+            to be those in forward passes of one image; else they are those in passes of several.
 
     Returns:
-        By the number of the site; sites in which no image can be told from the other are missing.
+        By the number of the site, without those that are unknown.
     """
-    first, second = (_touched(logits, z0, image) for image in range(2))
-    axes = {
-        n: _axis(operation, of_first, second[n][1]) for n, (operation, of_first) in first.items()
-    }
+    # Hides what is saved here from a caller that weighs what its images need.
+    with saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
+        of_one = {} if alone is None else _touched(*alone, 0)
+        if alone and not any(_may_be_misplaced(site.values) for site in of_one.values()):
+            return {}
+        two = pair()
+        first, second = _touched(*two, 0), _touched(*two, 1)
+    axes = {number: _axis(touched, second[number]) for number, touched in first.items()}
+    if alone:
+        axes = _axes_of_one(axes, first, of_one)
     return {number: axis for number, axis in axes.items() if axis is not None}
 
 
-def _touched(logits: Tensor, z0: Tensor, image: int) -> dict[int, tuple[str, Tensor]]:
-    """Return for every site its operation, and which of its values have a gradient of an image."""
-    found: dict[int, tuple[str, Tensor]] = {}
+@dataclass(frozen=True)
+class _Touched:
+    """A site of biases, and which of its values have a gradient of an image."""
+
+    operation: str
+    sequence: int
+    values: Tensor
+
+
+def _touched(logits: Tensor, z0: Tensor, image: int) -> dict[int, _Touched]:
+    """Return the sites by their number, in the order of the forward pass."""
+    found: dict[int, _Touched] = {}
 
     def look(site: BiasSite, contribution: Tensor) -> None:
-        found[site.number] = (site.operation, contribution != 0)
+        values = contribution != 0
+        if site.number in found:
+            values = values | found[site.number].values
+        found[site.number] = _Touched(site.operation, site.sequence, values)
 
     generator = torch.Generator().manual_seed(0)
     of_image = torch.zeros_like(logits)
     of_image[image] = torch.randn(logits.shape[1], generator=generator).to(logits)
     grad(logits, z0, of_image, rules=PLAIN, retain_graph=True, unknown="ignore", on_bias=look)
+    return dict(sorted(found.items(), key=lambda item: item[1].sequence))
+
+
+def _may_be_misplaced(values: Tensor) -> bool:
+    """Whether values of one image are neither image first nor rows, which are both in order."""
+    return values.dim() > 2 and values.shape[0] > 1
+
+
+def _axes_of_one(
+    axes: Mapping[int, ImageAxis | None],
+    of_two: Mapping[int, _Touched],
+    of_one: Mapping[int, _Touched],
+) -> dict[int, ImageAxis | None]:
+    """Return the axes in a forward pass of one image, given those in one of two.
+
+    Unknown for values that do not have the form of those of two images, which are rows in order.
+    """
+    if len(of_one) != len(of_two):
+        return {}
+    found: dict[int, ImageAxis | None] = {}
+    for (number, one), (n, two) in zip(of_one.items(), of_two.items(), strict=True):
+        axis = axes[n]
+        if axis is not None:
+            doubled = [k * 2 if i == axis.axis else k for i, k in enumerate(one.values.shape)]
+            fits = doubled == list(two.values.shape)
+            found[number] = replace(axis, operation=one.operation) if fits else None
     return found
 
 
-def _axis(operation: str, of_first: Tensor, of_second: Tensor) -> ImageAxis | None:
+def _axis(of_first: _Touched, of_second: _Touched) -> ImageAxis | None:
     """Find the axis along which what belongs to one image is apart from what belongs to the other.
 
     Some values have no gradient of any image, such as all tokens but one in a last block; no value
     has those of both.
     """
-    for axis in range(of_first.dim()):
-        others = [i for i in range(of_first.dim()) if i != axis]
-        first, second = (t.any(dim=others) if others else t for t in (of_first, of_second))
+    if not (of_first.values.any() and of_second.values.any()):
+        return None
+    for axis in range(of_first.values.dim()):
+        first, second = (_along(axis, touched.values) for touched in (of_first, of_second))
         length = len(first)
         for repeats in (r for r in range(1, length // 2 + 1) if length % (2 * r) == 0):
             pieces = [touched.unflatten(0, (repeats, 2, -1)) for touched in (first, second)]
             if not pieces[0][:, 1].any() and not pieces[1][:, 0].any():
-                return ImageAxis(operation, axis, repeats)
+                return ImageAxis(of_first.operation, axis, repeats)
     return None
+
+
+def _along(axis: int, touched: Tensor) -> Tensor:
+    others = [i for i in range(touched.dim()) if i != axis]
+    return touched.any(dim=others) if others else touched

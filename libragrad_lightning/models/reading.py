@@ -18,9 +18,11 @@ from libragrad_lightning.backward import edge_of
 from libragrad_lightning.models.calls import Call, recorded_calls
 from libragrad_lightning.models.errors import UnreadableModelError
 from libragrad_lightning.models.feature_view import FeatureView, feature_view
+from libragrad_lightning.models.logits import check_classifies, logits_of
 from libragrad_lightning.models.paths import PathCounts
+from libragrad_lightning.models.refusals import REFUSALS, is_out_of_memory
 from libragrad_lightning.models.state import explanation_state
-from libragrad_lightning.models.token_model import Level, TokenModel, logits_of
+from libragrad_lightning.models.token_model import Level, TokenModel
 
 _PROBE_IMAGES = 2
 """So that an axis of length one cannot be taken for the batch."""
@@ -49,6 +51,8 @@ def read_token_model(
         UnreadableModelError: If no blocks are found, or those named do not fit.
     """
     _check_images(images)
+    if forward is None:
+        check_classifies(module)
     inside = submodule(module, backbone)
     with explanation_state(module), recorded_calls(module) as calls:
         pixels = images[:1].detach().repeat(_PROBE_IMAGES, 1, 1, 1).requires_grad_()
@@ -61,24 +65,13 @@ def read_token_model(
     return TokenModel(forward or module, tuple(levels), tuple(c.module for c in chosen))
 
 
-def only_part(module: nn.Module) -> nn.Module:
-    """Return the only direct submodule with several layers, for modules without a `forward`.
-
-    Raises:
-        UnreadableModelError: If there is none, or more than one.
-    """
-    parts = [name for name, child in module.named_children() if _is_composed(child)]
-    if len(parts) != 1:
-        raise UnreadableModelError(
-            f"{type(module).__name__} has no `forward` and {len(parts)} submodules with layers "
-            f"({', '.join(parts)}); define `forward` from images to logits, or pass as `backbone` "
-            "the path of the submodule that does so."
-        )
-    return module.get_submodule(parts[0])
-
-
-def submodule(module: nn.Module, path: str) -> nn.Module:
+def submodule(module: nn.Module, path: str, argument: str = "backbone") -> nn.Module:
     """Return the submodule at a path.
+
+    Args:
+        module: The module.
+        path: The path, as in `get_submodule`.
+        argument: The argument that gave it, for the message.
 
     Raises:
         UnreadableModelError: If there is none.
@@ -88,8 +81,8 @@ def submodule(module: nn.Module, path: str) -> nn.Module:
     except AttributeError:
         children = ", ".join(name for name, _ in module.named_children())
         raise UnreadableModelError(
-            f"{type(module).__name__} has no submodule {path!r}; pass the path of the backbone as "
-            f"`backbone` (children: {children})."
+            f"{type(module).__name__} has no submodule {path!r}; change `{argument}` to paths of "
+            f"submodules (its children: {children})."
         ) from None
 
 
@@ -129,7 +122,7 @@ class _Reader:
         """Return the calls of modules that the user named."""
         chosen: list[Call] = []
         for path in paths:
-            wanted = submodule(module, path)
+            wanted = submodule(module, path, "blocks")
             calls = [c for c in self._calls if c.module is wanted]
             if len(calls) != 1 or self._view(calls[0]) is None:
                 raise UnreadableModelError(
@@ -272,7 +265,9 @@ def _size(module: nn.Module) -> int:
 def _accepted(forward: Callable[[Tensor], Any], images: Tensor) -> Any:
     try:
         return forward(images)
-    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+    except REFUSALS as error:
+        if is_out_of_memory(error):
+            raise
         raise UnreadableModelError(
             f"The model does not accept images {tuple(images.shape[1:])}, {images.dtype} on "
             f"{images.device} ({type(error).__name__}: {error}); pass images of the size, type and "

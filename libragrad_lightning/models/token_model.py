@@ -22,6 +22,8 @@ from libragrad_lightning.models.errors import UnreadableModelError
 from libragrad_lightning.models.feature_view import Axes, FeatureView, feature_view
 from libragrad_lightning.models.hooks import argument_seen, output_seen, tables_read_at
 from libragrad_lightning.models.image_axes import ImageAxis, image_axes
+from libragrad_lightning.models.logits import logits_of
+from libragrad_lightning.models.refusals import unless_refused
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,9 @@ class TokenModel:
     blocks: tuple[nn.Module, ...]
     _drops: dict[torch.Size, bool] = field(default_factory=dict, repr=False)
     _shared_stem: dict[torch.Size, bool] = field(default_factory=dict, repr=False)
-    _image_axes: dict[torch.Size, Mapping[int, ImageAxis]] = field(default_factory=dict, repr=False)
+    _image_axes: dict[tuple[int, ...], Mapping[int, ImageAxis]] = field(
+        default_factory=dict, repr=False
+    )
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the logits `[B, C]` of images `[B, C, H, W]`."""
@@ -157,26 +161,35 @@ class TokenModel:
         if size not in self._shared_stem:
             tokens = self.tokens(images[:1]).expand(2, -1, -1)
             expected = self.logits_from_tokens(images[:1].expand(2, -1, -1, -1), tokens)
-            try:
-                found = self.logits_from_tokens(images[:1], tokens)
-            except (RuntimeError, ValueError, AssertionError, IndexError):
-                found = expected.new_empty(0)
-            self._shared_stem[size] = torch.equal(found, expected)
+            found = unless_refused(partial(self.logits_from_tokens, images[:1], tokens))
+            self._shared_stem[size] = found is not None and torch.equal(found, expected)
         return images[:1] if self._shared_stem[size] else images[rows]
 
     def record(self, images: Tensor) -> Recording:
         """Run a forward pass and record z0 and the block inputs.
 
         Needs gradients enabled. The graph starts at z0, so nothing before it is differentiated.
+        Where images are in the operations is looked at once per image size and state of the
+        weights, in a forward pass of two.
         """
-        recording = self._record(images, lambda z0: z0)
-        if len(images) == 1:
-            return recording
-        size = images.shape[1:]
-        if size not in self._image_axes:
-            pair = self._record(images[:1].expand(2, -1, -1, -1), lambda z0: z0)
-            self._image_axes[size] = image_axes(pair.logits, pair.features[0])
-        return replace(recording, image_axes=self._image_axes[size])
+        recording = self.record_alone(images)
+        # Biases of zero tell nothing, and may be something else after a step of training.
+        parameters = (p for block in self.blocks for p in block.parameters())
+        steps = sum(p._version for p in parameters if not p.is_inference())
+        key = (*images.shape[1:], steps, min(len(images), 2))
+        if key not in self._image_axes:
+            alone = (recording.logits, recording.features[0]) if len(images) == 1 else None
+            self._image_axes[key] = image_axes(partial(self._pair, images), alone)
+        return replace(recording, image_axes=self._image_axes[key])
+
+    def record_alone(self, images: Tensor) -> Recording:
+        """Run and record a forward pass as `record` does, without looking where images are."""
+        return self._record(images, lambda z0: z0)
+
+    def _pair(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Record the first image twice; return the logits and z0."""
+        twice = self.record_alone(images[:1].expand(2, -1, -1, -1))
+        return twice.logits, twice.features[0]
 
     def record_from_tokens(self, images: Tensor, tokens: Tensor) -> Recording:
         """Record a forward pass that goes on from other tokens `[B, T, D]` in place of z0."""
@@ -239,11 +252,8 @@ class TokenModel:
 
     def _accepts_fewer(self, images: Tensor, tokens: Tensor) -> bool:
         patches = torch.arange(tokens.shape[1] - self.levels[0].prefix - 1, device=tokens.device)
-        try:
-            self.logits_from_tokens(images, tokens[:, :-1], patches[None])
-        except (RuntimeError, ValueError, AssertionError, IndexError):
-            return False
-        return True
+        fewer = partial(self.logits_from_tokens, images, tokens[:, :-1], patches[None])
+        return unless_refused(fewer) is not None
 
     def _ignores_order(self, images: Tensor, tokens: Tensor) -> bool:
         prefix = self.levels[0].prefix
@@ -253,26 +263,6 @@ class TokenModel:
         change = (self.logits_from_tokens(images, reordered, patches[None]) - logits).abs().max()
         rounding = 100 * torch.finfo(logits.dtype).eps * logits.abs().max()
         return bool(change <= rounding)
-
-
-def logits_of(output: Any) -> Tensor:
-    """Return the logits `[B, C]` in what a model returned: a tensor, or `.logits`, or `["logits"]`.
-
-    Raises:
-        UnreadableModelError: If there are none.
-    """
-    found = output
-    if isinstance(output, dict):
-        found = output.get("logits")
-    elif not isinstance(output, Tensor):
-        found = getattr(output, "logits", output[0] if isinstance(output, Sequence) else None)
-    if not isinstance(found, Tensor) or found.dim() != 2:
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(output).__name__
-        raise UnreadableModelError(
-            f"The model must return logits of shape [B, C] but returned {shape}; pass a module "
-            "that does as `model`."
-        )
-    return found
 
 
 def _only(tensors: Sequence[Tensor], module: nn.Module) -> Tensor:

@@ -3,7 +3,7 @@
 At a level rho, k = floor(rho * N) of the N patches are deleted: the k most influential ones (MIF)
 or the k least influential ones (LIF), by signed attribution. Insertion of the most influential
 fraction rho is what LIF leaves at the level 1 - rho. All levels of an image follow from one
-ranking.
+ranking, in which ties are broken at random (`ranking`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from libragrad_lightning.perturbation.operators import (
     Perturbation,
     perturbation_operator,
 )
+from libragrad_lightning.perturbation.ranking import deletion_ranks, tie_breakers
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """The paper's deletion levels."""
@@ -72,8 +73,11 @@ def deletion_logits(
     Args:
         model: The model and its tokens.
         images: `[B, C, H, W]`.
-        scores: Named attributions over patches, each `[B, N]` or `[B, h, w]`, signed. Of equal
-            ones, the patch that comes first in the image counts as more influential.
+        scores: Named attributions over patches, each `[B, N]` or `[B, h, w]`, signed. Equal ones
+            follow each other in a random order that the pixels of the image determine, so that a
+            constant map has no gain on average, and the result of an image does not depend on its
+            batch. An image with a NaN among its scores has no ranking: its logits are NaN, which
+            every metric counts as invalid.
         levels: Fractions of deleted patches in [0, 1].
         batch_size: Rows of full length per forward pass; of shorter rows, as many as have as many
             tokens.
@@ -86,11 +90,15 @@ def deletion_logits(
         UnreadableModelError: If tokens are to be left out of a model that does not allow it.
     """
     operator = perturbation_operator(perturbation, model, images)
-    counts = _deleted_counts(check_levels(levels), _check_scores(scores, len(images)))
-    ranks = torch.stack([r for score in scores.values() for r in _ranks(score.flatten(1))])
+    patches = _check_scores(scores, len(images))
+    counts = _deleted_counts(check_levels(levels), patches)
+    rows, ties = [score.flatten(1) for score in scores.values()], tie_breakers(images, patches)
+    ranks = torch.stack([order for row in rows for order in deletion_ranks(row, ties)])
     distinct, which = torch.unique(ranks.flatten(1), dim=0, return_inverse=True)
     distinct = distinct.unflatten(1, ranks.shape[1:])
     curves = _logits(operator, operator.begin(model, images), distinct, counts, batch_size)[which]
+    unranked = torch.stack([row.isnan().any(dim=1) for row in rows]).repeat_interleave(2, dim=0)
+    curves = curves.masked_fill(unranked[:, :, None, None], float("nan"))
     return {
         name: DeletionLogits(curves[2 * i], curves[2 * i + 1], operator.name)
         for i, name in enumerate(scores)
@@ -132,14 +140,6 @@ def _check_scores(scores: Mapping[str, Tensor], batch: int) -> int:
 def _deleted_counts(levels: Sequence[float], patches: int) -> list[int]:
     # A level such as 0.29 of 100 patches is 28.999999999999996 of them.
     return [math.floor(level * patches + 1e-9) for level in levels]
-
-
-def _ranks(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the place of every patch `[B, N]` in both orders, ties by position."""
-    order = scores.argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
-    ranks = torch.empty_like(order).scatter_(1, order, places)
-    return ranks, order.shape[1] - 1 - ranks
 
 
 def _logits(

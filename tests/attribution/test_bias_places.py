@@ -69,6 +69,22 @@ def test_what_cannot_be_told_apart_is_refused(shape):
         contribution_per_image(torch.randn(shape), BATCH)
 
 
+@pytest.mark.parametrize("shape", [(3, 5), (), (7, 2, 3)])
+def test_nothing_is_nothing_wherever_it_would_be(shape):
+    found = contribution_per_image(torch.zeros(shape), BATCH)
+    assert torch.equal(found, torch.zeros(BATCH))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_not_finite_spoils_all_images_that_it_may_belong_to(value):
+    contribution = torch.zeros(3, 5)
+    contribution[0, 0] = value
+    assert not contribution_per_image(contribution, BATCH).isfinite().any()
+    contribution[1, 0] = 1
+    assert not contribution_per_image(contribution, BATCH).isfinite().any()
+    assert contribution_per_image(contribution, 3).isfinite().tolist() == [False, True, True]
+
+
 class TimeFirst(nn.Module):
     """A transformer whose attention works on `[T, B, D]` and on its rows."""
 

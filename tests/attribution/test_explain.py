@@ -41,17 +41,21 @@ def test_chunks_give_what_the_whole_gives(model):
     assert whole.residuals.abs().max() < 1e-12
 
 
+SIZES = []
+"""What a hook sees is put back afterwards wherever the hook holds it, but not in a global list."""
+
+
 def test_every_image_is_recorded_once_per_chunk(model):
-    sizes = []
-    model.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    SIZES.clear()
+    model.register_forward_pre_hook(lambda _, args: SIZES.append(len(args[0])))
     explain(model, IMAGES, memory_gib=LITTLE)
-    assert sizes == [2, 1] + [1] * 5  # reading, weighing, explaining
-    sizes.clear()
+    assert SIZES == [2, 1] + [1] * 5  # reading, weighing, explaining
+    SIZES.clear()
     explain(model, IMAGES)
-    assert sizes == [2, 1, 5, 2]  # the last to find where images are in the values of operations
-    sizes.clear()
+    assert SIZES == [2, 1, 5, 2]  # the last to find where images are in the values of operations
+    SIZES.clear()
     explain(model, IMAGES, batch_size=2)
-    assert sizes == [2, 2, 2, 2, 1]
+    assert SIZES == [2, 2, 2, 2, 1]
 
 
 def test_the_model_is_as_it_was(model):

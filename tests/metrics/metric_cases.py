@@ -26,6 +26,7 @@ from libragrad_lightning.metrics import (
     PixelAccuracy,
     PointingGame,
     RelativeCompletenessError,
+    RelativeDrop,
     SegmentationAP,
     SegmentationMaxF1,
     SymmetricRelevanceGain,
@@ -51,6 +52,8 @@ class Case:
     def spoilt(self, size: int, value: float = float("nan")) -> Batch:
         batch = self.batch(size)
         batch[self.spoil].view(size, -1)[0, -1] = value
+        if "target" in batch:  # some metrics look at no other class
+            batch["target"][0] = CLASSES - 1
         return batch
 
 
@@ -81,6 +84,8 @@ def draw(size: int, seed: int = 0) -> Batch:
         "class_attribution": normal(2, SIDE, SIDE),
         "class_mask": class_mask,
         "score": normal(),
+        "output": normal(CLASSES),
+        "masked_output": normal(LEVELS, CLASSES),
     }
 
 
@@ -95,6 +100,9 @@ CASES = {
     ),
     "aopc": Case(lambda: AOPC(LEVELS), DROP_ARGUMENTS, "logits"),
     "log_odds": Case(lambda: LogOddsDrop(LEVELS), DROP_ARGUMENTS, "masked_logits"),
+    "relative_drop": Case(
+        lambda: RelativeDrop(LEVELS), ("output", "masked_output", "target"), "output"
+    ),
     "srg": Case(
         lambda: SymmetricRelevanceGain(LEVELS), ("mif_logits", "lif_logits", "target"), "lif_logits"
     ),

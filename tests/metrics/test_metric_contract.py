@@ -188,7 +188,9 @@ def test_plot_draws_within_the_bounds(case, monkeypatch):
     mpl.pyplot.close(figure)
 
 
-@pytest.mark.parametrize("name", ["accuracy", "accuracy_drop", "aopc", "log_odds", "srg"])
+@pytest.mark.parametrize(
+    "name", ["accuracy", "accuracy_drop", "aopc", "log_odds", "relative_drop", "srg"]
+)
 def test_mean_of_the_curve_is_the_value(name):
     metric = filled(CASES[name], 0, 1)
     assert metric.curve().shape == (metric.num_levels,)

@@ -11,7 +11,6 @@ from libragrad_lightning.models import (
     UnreadableModelError,
     explanation_state,
     logits_of,
-    only_part,
     read_token_model,
 )
 
@@ -270,19 +269,41 @@ def test_features_that_fill_no_grid_are_refused():
         read.view(IMAGES, torch.zeros(2, 16, 24))
 
 
-def test_modules_without_forward_have_one_part_that_counts():
-    module = nn.ModuleDict({"net": vit(), "scale": nn.BatchNorm2d(3)})
-    assert only_part(module) is module["net"]
-    module["teacher"] = vit()
-    with pytest.raises(UnreadableModelError, match=r"2 submodules with layers \(net, teacher\)"):
-        only_part(module)
-
-
 def test_logits_are_taken_out_of_what_models_return():
     logits = torch.randn(2, 3)
-    assert logits_of({"logits": logits}) is logits
+    assert logits_of({"logits": logits, "features": torch.randn(2, 48)}) is logits
+    assert logits_of({"loss": torch.tensor(1.0), "scores": logits}) is logits
     assert logits_of((logits, None)) is logits
+    assert logits_of((torch.tensor(1.0), logits)) is logits
     assert logits_of(type("Output", (), {"logits": logits})()) is logits
-    for wrong in (torch.randn(2, 3, 4), "text", {"loss": logits}, None):
-        with pytest.raises(UnreadableModelError, match=r"logits of shape \[B, C\]"):
+    assert torch.equal(logits_of(logits[:, 0]), logits[:, :1])
+    several = (torch.randn(2, 48), logits)
+    for wrong in (torch.randn(2, 3, 4), "text", {"loss": logits[0]}, None, several):
+        with pytest.raises(UnreadableModelError, match=r"logits of shape \[B, C\].*`forward`"):
             logits_of(wrong)
+
+
+def test_models_that_embed_images_and_texts_are_pointed_to_prompts():
+    class Towers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.visual = vit()
+
+        def encode_image(self, images):
+            return self.visual(images)
+
+        def encode_text(self, texts):
+            return texts
+
+        def forward(self, images):
+            return self.encode_image(images), None, 1.0
+
+    model = Towers()
+    texts = torch.randn(3, model.visual.num_classes)
+    with pytest.raises(UnreadableModelError, match=r"`forward`.*model.encode_image\(images\)"):
+        read_token_model(model, IMAGES)
+
+    def similarities(images):
+        return nn.functional.normalize(model.encode_image(images), dim=-1) @ texts.T
+
+    assert len(read_token_model(model, IMAGES, forward=similarities).blocks) == 2

@@ -8,6 +8,7 @@ import torch
 
 from libragrad_lightning.models import read_token_model
 from libragrad_lightning.perturbation import LEVELS, deletion_logits
+from libragrad_lightning.perturbation.ranking import tie_breakers
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 
@@ -20,12 +21,13 @@ def model_of(name="vit_tiny_patch16_224", **kwargs):
 
 
 def by_hand(model, images, scores, level, most_first, prefix):
-    """Delete patches one image at a time, without any of our code."""
+    """Delete patches one image at a time, without any of our code but the draw of the ties."""
     rows = []
-    for image, score in zip(images, scores, strict=True):
+    drawn = tie_breakers(images, scores.shape[1]).tolist()
+    for image, score, ties in zip(images, scores, drawn, strict=True):
         x = model._pos_embed(model.patch_embed(image[None]))
         n = score.numel()
-        order = sorted(range(n), key=lambda i: (-float(score[i]), i))
+        order = sorted(range(n), key=lambda i: (-float(score[i]), ties.index(i)))
         order = order if most_first else order[::-1]
         gone = set(order[: math.floor(level * n)])
         keep = list(range(prefix)) + [prefix + i for i in range(n) if i not in gone]

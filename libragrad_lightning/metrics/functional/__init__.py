@@ -18,6 +18,7 @@ from libragrad_lightning.metrics.functional.deletion import (
     deletion_accuracy_curve,
     deletion_log_odds_drop,
     deletion_probability_drop,
+    deletion_relative_drop,
     symmetric_relevance_gain,
 )
 from libragrad_lightning.metrics.functional.discrimination import class_discrimination
@@ -55,6 +56,7 @@ __all__ = [
     "deletion_accuracy_curve",
     "deletion_log_odds_drop",
     "deletion_probability_drop",
+    "deletion_relative_drop",
     "energy_inside",
     "is_degenerate",
     "map_cosine_similarity",

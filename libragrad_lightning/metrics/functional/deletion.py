@@ -2,13 +2,15 @@
 
 ``masked_logits`` [B, S, C] holds the logits at S deletion levels. Deleted most influential first
 (MIF), a faithful ranking loses the prediction early; deleted least influential first (LIF), it
-keeps the prediction long. One value per sample and level comes back, NaN where a logit that it
-rests on is not finite.
+keeps the prediction long. The outputs of a regression are read likewise. One value per sample and
+level comes back, NaN where a logit that it rests on is not finite.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import torch
 
 from libragrad_lightning.metrics.functional.checks import (
     check_floating_point,
@@ -21,6 +23,7 @@ from libragrad_lightning.metrics.functional.scores import (
     SCORES,
     target_accuracy,
     target_log_probability,
+    target_logit,
     target_probability,
 )
 
@@ -141,6 +144,53 @@ def deletion_log_odds_drop(
     return intact[:, None] - target_log_probability(masked_logits, target, task)
 
 
+def deletion_relative_drop(
+    output: Tensor, masked_output: Tensor, target: Tensor | None = None
+) -> Tensor:
+    r"""Return by which part of its size an output of a regression falls at every deletion level.
+
+    .. math:: d_{b,s} = \frac{f_{y_b}(\text{intact}) - f_{y_b}(\text{masked at level } s)}
+                            {|f_{y_b}(\text{intact})|}
+
+    Negative where the output rises. The ratio rests on where the zero of the output's scale is.
+
+    Args:
+        output: Outputs for the intact images [B, C], any floating point type.
+        masked_output: Outputs after deletion [B, S, C], any floating point type.
+        target: Indices of the explained outputs [B], an integer type; not needed if C is 1.
+
+    Returns:
+        Relative drops, without unit or bounds, [B, S], float64 (float32 on devices without
+        float64); NaN where the explained output is not finite, or is 0 for the intact image.
+
+    Raises:
+        ValueError: If a shape, a type or an index is wrong, or the target is left out with several
+            outputs.
+
+    Example:
+        >>> import torch
+        >>> from libragrad_lightning.metrics.functional import deletion_relative_drop
+        >>> output = torch.tensor([[-4.0, 2.0]])
+        >>> masked_output = torch.tensor([[[-4.0, 1.0], [-5.0, 3.0]]])
+        >>> deletion_relative_drop(output, masked_output, torch.tensor([0])).tolist()
+        [[0.0, 0.25]]
+        >>> deletion_relative_drop(output, masked_output, torch.tensor([1])).tolist()
+        [[0.5, -0.5]]
+
+    Source:
+        The drop of the explained score of Samek et al., Evaluating the Visualization of What a Deep
+        Neural Network Has Learned (2017), in units of the score, which a regression does not bound.
+    """
+    _check_logits("output", output, "[B, C]")
+    if target is None:
+        target = _the_only_output(output)
+    _check_pair(output, masked_output, target, "multilabel", "output")
+    # As a label of a multilabel head, an output rests on no other.
+    intact = target_logit(output, target, "multilabel")[:, None]
+    drop = (intact - target_logit(masked_output, target, "multilabel")) / intact.abs()
+    return drop.masked_fill(intact == 0, float("nan"))
+
+
 def symmetric_relevance_gain(
     mif_logits: Tensor,
     lif_logits: Tensor,
@@ -189,12 +239,23 @@ def symmetric_relevance_gain(
     return of_target(lif_logits, target, task) - of_target(mif_logits, target, task)
 
 
-def _check_pair(logits: Tensor, masked_logits: Tensor, target: Tensor, task: Task) -> None:
-    _check_logits("logits", logits, "[B, C]")
-    _check_logits("masked_logits", masked_logits, "[B, S, C]")
+def _the_only_output(output: Tensor) -> Tensor:
+    if output.shape[1] != 1:
+        raise ValueError(
+            f"Expected argument `target` to hold the index of one of {output.shape[1]} outputs for"
+            f" each sample but got None."
+        )
+    return torch.zeros(len(output), dtype=torch.long, device=output.device)
+
+
+def _check_pair(
+    logits: Tensor, masked_logits: Tensor, target: Tensor, task: Task, name: str = "logits"
+) -> None:
+    _check_logits(name, logits, "[B, C]")
+    _check_logits(f"masked_{name}", masked_logits, "[B, S, C]")
     batch, classes = logits.shape
-    check_shape("masked_logits", masked_logits, (batch, masked_logits.shape[1], classes), "logits")
-    _check_target(target, logits, "logits", task)
+    check_shape(f"masked_{name}", masked_logits, (batch, masked_logits.shape[1], classes), name)
+    _check_target(target, logits, name, task)
 
 
 def _check_target(target: Tensor, logits: Tensor, like: str, task: Task) -> None:
