@@ -1,7 +1,18 @@
 """Lightning callbacks: the one line to add to a Trainer."""
 
-from libragrad_lightning.callbacks.audit import LibraGradAudit
-from libragrad_lightning.callbacks.samples import Samples, unpack_batch
+from libragrad_lightning.callbacks.libragrad_audit import LibraGradAudit
 from libragrad_lightning.callbacks.shortcut_alarm import ShortcutAlarm
 
-__all__ = ["LibraGradAudit", "Samples", "ShortcutAlarm", "unpack_batch"]
+from libragrad_lightning.audit import Deletion, Samples, unpack_batch
+from libragrad_lightning.monitoring import Schedule
+from libragrad_lightning.reporting import Pictures
+
+__all__ = [
+    "Deletion",
+    "LibraGradAudit",
+    "Pictures",
+    "Samples",
+    "Schedule",
+    "ShortcutAlarm",
+    "unpack_batch",
+]

@@ -1,7 +1,6 @@
-"""`ShortcutAlarm`: says when accuracy rises while the explanations leave the object.
+"""`ShortcutAlarm`: says when accuracy rises while the explanations leave the object."""
 
-No `from __future__ import annotations` here: LightningCLI reads the types of the arguments.
-"""
+from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,14 +8,11 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-from libragrad_lightning.callbacks.divergence import (
-    AuditedAccuracy,
-    Divergence,
-    find_divergence,
-)
-from libragrad_lightning.callbacks.sinks import trainer_sinks
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+
+from libragrad_lightning.monitoring import AuditedAccuracy, Divergence, check_key, find_divergence
+from libragrad_lightning.reporting import logger_step, trainer_sinks
 
 
 class ShortcutAlarm(pl.Callback):
@@ -112,8 +108,9 @@ class ShortcutAlarm(pl.Callback):
         self.message = state_dict["message"]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Forget the last fit."""
+        """Forget the last fit, and check that the explanations are measured."""
         if stage == "fit":
+            check_key(trainer, self.quality, "quality")
             self.history, self.message = [], None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -185,7 +182,7 @@ class ShortcutAlarm(pl.Callback):
         if self.action == "stop":
             rank_zero_info("ShortcutAlarm stops the fit (`action='stop'`).")
         for sink in trainer_sinks(trainer):
-            sink.write_text("shortcut_alarm", message, trainer.global_step)
+            sink.write_text("shortcut_alarm", message, logger_step(trainer))
 
 
 def _place(audit: AuditedAccuracy) -> str:

@@ -24,14 +24,14 @@ def _one_thread_and_seed():
 @pytest.fixture
 def panels(monkeypatch):
     """The panels that audits have drawn so far."""
-    from libragrad_lightning.callbacks import pictures  # most tests need no Lightning
+    from libragrad_lightning.reporting import panels as drawing  # most tests need no Lightning
 
     found = []
-    draw = pictures.explanation_panel
+    draw = drawing.explanation_panel
 
     def seen(image, maps, mask, caption, **kwargs):
         found.append(Panel(image, caption))
         return draw(image, maps, mask, caption, **kwargs)
 
-    monkeypatch.setattr(pictures, "explanation_panel", seen)
+    monkeypatch.setattr(drawing, "explanation_panel", seen)
     return found

@@ -7,7 +7,7 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from libragrad_lightning.callbacks import LibraGradAudit
+from libragrad_lightning.callbacks import Deletion, LibraGradAudit, Pictures, Schedule
 from torch.utils.data import DataLoader, TensorDataset
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
@@ -52,14 +52,37 @@ def loader(shuffle=False, count=48, batch_size=8):
     return DataLoader(data(count), batch_size, shuffle=shuffle)
 
 
+GROUPS = {
+    "deletion": (Deletion, {"perturbation": "perturbation", "levels": "levels"}),
+    "pictures": (
+        Pictures,
+        {"image_size": "size", "image_mean": "mean", "image_std": "std"}
+        | {"class_names": "class_names"},
+    ),
+    "schedule": (
+        Schedule,
+        {
+            name: name
+            for name in "every_n_epochs every_n_train_steps at_start at_end max_overhead".split()
+        },
+    ),
+}
+"""Arguments that stand in groups: the group, and their names in it by those that tests give."""
+
+
+def grouped(**kwargs):
+    """Arguments of the audit, with those that belong to groups in their groups."""
+    for group, (kind, names) in GROUPS.items():
+        found = {own: kwargs.pop(name) for name, own in names.items() if name in kwargs}
+        if found:
+            kwargs[group] = kind(**found)
+    return kwargs
+
+
 def audit(**kwargs):
-    return LibraGradAudit(
-        **(
-            {"max_samples": 12, "batch_size": 8, "num_images": 2, "image_size": 32}
-            | {"print_summary": False, "levels": (0.3, 0.7)}
-            | kwargs
-        )
-    )
+    defaults = {"max_samples": 12, "batch_size": 8, "num_images": 2, "image_size": 32}
+    defaults |= {"print_summary": False, "levels": (0.3, 0.7)}
+    return LibraGradAudit(**grouped(**(defaults | kwargs)))
 
 
 def trainer(tmp_path, callbacks=(), **kwargs):
@@ -78,6 +101,16 @@ def quick_audit(**kwargs):
     """An audit that takes little time."""
     quick = {"max_samples": 4, "num_images": 1, "image_size": 32, "levels": (0.5,)}
     return audit(**(quick | kwargs))
+
+
+def last(callback):
+    """What the last audit found, as a checkpoint holds it: fingerprints and maps."""
+    return callback.state_dict()["history"]["last"]
+
+
+def probe_ids(callback):
+    """The images of the last audit, by their places in the validation loader."""
+    return [place for place, _ in last(callback)["fingerprints"]]
 
 
 PLAIN_VALUES = (bool, int, float, str, tuple, type(None), torch.dtype)

@@ -8,8 +8,9 @@ import json
 import lightning as L
 import torch
 from audit_cases import Classifier, digest, loader, quick_audit, trainer
-from libragrad_lightning.callbacks import explaining
 from lightning.pytorch.callbacks import Callback
+
+from libragrad_lightning.audit import AuditRun
 
 METRICS = ["srg", "segmentation_ap", "completeness_error", "mif_aopc"]
 PROBES = {"odd": (13, 23), "all": (24, 23), "one": (1, 8)}
@@ -60,17 +61,17 @@ def validate(folder, devices):
 
 def fail_in_the_second(folder):
     """One process fails in the second epoch only."""
-    explain = explaining.Measurement._explain_chunk
+    result = AuditRun.result
 
-    def failing(self, model, samples, previous):
-        if torch.distributed.get_rank() == 1 and model.forward.current_epoch == 1:
+    def failing(self, groups):
+        if torch.distributed.get_rank() == 1 and self.module.current_epoch == 1:
             raise ValueError("planted")
-        return explain(self, model, samples, previous)
+        return result(self, groups)
 
-    explaining.Measurement._explain_chunk = failing
+    AuditRun.result = failing
     callback = quick_audit(metrics=METRICS, num_images=0, on_error="warn")
     run(folder, "failing", 2, callback, fit=True)
-    explaining.Measurement._explain_chunk = explain
+    AuditRun.result = result
 
 
 def main(folder):

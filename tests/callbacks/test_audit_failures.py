@@ -6,11 +6,13 @@ import lightning as L
 import pytest
 import torch
 from audit_cases import Classifier, assert_same, digest, loader, quick_audit, trainer
-from libragrad_lightning.callbacks import audit_metrics, explaining, pictures
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
+from libragrad_lightning.audit import metric_table
+from libragrad_lightning.audit import run as audit_run
 from libragrad_lightning.metrics import CompletenessError
+from libragrad_lightning.reporting import panels
 
 PLACES = ("forward", "backward", "metric", "compute", "rendering", "logger")
 
@@ -51,9 +53,9 @@ class Plant(Callback):
         if self.place == "metric":
             self.monkeypatch.setattr(CompletenessError, "update", fail)
         elif self.place == "compute":
-            self.monkeypatch.setattr(audit_metrics.MetricEntry, "value", fail)
+            self.monkeypatch.setattr(metric_table.MetricEntry, "value", fail)
         elif self.place == "rendering":
-            self.monkeypatch.setattr(pictures, "explanation_panel", fail)
+            self.monkeypatch.setattr(panels, "explanation_panel", fail)
         elif self.place == "logger":
             self.monkeypatch.setattr(type(trainer.logger.experiment), "add_image", fail)
 
@@ -114,14 +116,14 @@ class Start(Callback):
 
 def limit_memory(monkeypatch, images):
     """Let explanations of more images at once run out of memory."""
-    explain = explaining.Measurement._explain_chunk
+    explain = audit_run.explain_methods
 
-    def limited(self, model, samples, previous):
-        if len(samples) > images:
+    def limited(model, shown, *args, **kwargs):
+        if len(shown) > images:
             raise torch.OutOfMemoryError("planted")
-        return explain(self, model, samples, previous)
+        return explain(model, shown, *args, **kwargs)
 
-    monkeypatch.setattr(explaining.Measurement, "_explain_chunk", limited)
+    monkeypatch.setattr(audit_run, "explain_methods", limited)
 
 
 def test_out_of_memory_halves_the_chunk_once_per_size(tmp_path, monkeypatch):

@@ -4,8 +4,6 @@ import pytest
 import torch
 from audit_cases import SMALL, data, quick_audit, trainer
 from libragrad_lightning.callbacks import Samples
-from libragrad_lightning.callbacks.samples import joined, unpack_batch
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from sklearn.metrics import average_precision_score
 from torch.utils.data import DataLoader
 
@@ -122,21 +120,6 @@ def test_captions_give_the_average_precision_of_the_pixels_that_count(tmp_path, 
         assert f"libra {average_precision_score(mask, scores):.2f}" in panel.caption
 
 
-@pytest.mark.parametrize("key", ["ignore", "ignore_mask"])
-def test_pixels_to_ignore_are_found_by_their_name_in_any_form(key):
-    images, ignore = torch.rand(BATCH, 3, 32, 32), left_half()
-    for form in (ignore, ignore[:, None], ignore.to(torch.uint8) * 255, ignore.float()):
-        assert torch.equal(unpack_batch({"image": images, key: form}).ignore, ignore)
-    assert unpack_batch({"image": images, "mask": ignore}).ignore is None
-    assert unpack_batch((images, ignore, ignore)).ignore is None
-
-
-def test_pixels_to_ignore_of_another_size_get_a_sentence():
-    batch = {"image": torch.rand(BATCH, 3, 32, 32), "ignore": left_half()[:, :16]}
-    with pytest.raises(MisconfigurationException, match=r"ignore of shape \(4, 16, 32\).*resize"):
-        unpack_batch(batch)
-
-
 def test_a_users_function_may_say_what_to_ignore(tmp_path, module):
     def unpack(batch):
         return Samples(batch["image"], batch["label"], batch["mask"], left_half())
@@ -144,13 +127,3 @@ def test_a_users_function_may_say_what_to_ignore(tmp_path, module):
     found = validated(tmp_path, module, loader(None, None, None), unpack=unpack)
     expected = validated(tmp_path, module, loader(left_half(), left_half(), left_half()))
     assert found == expected
-
-
-def test_samples_keep_their_pixels_to_ignore_where_they_go():
-    both = [unpack_batch(batch) for batch in batches(left_half(), None)]
-    assert joined([both[1]]).ignore is None
-    ignore = joined(both).ignore
-    assert torch.equal(ignore, torch.cat([left_half(), nothing()]))
-    samples = joined(both)[slice(3, 6)].stored().to(torch.device("cpu"), torch.float64)
-    assert samples.images.dtype == torch.float64
-    assert torch.equal(samples.ignore, ignore[3:6])

@@ -12,7 +12,6 @@ import pytest
 import torch
 from audit_cases import Classifier, assert_same, digest, loader, quick_audit, trainer
 from libragrad_lightning.callbacks import unpack_batch
-from libragrad_lightning.callbacks.weights import fingerprint
 from lightning.pytorch.callbacks import (
     BatchSizeFinder,
     Callback,
@@ -21,6 +20,8 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 from torch import nn
+
+from libragrad_lightning.monitoring.weights import fingerprint
 
 
 class Checkpointed(Classifier):
@@ -153,7 +154,7 @@ SETTINGS = {
     "start and end": Setting(
         {"num_sanity_val_steps": -1, "check_val_every_n_epoch": 2},
         audit={"at_start": True, "at_end": True},
-        weights=["current", "current", "final"],
+        weights=["initial", "current", "final"],
         said=["the weights that the fit leaves behind"],
     ),
     "stratified": Setting(audit={"probe": "stratified"}),

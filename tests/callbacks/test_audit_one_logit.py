@@ -5,11 +5,12 @@ import copy
 import pytest
 import torch
 from audit_cases import SMALL, data, quick_audit, trainer
-from libragrad_lightning.callbacks.audit_metrics import DEFAULT_METRICS, METRICS, Evidence
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, TensorDataset
 
 from libragrad_lightning import explain
 from libragrad_lightning.attribution import explain_tokens
+from libragrad_lightning.audit.metric_table import DEFAULT_METRICS, METRICS, MetricInputs
 from libragrad_lightning.classifier import ImageClassifier
 from libragrad_lightning.metrics import (
     AOPC,
@@ -88,7 +89,7 @@ def test_a_fit_is_audited_as_with_two_logits(tmp_path, target, reward):
 def test_deletion_is_measured_and_not_the_same_for_all_maps(tmp_path):
     _, callback = fitted(tmp_path, epochs=3)
     values = callback.history[-1].values
-    assert {key.partition("/")[0] for key in values} == set(DEFAULT_METRICS)
+    assert {key.partition("/")[0] for key in values} == {*DEFAULT_METRICS, "accuracy"}
     assert values["mif_aopc/libra"] > values["lif_aopc/libra"]
     assert values["completeness_error/libra"] < 1e-5 < values["completeness_error/plain"]
 
@@ -103,7 +104,8 @@ def test_metrics_are_those_of_the_binary_task(labels):
         maps = {"libra": explanation.attribution}
         deletion = deletion_logits(model, images, maps, LEVELS)["libra"]
     most, least = deletion.most_influential_first, deletion.least_influential_first
-    evidence = Evidence(explanation, None, deletion, None)
+    informative = torch.ones(COUNT, dtype=torch.bool)
+    inputs = MetricInputs(explanation, informative, deletion=deletion)
     intact, count = explanation.logits, len(LEVELS)
     assert intact.shape == (COUNT, 1)
     expected = {
@@ -117,8 +119,8 @@ def test_metrics_are_those_of_the_binary_task(labels):
         "deletion_auc": DeletionAUC(LEVELS)(target_probability(most, target, "binary")),
     }
     for name, value in expected.items():
-        metric = METRICS[name].create(LEVELS)
-        METRICS[name].update(metric, evidence)
+        metric = METRICS[name].create(LEVELS, "binary")
+        METRICS[name].update(metric, inputs)
         assert METRICS[name].value(metric) == pytest.approx(float(value), abs=1e-12), name
 
 
@@ -156,5 +158,6 @@ def test_labels_other_than_0_and_1_get_a_sentence(tmp_path):
     images, labels, masks = binary_data().tensors
     strange = DataLoader(TensorDataset(images, labels + 1, masks), COUNT)
     run = trainer(tmp_path, [quick_audit(target="label")], logger=False)
-    with pytest.raises(ValueError, match=r"from 1 to 2, but the model has 2 classes \(0 to 1\)"):
+    match = "found the label 2, but the scores are those of classes 0 to 1"
+    with pytest.raises(MisconfigurationException, match=match):
         run.validate(one_logit(), strange, verbose=False)

@@ -1,9 +1,9 @@
 """What cannot be audited is refused with one sentence that names the argument to change."""
 
+import lightning as L
 import pytest
-import torch
-from audit_cases import Classifier, audit, data, loader, trainer
-from libragrad_lightning.callbacks import LibraGradAudit, unpack_batch
+from audit_cases import Classifier, audit, data, grouped, loader, trainer
+from libragrad_lightning.callbacks import LibraGradAudit
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
@@ -115,6 +115,19 @@ def test_a_batch_that_cannot_be_unpacked(tmp_path):
     )
 
 
+def test_a_module_that_computes_nothing_and_has_no_forward(tmp_path):
+    class Nothing(Classifier):
+        forward = L.LightningModule.forward
+
+        def training_step(self, batch, batch_idx):
+            return self.net(batch[0]).sum()
+
+        def validation_step(self, batch, batch_idx):
+            pass
+
+    refused(tmp_path, "`forward`", module=Nothing())
+
+
 def test_an_unpack_function_that_returns_something_else(tmp_path):
     refused(tmp_path, "`unpack` must return", audit(unpack=tuple))
 
@@ -154,45 +167,13 @@ def test_data_that_cannot_be_right(tmp_path, tensors, match):
         ({"every_n_train_steps": 0}, "`every_n_train_steps` of at least 1"),
         ({"method": "ixg"}, "Unknown method 'ixg'"),
         ({"reward": "odds"}, "Unknown reward 'odds'"),
+        ({"task": "classes"}, r"`task` takes one of \['auto', 'multiclass'"),
+        ({"target": "truth"}, "`target` takes"),
+        ({"dataloader_idx": -1}, "`dataloader_idx` of at least 0"),
+        ({"image_size": 8}, "`size` of at least 32"),
+        ({"class_names": "names.txt"}, "`class_names` to be a list"),
     ],
 )
 def test_arguments_are_checked_at_once(kwargs, match):
     with pytest.raises(MisconfigurationException, match=match):
-        LibraGradAudit(**kwargs)
-
-
-@pytest.mark.parametrize(
-    "batch",
-    [
-        (IMAGES, LABELS, MASKS),
-        [IMAGES, LABELS, MASKS[:, None].to(torch.uint8)],
-        {"image": IMAGES, "label": LABELS, "mask": MASKS},
-        {"pixel_values": IMAGES, "labels": LABELS.int(), "masks": MASKS.long()},
-    ],
-    ids=["tuple", "list", "dict", "transformers"],
-)
-def test_usual_batches_are_understood(batch):
-    samples = unpack_batch(batch)
-    assert torch.equal(samples.images, IMAGES)
-    assert torch.equal(samples.labels, LABELS)
-    assert torch.equal(samples.masks, MASKS)
-    assert samples.labels.dtype == torch.int64
-
-
-@pytest.mark.parametrize("batch", [IMAGES, [IMAGES], {"x": IMAGES}])
-def test_images_alone_are_enough(batch):
-    samples = unpack_batch(batch)
-    assert torch.equal(samples.images, IMAGES)
-    assert samples.labels is None
-    assert samples.masks is None
-
-
-@pytest.mark.parametrize("batch", ["text", 3, {"a": IMAGES}, [LABELS], torch.zeros(3)])
-def test_batches_without_images_say_what_was_seen(batch):
-    with pytest.raises(MisconfigurationException, match="found no images"):
-        unpack_batch(batch)
-
-
-def test_labels_of_another_length():
-    with pytest.raises(MisconfigurationException, match="one class index per image"):
-        unpack_batch((IMAGES, LABELS[:2]))
+        LibraGradAudit(**grouped(**kwargs))

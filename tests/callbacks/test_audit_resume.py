@@ -6,9 +6,7 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
-from audit_cases import Classifier, loader, quick_audit, trainer
-from libragrad_lightning.callbacks.drift import LastMaps, last_maps
-from libragrad_lightning.callbacks.processes import Share
+from audit_cases import Classifier, last, loader, probe_ids, quick_audit, trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 
@@ -57,15 +55,16 @@ def test_kill_and_resume_give_the_curve_of_an_undisturbed_run(tmp_path, kwargs):
         run_with(tmp_path / "on", resumed, ckpt_path=tmp_path / "killed" / "epoch=1.ckpt")
     assert curve(resumed) == curve(whole)
     assert "drift_cosine/libra" in resumed.history[2].values
-    assert resumed.auditor.probe.ids == whole.auditor.probe.ids
+    assert probe_ids(resumed) == probe_ids(whole)
 
 
 def test_a_checkpoint_can_be_loaded_without_trust(tmp_path):
     run_with(tmp_path, quick_audit(num_images=0), epochs=1)
     checkpoint = torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)
     (state,) = (s for key, s in checkpoint["callbacks"].items() if "LibraGradAudit" in key)
-    assert state["auditor"]["history"][0]["epoch"] == 0
-    assert list(state["auditor"]["last"]["fingerprints"]) == [0, 1, 2, 3]
+    assert state.keys() == {"settings", "history", "max_samples"}
+    assert state["history"]["records"][0]["epoch"] == 0
+    assert list(state["history"]["last"]["fingerprints"]) == [(i, -1) for i in range(4)]
 
 
 def test_a_shuffled_loader_cannot_go_on_and_says_so(tmp_path):
@@ -82,11 +81,22 @@ def test_a_shuffled_loader_cannot_go_on_and_says_so(tmp_path):
     assert len(callback.history) == 2
 
 
-def test_another_request_begins_another_probe_set_and_keeps_the_history(tmp_path):
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"max_samples": 6}, r"max_samples \(4 -> 6\)"),
+        ({"target": "label"}, r'target \("predicted" -> "label"\)'),
+        ({"levels": (0.7,)}, r"levels \(\[0\.5\] -> \[0\.7\]\)"),
+    ],
+)
+def test_other_settings_are_told_and_begin_anew(tmp_path, other, said):
     run_with(tmp_path, quick_audit(num_images=0), epochs=1)
-    callback = quick_audit(num_images=0, max_samples=6)
-    run_with(tmp_path, callback, ckpt_path=tmp_path / "epoch=0.ckpt", epochs=2)
-    assert [record.samples for record in callback.history] == [4, 6]
+    callback = quick_audit(num_images=0, **other)
+    with pytest.warns(UserWarning, match=f"was resumed with other settings: {said}; its history"):
+        run_with(tmp_path, callback, ckpt_path=tmp_path / "epoch=0.ckpt", epochs=3)
+    assert [record.epoch for record in callback.history] == [1, 2]
+    assert [record.samples for record in callback.history] == [other.get("max_samples", 4)] * 2
+    assert "drift_cosine/plain" not in callback.history[0].values
     assert "drift_cosine/plain" in callback.history[1].values
 
 
@@ -96,7 +106,9 @@ def test_drift_is_the_distance_to_the_maps_before(tmp_path):
 
     class Look(Callback):
         def on_validation_end(self, trainer, pl_module):
-            seen.append(callback.auditor.last.maps.get("libra"))
+            maps = last(callback)["maps"]
+            if maps:
+                seen.append(torch.stack(list(maps["libra"].values())))
 
     run_with(tmp_path, callback, [Look()], epochs=2)
     first, second = (maps.flatten(1).double() for maps in seen[-2:])
@@ -105,19 +117,3 @@ def test_drift_is_the_distance_to_the_maps_before(tmp_path):
     assert found == pytest.approx(float(expected), abs=1e-6)
     assert found > 1e-6
     assert "drift_cosine/libra" not in callback.history[0].values
-
-
-def test_maps_are_found_by_their_image():
-    maps = torch.arange(4.0)[:, None, None].expand(-1, 1, 2)
-    shares = [
-        Share([0, 2], [10, 12], {"libra": maps[:2]}),
-        Share(),
-        Share([1, 3], [11, 13], {"libra": maps[2:]}),
-    ]
-    last = last_maps(shares)
-    assert last.of([3, 5, 2], set())["libra"][:, 0, 0].nan_to_num(-1).tolist() == [3, -1, 1]
-    assert last.of([2, 1], {2})["libra"][:, 0, 0].nan_to_num(-1).tolist() == [-1, 2]
-    assert last.changed({0: 10, 1: 99, 7: 1}) == {1}
-    assert last.of([7], set()) == {}
-    assert LastMaps().of([0], set()) == {}
-    assert last_maps([Share()]) == LastMaps()

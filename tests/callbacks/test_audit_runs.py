@@ -1,5 +1,6 @@
 """Whole Trainer runs with the audit."""
 
+import csv
 import math
 import pickle
 from pathlib import Path
@@ -8,9 +9,12 @@ import lightning as L
 import pytest
 import torch
 from audit_cases import Classifier, audit, loader, trainer
+from libragrad_lightning.callbacks import Samples
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from libragrad_lightning.audit import AuditRun
 
 DRIFT_METRICS = ("drift_cosine", "drift_rank")
 KEYS = {
@@ -25,9 +29,10 @@ KEYS = {
         "energy_inside",
         "completeness_error",
         "relative_completeness_error",
+        "degenerate_rate",
     )
     for rules in ("plain", "libra")
-}
+} | {"accuracy"}
 DRIFT = {f"{metric}/{rules}" for metric in DRIFT_METRICS for rules in ("plain", "libra")}
 
 
@@ -63,7 +68,8 @@ def test_tensorboard_gets_scalars_panels_and_charts(tmp_path):
     tags = events.Tags()
     assert {f"audit/{key}" for key in KEYS} <= set(tags["scalars"])
     assert tags["images"] == ["audit/image_000", "audit/image_001"]
-    assert [image.step for image in events.Images("audit/image_000")] == [6, 12]
+    assert [image.step for image in events.Images("audit/image_000")] == [5, 11]
+    assert [scalar.step for scalar in events.Scalars("audit/srg/libra")] == [5, 11]
     assert "custom_scalars__config__" in tags["tensors"]
 
 
@@ -91,23 +97,24 @@ def test_audits_are_rare_on_request_and_monitors_keep_their_key(tmp_path):
     assert len(events.Scalars("audit/srg/libra")) == 3
 
 
-def test_the_probe_set_is_the_same_at_every_audit_even_if_the_loader_shuffles(tmp_path):
-    callback = audit()
+def test_the_probe_set_is_the_same_at_every_audit_even_if_the_loader_shuffles(
+    tmp_path, monkeypatch
+):
     seen = []
-    explain = callback.auditor._explain
+    result = AuditRun.result
 
-    def spy(run, module, samples, *args, draws=True):
-        if draws:
-            seen.append(samples)
-        return explain(run, module, samples, *args, draws=draws)
+    def spy(self, groups):
+        seen.append(groups)
+        return result(self, groups)
 
-    callback.auditor._explain = spy
+    monkeypatch.setattr(AuditRun, "result", spy)
     L.seed_everything(0)
-    trainer(tmp_path, [callback]).fit(Classifier(), loader(), loader(shuffle=True))
-    first, second = seen
-    assert len(first) == 12
-    assert torch.equal(first.images, second.images)
-    assert first.masks.dtype == torch.bool
+    run = trainer(tmp_path, [audit()], num_sanity_val_steps=0)
+    run.fit(Classifier(), loader(), loader(shuffle=True))
+    ((first,), (second,)) = seen
+    assert len(first.samples) == len(first.ids) == 12
+    assert torch.equal(first.samples.images, second.samples.images)
+    assert first.samples.masks.dtype == torch.bool
 
 
 def test_a_probe_larger_than_the_data_takes_all_of_it(tmp_path):
@@ -125,25 +132,38 @@ def test_without_masks_nothing_is_compared_with_them(tmp_path):
 
 
 def first_two(batch):
-    from libragrad_lightning.callbacks import Samples
-
     return Samples(batch[0], batch[1])
 
 
+class WithoutForward(Classifier):
+    forward = L.LightningModule.forward
+
+    def training_step(self, batch, batch_idx):
+        return torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", self.training_step(batch, batch_idx))
+
+
 def test_a_module_without_forward_is_explained_through_its_backbone(tmp_path):
-    class Wrapper(Classifier):
-        forward = L.LightningModule.forward
+    callback = audit()
+    run = trainer(tmp_path, [callback], max_epochs=1)
+    run.fit(WithoutForward(), loader(), loader())
+    assert len(callback.history) == 1
 
-        def training_step(self, batch, batch_idx):
-            return torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
 
+def test_a_module_that_computes_nothing_in_validation_is_explained_through_its_forward(tmp_path):
+    class Idle(Classifier):
         def validation_step(self, batch, batch_idx):
             pass
 
-    callback = audit()
-    run = trainer(tmp_path, [callback], max_epochs=1)
-    run.fit(Wrapper(), loader(), loader())
-    assert len(callback.history) == 1
+    torch.manual_seed(0)
+    module = Idle()
+    idle, busy = audit(), audit()
+    trainer(tmp_path, [idle], logger=False).validate(module, loader(), verbose=False)
+    module.validation_step = super(Idle, module).validation_step
+    trainer(tmp_path, [busy], logger=False).validate(module, loader(), verbose=False)
+    assert idle.history[0].values == busy.history[0].values
 
 
 def test_other_loggers_get_the_numbers(tmp_path):
@@ -157,7 +177,22 @@ def test_without_a_logger_there_are_files(tmp_path, csv):
     folder = Path(run.logger.log_dir) if csv else tmp_path
     for i in range(2):
         found = sorted(p.name for p in (folder / f"audit/image_{i:03d}").iterdir())
-        assert found == ["00000006.png", "00000012.png"]
+        assert found == ["00000005.png", "00000011.png"]
+
+
+def test_the_audit_writes_pictures_texts_and_its_history(tmp_path):
+    callback = audit(num_images=2)
+    run = trainer(tmp_path, [callback], logger=CSVLogger(tmp_path), max_epochs=2)
+    run.fit(Classifier(), loader(), loader())
+    folder = Path(run.logger.log_dir) / "audit"
+    pictures = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png"))
+    assert pictures == [f"image_{i:03d}/{step:08d}.png" for i in (0, 1) for step in (5, 11)]
+    assert (folder / "coverage" / "libra" / "00000000.md").read_text().startswith("|")
+    with (folder / "history" / "00000012.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == [0, 1]
+    for row, record in zip(rows, callback.history, strict=True):
+        assert float(row["srg/libra"]) == record.values["srg/libra"]
 
 
 def test_two_audits_share_a_trainer_and_resume(tmp_path):
@@ -183,7 +218,7 @@ def test_the_table_of_audits_is_printed(tmp_path, capsys):
 
 def test_the_callback_can_be_pickled_for_spawned_processes():
     callback = pickle.loads(pickle.dumps(audit(method="genatt", rules=["libra", "attn_lrp"])))
-    assert callback.auditor.settings.rules[1].name == "attn_lrp"
+    assert callback.state_dict()["settings"]["rules"] == ["libra", "attn_lrp"]
 
 
 def test_a_path_to_the_backbone_is_taken(tmp_path):

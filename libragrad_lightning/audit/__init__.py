@@ -1,0 +1,65 @@
+"""An audit without a Trainer: what is asked, the probe set, the loop that explains and measures."""
+
+from libragrad_lightning.audit.batches import UnpackBatch, unpack_batch
+from libragrad_lightning.audit.config import (
+    AuditConfig,
+    Deletion,
+    at_least,
+    audit_config,
+    changed_settings,
+    one_of,
+    probe_request,
+)
+from libragrad_lightning.audit.errors import AuditError
+from libragrad_lightning.audit.history import AuditHistory, AuditRecord
+from libragrad_lightning.audit.learning import ForwardFunction, Learned, SeenStep, Source
+from libragrad_lightning.audit.measurement import reasons_for_missing
+from libragrad_lightning.audit.metric_table import DEFAULT_METRICS, METRICS
+from libragrad_lightning.audit.precision import in_float32
+from libragrad_lightning.audit.probe_set import ProbeGroup, ProbeSet, Shard, shard_of
+from libragrad_lightning.audit.result import AuditResult, Failure, gathered, merged
+from libragrad_lightning.audit.run import AuditRun, AuditWatcher, ExplainedChunk
+from libragrad_lightning.audit.samples import Samples
+from libragrad_lightning.audit.selection import Named, ProbeRequest, Selection
+from libragrad_lightning.audit.watch import WatchedStep, may_compile, watched_step
+
+__all__ = [
+    "DEFAULT_METRICS",
+    "METRICS",
+    "AuditConfig",
+    "AuditError",
+    "AuditHistory",
+    "AuditRecord",
+    "AuditResult",
+    "AuditRun",
+    "AuditWatcher",
+    "Deletion",
+    "ExplainedChunk",
+    "Failure",
+    "ForwardFunction",
+    "Learned",
+    "Named",
+    "ProbeGroup",
+    "ProbeRequest",
+    "ProbeSet",
+    "Samples",
+    "SeenStep",
+    "Selection",
+    "Shard",
+    "Source",
+    "UnpackBatch",
+    "WatchedStep",
+    "at_least",
+    "audit_config",
+    "changed_settings",
+    "gathered",
+    "in_float32",
+    "may_compile",
+    "merged",
+    "one_of",
+    "probe_request",
+    "reasons_for_missing",
+    "shard_of",
+    "unpack_batch",
+    "watched_step",
+]

@@ -1,0 +1,126 @@
+"""Reads labels, masks and images out of validation batches of any kind.
+
+What the validation step did with a batch says more than the batch: this is for what it does not
+say, such as masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+from libragrad_lightning.audit.errors import AuditError
+from libragrad_lightning.audit.samples import Samples, checked_samples, plain
+from libragrad_lightning.audit.trees import Way, described, tensors
+
+IMAGE_NAMES = ("image", "images", "pixel_values", "img", "imgs", "input", "inputs", "x", "data")
+LABEL_NAMES = ("label", "labels", "target", "targets", "class", "classes", "y", "gt_label")
+MASK_NAMES = ("mask", "masks", "segmentation", "seg", "pixel_mask")
+IGNORE_NAMES = ("ignore", "ignore_mask")
+
+Leaf: TypeAlias = tuple[Way, Tensor]
+Fits: TypeAlias = Callable[[Tensor], bool]
+
+UnpackBatch: TypeAlias = Callable[[Any], Samples]
+"""A user's function from a validation batch to samples."""
+
+
+def unpack_batch(batch: Any) -> Samples:
+    """Take images, labels, masks and pixels to ignore out of a batch.
+
+    Mappings, dataclasses, named tuples and nested ones are read by their names (such as ``image``,
+    ``label``, ``mask``, ``ignore``). What has no name is told by its place and form: the image is
+    the first floating `[B, C, H, W]` tensor; after it come labels, `[B]` or `[B, C]`, and masks
+    `[B, H, W]` or `[B, 1, H, W]`, of integers, bools, or floating point in [0, 1].
+
+    Raises:
+        AuditError: If there is no image, or a mask of another size.
+    """
+    return checked_samples(read_batch(batch, None))
+
+
+def read_batch(batch: Any, images: Tensor | None) -> Samples:
+    """Return what a batch holds beside the images that the model received, or with its own.
+
+    Args:
+        batch: The batch.
+        images: `[B, C, H, W]` that the model received; None to look for them in the batch.
+
+    Raises:
+        AuditError: If there are no images.
+    """
+    found = [(way, plain(leaf)) for way, leaf in tensors(batch)]
+    image = _image(found)
+    if images is None:
+        if image is None:
+            raise AuditError(
+                "LibraGradAudit found no images [B, C, H, W] in the validation batch, which is "
+                f"{described(batch)}; pass `unpack`, a function from your batch to "
+                "`Samples(images, labels, masks)`."
+            )
+        images = image[1]
+    rows = len(images)
+    named = [(way, t) for way, t in found if image is None or t is not image[1]]
+    after = named[_place(found, image) :]
+    labels = [
+        *_named(named, LABEL_NAMES, _are_labels),
+        *_nameless(after, rows, _are_classes),
+        *_nameless(after, rows, _are_labels),
+    ]
+    masks = [*_named(named, MASK_NAMES, _are_masks), *_nameless(after, rows, _look_like_masks)]
+    ignore = _named(named, IGNORE_NAMES, _are_masks)
+    return Samples(images, _first(labels), _first(masks), _first(ignore))
+
+
+def _image(found: Sequence[Leaf]) -> Leaf | None:
+    maps = [(way, t) for way, t in found if t.dim() == 4 and _is_named(way, IMAGE_NAMES)]
+    maps += [(way, t) for way, t in found if t.dim() == 4 and t.is_floating_point()]
+    return next(iter(maps), None)
+
+
+def _place(found: Sequence[Leaf], image: Leaf | None) -> int:
+    """Return how many of the other leaves come before the image."""
+    return 0 if image is None else next(i for i, (way, _) in enumerate(found) if way == image[0])
+
+
+def _named(found: Sequence[Leaf], names: Collection[str], fits: Fits) -> list[Tensor]:
+    return [t for way, t in found if _is_named(way, names) and fits(t)]
+
+
+def _nameless(found: Sequence[Leaf], rows: int, fits: Fits) -> list[Tensor]:
+    """Return the tensors that nothing but their place names, such as those of a tuple."""
+    return [t for way, t in found if _has_no_name(way) and len(t) == rows and fits(t)]
+
+
+def _first(found: Sequence[Tensor]) -> Tensor | None:
+    return found[0] if found else None
+
+
+def _is_named(way: Way, names: Collection[str]) -> bool:
+    return bool(way) and str(way[-1]).lower() in names
+
+
+def _has_no_name(way: Way) -> bool:
+    return not any(isinstance(key, str) for key in way)
+
+
+def _are_classes(tensor: Tensor) -> bool:
+    return tensor.dim() == 1 and not tensor.is_floating_point() and not tensor.is_complex()
+
+
+def _are_labels(tensor: Tensor) -> bool:
+    return tensor.dim() in (1, 2)
+
+
+def _are_masks(tensor: Tensor) -> bool:
+    return tensor.dim() in (3, 4)
+
+
+def _look_like_masks(tensor: Tensor) -> bool:
+    if tensor.dim() not in (3, 4) or (tensor.dim() == 4 and tensor.shape[1] != 1):
+        return False
+    if not tensor.is_floating_point():
+        return True
+    return bool(((tensor >= 0) & (tensor <= 1)).all()) or bool((tensor == tensor.round()).all())

@@ -1,0 +1,204 @@
+"""Learns from one validation step what is to be explained: images, scores, labels and the task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from libragrad_lightning.attribution import Task
+from libragrad_lightning.audit.batches import UnpackBatch, read_batch
+from libragrad_lightning.audit.errors import AuditError
+from libragrad_lightning.audit.replay import ModelCall
+from libragrad_lightning.audit.samples import Samples, checked_samples
+from libragrad_lightning.audit.scored_call import ScoredCall, scored_call
+from libragrad_lightning.audit.tasks import canonical_labels, told_task
+from libragrad_lightning.audit.trees import at, tensors
+from libragrad_lightning.audit.verification import direct, replayed
+from libragrad_lightning.audit.watch import WatchedStep
+from libragrad_lightning.models import submodule
+
+ForwardFunction: TypeAlias = Callable[[nn.Module, Tensor], Any]
+"""The audited module and images `[B, C, H, W]` to scores `[B, C]`, or to anything that holds them.
+"""
+
+
+@dataclass(frozen=True)
+class SeenStep:
+    """A validation step that was watched.
+
+    Attributes:
+        root: The module whose step it is.
+        batch: The batch.
+        watched: What was seen of it; None if it was not watched.
+        again: Runs it again.
+    """
+
+    root: nn.Module
+    batch: Any
+    watched: WatchedStep | None
+    again: Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What is explained.
+
+    Attributes:
+        call: The forward pass.
+        task: What its scores mean.
+        outputs: How many scores an image has.
+        notes: What the user should know of it, a sentence each.
+        warnings: What the user may want to change, a sentence each.
+    """
+
+    call: ModelCall
+    task: Task
+    outputs: int
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def labeled(self, samples: Samples) -> Samples:
+        """Return samples with labels in the form of the task."""
+        if samples.labels is None:
+            return samples
+        return replace(samples, labels=canonical_labels(samples.labels, self.task, self.outputs))
+
+
+@dataclass(frozen=True)
+class Source:
+    """How samples and scores are taken from steps.
+
+    Attributes:
+        forward: The path of the submodule whose call is explained, a function, or None.
+        unpack: A user's function from batches to samples, or None.
+        task: The task, or ``"auto"``.
+    """
+
+    forward: str | ForwardFunction | None = None
+    unpack: UnpackBatch | None = None
+    task: Task | str = "auto"
+
+    @property
+    def path(self) -> str | None:
+        """The path of the only submodule whose calls matter, or None."""
+        return self.forward if isinstance(self.forward, str) else None
+
+    def found(self, seen: SeenStep) -> ScoredCall | None:
+        """Return the call of a step that gave its scores; None if there is none to be found.
+
+        Raises:
+            AuditError: If it cannot be told.
+        """
+        if seen.watched is None or callable(self.forward):
+            return None
+        return scored_call(seen.root, seen.watched, self.path)
+
+    def samples(self, seen: SeenStep, found: ScoredCall | None) -> Samples:
+        """Return the samples of a batch: the images that the model received, labels and masks.
+
+        Labels that a loss was given come before those of the batch.
+
+        Raises:
+            AuditError: If they cannot be found, or do not fit together.
+        """
+        received = None if found is None else found.images
+        if self.unpack is not None:
+            samples = _unpacked(self.unpack, seen.batch, received)
+        else:
+            samples = read_batch(seen.batch, received)
+            labels = None if found is None else found.labels
+            if labels is not None and labels.dim() and len(labels) == len(samples):
+                samples = replace(samples, labels=labels.detach())
+        return checked_samples(replace(samples, others=_others(found, samples)))
+
+    def learned(self, seen: SeenStep, found: ScoredCall | None, samples: Samples) -> Learned:
+        """Return what is explained. Call it in the state in which models are explained.
+
+        Raises:
+            AuditError: If it does not give the scores of the step.
+        """
+        notes: tuple[str, ...] = ()
+        warnings: tuple[str, ...] = ()
+        if found is None:
+            call = direct(*self._function(seen.root), _floating(samples.pixels[:2], seen.root))
+            functions: tuple[str, ...] = ()
+        else:
+            again = replayed(seen.root, found, seen.again)
+            call, functions = again.call, found.functions
+            warnings = _warnings_of_replay(again.random, found, samples)
+        if call.squashed:
+            notes = (
+                f"LibraGradAudit looks at the scores before the final {call.squashed}, which has "
+                "no gradient of its own under LibraGrad.",
+            )
+        first = samples[slice(0, 1)]
+        with torch.no_grad():
+            scores = call.beside(first.others)(_floating(first.pixels, seen.root))
+        outputs = scores.shape[1]
+        task = self.task
+        if task == "auto":
+            task = told_task(functions, samples.labels, outputs)
+        return Learned(call, task, outputs, notes, warnings)  # type: ignore[arg-type]
+
+    def _function(self, root: nn.Module) -> tuple[Callable[[Tensor], Any], str]:
+        if callable(self.forward):
+            return partial(self.forward, root), "`forward`"
+        if self.forward is None:
+            return root, f"The `forward` of {type(root).__name__}"
+        return submodule(root, self.forward, "forward"), f"`{self.forward}`"
+
+
+def floating_dtype(module: nn.Module) -> torch.dtype:
+    """Return the dtype in which a module expects images."""
+    floating = (p.dtype for p in module.parameters() if p.is_floating_point())
+    return next(floating, torch.float32)
+
+
+def _floating(images: Tensor, module: nn.Module) -> Tensor:
+    device = next((p.device for p in module.parameters()), images.device)
+    return images.detach().clone().to(device, floating_dtype(module))
+
+
+def _unpacked(unpack: UnpackBatch, batch: Any, received: Tensor | None) -> Samples:
+    samples = unpack(batch)
+    if not isinstance(samples, Samples):
+        raise AuditError(
+            f"`unpack` must return `Samples(images, labels, masks)` but returned "
+            f"{type(samples).__name__}."
+        )
+    return samples if samples.images is not None else replace(samples, images=received)
+
+
+def _others(found: ScoredCall | None, samples: Samples) -> tuple[Tensor, ...]:
+    """Return what the model received beside the images, a row for each."""
+    if found is None or found.output_way is None or len(samples) != len(found.images):
+        return ()
+    rows = len(found.images)
+    return tuple(
+        at(found.call.arguments, way).detach()
+        for way, t in tensors(found.call.arguments)
+        if way != found.images_way and t.dim() > 0 and len(t) == rows
+    )
+
+
+def _warnings_of_replay(random: bool, found: ScoredCall, samples: Samples) -> tuple[str, ...]:
+    notes = []
+    if random:
+        notes.append(
+            f"LibraGradAudit explains {found.name} as it is at the time of the audit, since it "
+            "gives the same images other scores each time; pass `forward`, a function `(module, "
+            "images) -> scores`, to take the chance out of it."
+        )
+    images = samples.pixels
+    if images.shape == found.images.shape and not torch.equal(images, found.images):
+        notes.append(
+            f"LibraGradAudit explains the images that `unpack` returns, which are not those that "
+            f"the validation step shows to {found.name}; return `Samples(None, labels, masks)` to "
+            "explain these."
+        )
+    return tuple(notes)

@@ -1,0 +1,273 @@
+"""The metrics of the audit: how each is made, what it is fed, and where it makes sense."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, TypeAlias
+
+from torch import Tensor
+from torchmetrics import Metric
+
+from libragrad_lightning.attribution import Explanation, Task
+from libragrad_lightning.metrics import (
+    AOPC,
+    CompletenessError,
+    DegenerateMapRate,
+    DeletionAccuracy,
+    DeletionAccuracyDrop,
+    DeletionAUC,
+    EnergyInside,
+    InsertionAUC,
+    LogOddsDrop,
+    MapCosineSimilarity,
+    MapRankCorrelation,
+    MapStructuralSimilarity,
+    MaskIoU,
+    PixelAccuracy,
+    PointingGame,
+    RelativeCompletenessError,
+    RelativeDrop,
+    SegmentationAP,
+    SegmentationMaxF1,
+    SymmetricRelevanceGain,
+)
+from libragrad_lightning.metrics.functional import target_probability
+from libragrad_lightning.metrics.functional.scores import Task as ScoreTask
+from libragrad_lightning.perturbation import DeletionLogits
+
+
+@dataclass(frozen=True)
+class MetricInputs:
+    """All that a metric may look at for one chunk and one rule set.
+
+    Attributes:
+        explanation: The explanation.
+        informative: Which maps tell patches apart, bool `[B]`; the others are never scored.
+        masks: Object masks, bool `[B, H, W]`, or None.
+        ignore: Pixels that do not count beside masks, bool `[B, H, W]`, or None.
+        deletion: Logits under deletion, or None if no metric asks for them.
+        previous: The maps of the audit before, `[B, h, w]`, NaN for images it did not have; None if
+            there was none of this size.
+    """
+
+    explanation: Explanation
+    informative: Tensor
+    masks: Tensor | None = None
+    ignore: Tensor | None = None
+    deletion: DeletionLogits | None = None
+    previous: Tensor | None = None
+
+    @cached_property
+    def heatmaps(self) -> Tensor | None:
+        """The maps upsampled to the masks, `[B, H, W]`."""
+        if self.masks is None:
+            return None
+        return self.explanation.heatmap((self.masks.shape[-2], self.masks.shape[-1]))
+
+    def named(self) -> dict[str, Any]:
+        """Return what a user's own metric may ask for by the names of its `update`.
+
+        Rows of maps that do not tell patches apart are left out.
+        """
+        found = self.explanation
+        mif = None if self.deletion is None else self.deletion.most_influential_first
+        lif = None if self.deletion is None else self.deletion.least_influential_first
+        inputs = {
+            "attribution": found.attribution if self.heatmaps is None else self.heatmaps,
+            "mask": self.masks,
+            "ignore": self.ignore,
+            "logits": found.logits,
+            "target": found.target,
+            "masked_logits": mif,
+            "mif_logits": mif,
+            "lif_logits": lif,
+            "reference": self.previous,
+        }
+        given = {name: t[self.informative] for name, t in inputs.items() if t is not None}
+        given["attribution_total"] = found.fullgrad_sums[0]
+        given["logit"] = found.target_logit
+        return given
+
+    def scored(self, tensor: Tensor) -> Tensor:
+        """Return the rows of a tensor whose maps tell patches apart."""
+        return tensor[self.informative]
+
+
+Create: TypeAlias = Callable[[Sequence[float], Task], Metric]
+"""Makes a metric, given the deletion levels and the task."""
+Update: TypeAlias = Callable[[Metric, MetricInputs], None]
+"""Feeds a metric one chunk."""
+
+
+@dataclass(frozen=True)
+class MetricEntry:
+    """A metric of the audit.
+
+    Attributes:
+        create: Makes the metric.
+        update: Feeds it.
+        needs: What it needs beside the explanation: ``deletion``, ``masks``, ``previous``, or
+            nothing.
+        tasks: The tasks in which it makes sense.
+        is_drift: Whether it is a similarity of which the distance from 1 is logged.
+    """
+
+    create: Create
+    update: Update
+    needs: str = ""
+    tasks: tuple[Task, ...] = ("multiclass", "binary", "multilabel", "regression")
+    is_drift: bool = False
+
+    def value(self, metric: Metric) -> float:
+        """Return the value that is logged, over all processes."""
+        found = float(metric.compute())
+        return 1.0 - found if self.is_drift else found
+
+
+_CLASSES: tuple[Task, ...] = ("multiclass", "binary", "multilabel")
+
+
+def _mif(inputs: MetricInputs) -> Tensor:
+    assert inputs.deletion is not None
+    return inputs.scored(inputs.deletion.most_influential_first)
+
+
+def _lif(inputs: MetricInputs) -> Tensor:
+    assert inputs.deletion is not None
+    return inputs.scored(inputs.deletion.least_influential_first)
+
+
+def _target(inputs: MetricInputs) -> Tensor:
+    return inputs.scored(inputs.explanation.target)
+
+
+def _update_completeness(metric: Metric, inputs: MetricInputs) -> None:
+    explanation = inputs.explanation
+    metric.update(explanation.fullgrad_sums[0], explanation.target_logit)
+
+
+def _update_with_masks(metric: Metric, inputs: MetricInputs) -> None:
+    if inputs.masks is not None and inputs.heatmaps is not None:
+        ignore = None if inputs.ignore is None else inputs.scored(inputs.ignore)
+        metric.update(inputs.scored(inputs.heatmaps), inputs.scored(inputs.masks), ignore)
+
+
+def _update_with_map(metric: Metric, inputs: MetricInputs) -> None:
+    metric.update(inputs.explanation.attribution)
+
+
+def _update_drift(metric: Metric, inputs: MetricInputs) -> None:
+    maps = inputs.explanation.attribution
+    if inputs.previous is not None:
+        metric.update(maps, inputs.previous.to(maps))
+
+
+def _update_gain(metric: Metric, inputs: MetricInputs) -> None:
+    metric.update(_mif(inputs), _lif(inputs), _target(inputs))
+
+
+def _update_scores(
+    metric: Metric, inputs: MetricInputs, deleted: Callable[[MetricInputs], Tensor], flip: bool
+) -> None:
+    task: Any = inputs.explanation.task
+    scores = target_probability(deleted(inputs), _target(inputs), task)
+    metric.update(scores.flip(1) if flip else scores)
+
+
+def _accuracy(
+    create: Callable[..., Metric], deleted: Callable[[MetricInputs], Tensor]
+) -> MetricEntry:
+    def update(metric: Metric, inputs: MetricInputs) -> None:
+        metric.update(deleted(inputs), _target(inputs))
+
+    def made(levels: Sequence[float], task: Task) -> Metric:
+        return create(len(levels), task=task)
+
+    return MetricEntry(made, update, "deletion", _CLASSES)
+
+
+def _drop(
+    create: Callable[..., Metric],
+    deleted: Callable[[MetricInputs], Tensor],
+    of_quantities: bool = False,
+) -> MetricEntry:
+    def update(metric: Metric, inputs: MetricInputs) -> None:
+        intact = inputs.scored(inputs.explanation.logits)
+        metric.update(intact, deleted(inputs), _target(inputs))
+
+    def made(levels: Sequence[float], task: Task) -> Metric:
+        if task == "regression":
+            return RelativeDrop(len(levels))
+        return create(len(levels), task=task)
+
+    tasks = (*_CLASSES, "regression") if of_quantities else _CLASSES
+    return MetricEntry(made, update, "deletion", tasks)
+
+
+def _mask(create: Callable[[], Metric]) -> MetricEntry:
+    return MetricEntry(lambda *_: create(), _update_with_masks, "masks")
+
+
+def _drift(create: Callable[[], Metric]) -> MetricEntry:
+    return MetricEntry(lambda *_: create(), _update_drift, "previous", is_drift=True)
+
+
+def _gain(levels: Sequence[float], task: ScoreTask) -> Metric:
+    return SymmetricRelevanceGain(len(levels), task=task)
+
+
+METRICS: Mapping[str, MetricEntry] = {
+    "mif_accuracy_drop": _accuracy(DeletionAccuracyDrop, _mif),
+    "lif_accuracy": _accuracy(DeletionAccuracy, _lif),
+    "mif_aopc": _drop(AOPC, _mif, of_quantities=True),
+    "lif_aopc": _drop(AOPC, _lif, of_quantities=True),
+    "srg": MetricEntry(_gain, _update_gain, "deletion", _CLASSES),  # type: ignore[arg-type]
+    "segmentation_ap": _mask(SegmentationAP),
+    "energy_inside": _mask(EnergyInside),
+    "completeness_error": MetricEntry(lambda *_: CompletenessError(), _update_completeness),
+    "relative_completeness_error": MetricEntry(
+        lambda *_: RelativeCompletenessError(), _update_completeness
+    ),
+    "degenerate_rate": MetricEntry(lambda *_: DegenerateMapRate(), _update_with_map),
+    "drift_cosine": _drift(MapCosineSimilarity),
+    "drift_rank": _drift(MapRankCorrelation),
+    "drift_ssim": _drift(MapStructuralSimilarity),
+    "deletion_auc": MetricEntry(
+        lambda levels, _: DeletionAUC(levels),
+        partial(_update_scores, deleted=_mif, flip=False),
+        "deletion",
+        _CLASSES,
+    ),
+    # What is left when the least influential patches go is what the most influential ones show.
+    "insertion_auc": MetricEntry(
+        lambda levels, _: InsertionAUC([1 - level for level in reversed(levels)]),
+        partial(_update_scores, deleted=_lif, flip=True),
+        "deletion",
+        _CLASSES,
+    ),
+    "mif_log_odds_drop": _drop(LogOddsDrop, _mif),
+    "lif_log_odds_drop": _drop(LogOddsDrop, _lif),
+    "segmentation_max_f1": _mask(SegmentationMaxF1),
+    "mask_iou": _mask(MaskIoU),
+    "pixel_accuracy": _mask(PixelAccuracy),
+    "pointing_game": _mask(PointingGame),
+}
+"""Every metric of the audit, by the name under which it is logged."""
+
+DEFAULT_METRICS = (
+    "mif_accuracy_drop",
+    "lif_accuracy",
+    "mif_aopc",
+    "lif_aopc",
+    "srg",
+    "segmentation_ap",
+    "energy_inside",
+    "completeness_error",
+    "relative_completeness_error",
+    "degenerate_rate",
+    "drift_cosine",
+    "drift_rank",
+)
+"""What is measured if nothing else is asked for."""

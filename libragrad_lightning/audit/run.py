@@ -1,0 +1,261 @@
+"""The audit of a probe set: one loop that explains its images and measures the explanations."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from libragrad_lightning.attribution import Explanation, explain_methods, reward_function
+from libragrad_lightning.audit.config import AuditConfig
+from libragrad_lightning.audit.learning import Learned, floating_dtype
+from libragrad_lightning.audit.measurement import Measurement
+from libragrad_lightning.audit.metric_table import MetricInputs
+from libragrad_lightning.audit.probe_set import ProbeGroup, fingerprint
+from libragrad_lightning.audit.result import AuditResult, Key
+from libragrad_lightning.audit.rows import ExplainedRows, Truth, explained_rows
+from libragrad_lightning.audit.samples import Samples
+from libragrad_lightning.metrics.functional.maps import is_degenerate
+from libragrad_lightning.models import TokenModel, is_out_of_memory, read_token_model
+from libragrad_lightning.perturbation import DeletionLogits, deletion_logits
+
+
+@dataclass(frozen=True)
+class ExplainedChunk:
+    """A few images that were explained at once.
+
+    Attributes:
+        numbers: Their places in the probe set.
+        keys: What they are remembered by.
+        samples: The images, on the device.
+        labels: All that the labels say of them, in the form of the task, on the CPU; or None.
+        inputs: For every rule set what its metrics are fed.
+    """
+
+    numbers: Sequence[int]
+    keys: Sequence[Key]
+    samples: Samples
+    labels: Tensor | None
+    inputs: Sequence[MetricInputs]
+
+
+class AuditWatcher(Protocol):
+    """Looks on while an audit runs."""
+
+    def model_read(self, model: TokenModel, images: Tensor) -> None:
+        """See a model that has been read for images `[1, C, H, W]` of one size."""
+
+    def chunk_explained(self, chunk: ExplainedChunk) -> None:
+        """See images that have been explained and measured."""
+
+    def memory_ran_out(self, size: int) -> None:
+        """Hear that memory ran out with so many images at once, and that half as many follow."""
+
+
+@dataclass
+class _Part:
+    """Some images of one size, and what metrics are fed of them; None until it is there."""
+
+    model: TokenModel
+    rows: ExplainedRows
+    start: int
+    stop: int
+    samples: Samples
+    other_images: Collection[Key]
+    inputs: list[MetricInputs] | None = None
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        return self.rows.keys[self.start : self.stop]
+
+    @property
+    def truth(self) -> Truth:
+        return self.rows.truth(self.start, self.stop)
+
+    def explained(self) -> ExplainedChunk:
+        rows, place = self.rows, slice(self.start, self.stop)
+        labels = None if rows.labels is None else rows.labels[place]
+        return ExplainedChunk(
+            rows.numbers[place], self.keys, self.samples, labels, self.inputs or []
+        )
+
+
+@dataclass
+class AuditRun:
+    """One process's part of an audit.
+
+    Attributes:
+        module: The module that is audited.
+        learned: What is explained.
+        config: How, and what is measured.
+        previous: What the audit before found.
+        watcher: Looks on.
+        batch_size: How many images are explained at once; smaller after memory has run out.
+    """
+
+    module: nn.Module
+    learned: Learned
+    config: AuditConfig
+    previous: AuditResult
+    watcher: AuditWatcher
+    batch_size: int
+    measurement: Measurement = field(init=False)
+    _maps: dict[str, dict[Key, Tensor]] = field(init=False)
+    _prints: dict[Key, int] = field(default_factory=dict)
+    _uninformative: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    _nonfinite: int = 0
+    _perturbation: str = ""
+
+    def __post_init__(self) -> None:
+        self._device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
+        self.measurement = Measurement(self.config, self.learned.task, self._device)
+        self._maps = {name: {} for name in self.config.rule_names}
+
+    def result(self, groups: Sequence[ProbeGroup]) -> AuditResult:
+        """Explain and measure images; call it inside of `explanation_state`.
+
+        Args:
+            groups: The images of this process, by size.
+
+        Raises:
+            AuditError: If the model or the images cannot be explained.
+            torch.OutOfMemoryError: If there is no room for a single image.
+        """
+        start = time.perf_counter()
+        on_cuda = self._device.type == "cuda"
+        if on_cuda:
+            torch.cuda.reset_peak_memory_stats(self._device)
+        for part in self._parts(groups):
+            try:
+                part.inputs = self._explain_part(part)
+            except Exception as error:
+                if not is_out_of_memory(error) or len(part.samples) == 1:
+                    raise
+            if part.inputs is None:
+                self._halve(len(part.samples))
+            else:
+                self._keep(part)
+        peak = None
+        if on_cuda:
+            torch.cuda.synchronize(self._device)
+            peak = torch.cuda.max_memory_allocated(self._device) / 2**30
+        return AuditResult(
+            self._prints,
+            self._maps,
+            dict(self._uninformative),
+            self._nonfinite,
+            self._perturbation,
+            time.perf_counter() - start,
+            peak,
+        )
+
+    def _parts(self, groups: Sequence[ProbeGroup]) -> Iterator[_Part]:
+        """Yield the images in parts that are explained at once, one again if memory ran out."""
+        call, dtype = self.learned.call, floating_dtype(self.module)
+        for group in groups:
+            rows = explained_rows(group, self.config, self.learned.task)
+            prints = {
+                k: fingerprint(i) for k, i in zip(rows.keys, rows.samples.pixels, strict=True)
+            }
+            self._prints |= prints
+            if not prints:
+                continue
+            changed = self.previous.changed(prints)
+            model = self._model(rows.samples[slice(0, 1)].to(self._device, dtype))
+            start = 0
+            while start < len(rows.keys):
+                stop = start + (1 if call.needs_others else self.batch_size)
+                samples = rows.samples[slice(start, stop)].to(self._device, dtype)
+                part = _Part(self._beside(model, samples), rows, start, stop, samples, changed)
+                yield part
+                start = start if part.inputs is None else stop
+
+    def _model(self, first: Samples) -> TokenModel:
+        call = self.learned.call
+        model = read_token_model(
+            self.module,
+            first.pixels,
+            backbone=self.config.backbone or "",
+            blocks=self.config.blocks,
+            forward=call.beside(first.others),
+        )
+        self.watcher.model_read(model, first.pixels)
+        return model
+
+    def _beside(self, model: TokenModel, samples: Samples) -> TokenModel:
+        """Return the model with what the first of the images have beside them."""
+        if not samples.others:
+            return model
+        call = self.learned.call
+        return replace(model, forward=call.beside(samples.others))
+
+    def _halve(self, size: int) -> None:
+        self.batch_size = size // 2
+        self.watcher.memory_ran_out(size)
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def _explain_part(self, part: _Part) -> list[MetricInputs]:
+        model, samples = part.model, part.samples
+        config, task = self.config, self.learned.task
+        explained = explain_methods(
+            model,
+            samples.pixels,
+            samples.labels,
+            rules=config.rules,
+            methods={"": config.method},
+            target=config.target,
+            reward=reward_function(config.reward, task),
+            task=task,
+            unknown=config.unknown,
+        )
+        explanations = [by_method[""] for by_method in explained]
+        deletion = self._deletion(model, samples.pixels, explanations)
+        inputs = []
+        for explanation in explanations:
+            maps, rules = explanation.attribution, explanation.rules.name
+            size = (maps.shape[-2], maps.shape[-1])
+            inputs.append(
+                MetricInputs(
+                    explanation,
+                    ~is_degenerate(maps),
+                    samples.masks,
+                    samples.ignore,
+                    deletion.get(rules),
+                    self.previous.previous_maps(rules, part.keys, part.other_images, size),
+                )
+            )
+        return inputs
+
+    def _deletion(
+        self, model: TokenModel, images: Tensor, explanations: Sequence[Explanation]
+    ) -> Mapping[str, DeletionLogits]:
+        if not self.config.deletes:
+            return {}
+        scores = {e.rules.name: e.attribution for e in explanations}
+        size = 2 * len(scores) * self.batch_size
+        return deletion_logits(
+            model, images, scores, self.config.levels, size, self.config.perturbation
+        )
+
+    def _keep(self, part: _Part) -> None:
+        keys, inputs, truth = part.keys, part.inputs or [], part.truth
+        for found in inputs:
+            self.measurement.update(found)
+            rules, maps = found.explanation.rules.name, found.explanation.attribution
+            self._maps[rules] |= zip(keys, maps.float().cpu(), strict=True)
+            self._uninformative[rules] += int((~found.informative).sum())
+            if found.deletion is not None:
+                self._perturbation = found.deletion.perturbation
+        logits = inputs[0].explanation.logits[truth.rows.to(self._device)]
+        self._nonfinite += int((~logits.isfinite().all(1)).sum())
+        if truth.labels is not None:
+            self.measurement.update_correctness(logits, truth.labels.to(self._device))
+        self.watcher.chunk_explained(part.explained())

@@ -1,0 +1,179 @@
+"""Finds the forward pass that gives the scores of a validation step, and checks that it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from libragrad_lightning.audit.errors import AuditError
+from libragrad_lightning.audit.replay import CallReplay, DirectCall, Forward, ModelCall, StepReplay
+from libragrad_lightning.audit.samples import plain
+from libragrad_lightning.audit.scored_call import ScoredCall
+from libragrad_lightning.audit.trees import Way, at, mapped, tensors
+from libragrad_lightning.models import called_with_origins, is_out_of_memory
+
+_EXACT, _ROUNDED = 1e-4, 2**-4
+"""How far scores may be from those of the step, of the largest of them: in full and in reduced
+precision. Fused kernels of `torch.nn` are not used where gradients are recorded."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A forward pass that gives the scores of a step.
+
+    Attributes:
+        call: The forward pass.
+        random: Whether its scores differ from one time to the next.
+    """
+
+    call: ModelCall
+    random: bool = False
+
+
+def replayed(root: nn.Module, found: ScoredCall, step: Callable[[], Any]) -> Replayed:
+    """Return the forward pass that gives the scores of a step.
+
+    Call it outside of inference mode, in the state in which models are explained.
+
+    Args:
+        root: The module whose step was watched.
+        found: What it computed its scores with.
+        step: Runs it again.
+
+    Raises:
+        AuditError: If nothing gives the scores of the step, or those of an image depend on others.
+    """
+    images = _as_explained(_copied(found.images), root)
+    ways = _row_ways(found)
+    others = tuple(_copied(at(found.call.arguments, way)) for way in ways)
+    candidates: list[Forward] = []
+    if found.output_way is not None:
+        candidates.append(_call_replay(found, ways))
+    if found.use is not None:
+        # What changes around a call in the step, such as averaged weights, is part of it then.
+        candidates.append(StepReplay(root, step, found.call.module, found.images_way, found.use))
+    fitting = [f for f in candidates if _is_same(f(images, others), found.scores, found)]
+    forward = (fitting or candidates)[0]
+    wrong = (
+        _dependence(forward, images, others, found)
+        if fitting
+        else _difference(forward(images, others), found)
+    )
+    if wrong is None:
+        return Replayed(_measured(forward, images, others, found))
+    if torch.equal(forward(images, others), forward(images, others)):
+        raise wrong
+    squashed = _squashing(forward, images, others)
+    return Replayed(ModelCall(forward, squashed, others, bool(others)), random=True)
+
+
+def direct(function: Callable[[Tensor], Any], name: str, images: Tensor) -> ModelCall:
+    """Return the forward pass that a user or `forward` defines."""
+    call = DirectCall(function, name)
+    return ModelCall(call, _squashing(call, images, ()))
+
+
+def _call_replay(found: ScoredCall, ways: tuple[Way, ...]) -> CallReplay:
+    def kept(way: Way, leaf: Any) -> Any:
+        if way == found.images_way or way in ways:
+            return None
+        return _copied(leaf) if isinstance(leaf, Tensor) else leaf
+
+    arguments = mapped(found.call.arguments, kept)
+    assert found.output_way is not None
+    return CallReplay(found.call.module, arguments, found.images_way, ways, found.output_way)
+
+
+def _row_ways(found: ScoredCall) -> tuple[Way, ...]:
+    """Return the ways to other arguments with a row for every image."""
+    if found.output_way is None:
+        return ()
+    rows = len(found.images)
+    return tuple(
+        way
+        for way, t in tensors(found.call.arguments)
+        if way != found.images_way and t.dim() > 0 and len(t) == rows
+    )
+
+
+def _measured(
+    forward: Forward, images: Tensor, others: tuple[Tensor, ...], found: ScoredCall
+) -> ModelCall:
+    """Return a forward pass with what it depends on."""
+    needs = bool(others)
+    if needs and len(images) > 1:
+        turned = tuple(t.roll(1, 0) for t in others)
+        needs = not _is_same(forward(images, turned), found.scores, found)
+    return ModelCall(forward, _squashing(forward, images, others), others, needs)
+
+
+def _difference(scores: Tensor, found: ScoredCall) -> AuditError:
+    return AuditError(
+        f"The validation step showed {found.name} images and got other scores than it gives for "
+        f"the same images now (largest difference {_distance(scores, found.scores):.2g}), so "
+        "something beside them decides; pass `forward`, a function `(module, images) -> scores`."
+    )
+
+
+def _dependence(
+    forward: Forward, images: Tensor, others: tuple[Tensor, ...], found: ScoredCall
+) -> AuditError | None:
+    """Return what is wrong if the scores of an image depend on its batch."""
+    if len(images) == 1:
+        return None
+    try:
+        alone = forward(images[:1], tuple(t[:1] for t in others))
+    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
+        return AuditError(
+            f"The validation step makes scores of what {found.name} returns in a way that needs "
+            f"the whole batch ({type(error).__name__}: {error}); pass `forward`, a function "
+            "`(module, images) -> scores`."
+        )
+    if _is_same(alone, found.scores[:1], found):
+        return None
+    return AuditError(
+        f"The scores {tuple(found.scores.shape)} that the validation step gets from {found.name} "
+        "depend on the other images of the batch, as those of a contrastive loss do; pass "
+        "`forward`, a function `(module, images) -> scores`."
+    )
+
+
+def _squashing(forward: Forward, images: Tensor, others: tuple[Tensor, ...]) -> str:
+    one = tuple(t[:1] for t in others)
+    scores, origins = called_with_origins(lambda: forward(images[:1], one))
+    return origins.unsquashed(scores)[1]
+
+
+def _is_same(scores: Tensor, expected: Tensor, found: ScoredCall) -> bool:
+    if scores.shape != expected.shape:
+        return False
+    rounded = found.reduced or expected.dtype in (torch.float16, torch.bfloat16)
+    largest = float(expected.detach().float().abs().max())
+    near = (_ROUNDED if rounded else _EXACT) * largest
+    distance = _distance(scores, expected)
+    return distance <= near or not torch.isfinite(torch.tensor(largest))
+
+
+def _distance(scores: Tensor, expected: Tensor) -> float:
+    if scores.shape != expected.shape:
+        return float("inf")
+    return float((scores.detach().float() - expected.detach().float()).abs().max())
+
+
+def _as_explained(images: Tensor, root: nn.Module) -> Tensor:
+    """Return images in the precision of the weights, which may be copies in another one."""
+    if images.dtype not in (torch.float16, torch.bfloat16):
+        return images
+    floating = (p.dtype for p in root.parameters() if p.is_floating_point())
+    return images.to(next(floating, images.dtype))
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """Return a copy that can be differentiated, also of a tensor of inference mode."""
+    return plain(tensor).detach().clone()

@@ -1,0 +1,228 @@
+"""The hooks of a Trainer in which audits run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from libragrad_lightning.audit import AuditRecord
+from libragrad_lightning.monitoring.requirements import check_start, check_trainer, probe_loader
+from libragrad_lightning.monitoring.schedule import Schedule
+from libragrad_lightning.monitoring.session import AuditSession
+from libragrad_lightning.reporting import announce_charts, logger_step, print_summary
+
+
+class AuditHooks(pl.Callback):
+    """Lets a session audit when it is due.
+
+    Args:
+        session: Runs and publishes audits.
+        schedule: When a fit is audited.
+        dataloader_idx: Which validation loader the probe set comes from.
+        print_summary: Whether to print a table of all audits at the end.
+    """
+
+    def __init__(
+        self, session: AuditSession, schedule: Schedule, dataloader_idx: int, print_summary: bool
+    ) -> None:
+        super().__init__()
+        self._session, self._schedule, self._index = session, schedule, dataloader_idx
+        self._prints, self._last_step = print_summary, 0
+
+    @property
+    def history(self) -> list[AuditRecord]:
+        """The audits so far."""
+        return self._session.records
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys under which metrics of a validation are logged."""
+        session = self._session
+        names = [f"{m}/{rules}" for m in session.metric_names for rules in session.rule_names]
+        return [f"{session.name}/{name}" for name in (*names, "accuracy", "seconds")]
+
+    @property
+    def state_key(self) -> str:
+        """One state for every name, so that several audits can share a Trainer."""
+        return self._generate_state_key(name=self._session.name)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the history, the settings, and the last maps."""
+        return self._session.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the history and the probe set of a checkpoint."""
+        self._session.load_state_dict(state_dict)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Check that the audit can run, before anything else does."""
+        check_trainer(trainer, stage, self._schedule)
+        self._session.start(trainer, stage == "fit")
+        self._last_step = trainer.global_step
+
+    def teardown(self, *_: Any, **__: Any) -> None:
+        """Leave nothing on the module."""
+        self._session.leave()
+
+    def on_exception(self, *_: Any) -> None:
+        """Leave nothing on the module."""
+        self._session.leave()
+
+    def on_fit_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Let TensorBoard put the rule sets side by side."""
+        session = self._session
+        announce_charts(trainer, session.name, session.metric_names, session.rule_names)
+
+    def on_sanity_check_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Audit the weights at the start."""
+        seen, there = trainer.num_sanity_val_batches, trainer.num_val_batches
+        self._session.look_back(seen[self._index] == there[self._index])
+        if self._schedule.at_start:
+            check_start(self._session.has_probe)
+            self._audit_now(trainer, "initial")
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        """Start the clock of the epoch."""
+        self._session.begin_epoch()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        """Audit after every n optimizer steps."""
+        step, last = trainer.global_step, self._last_step
+        if step == last or not self._schedule.at_step(step):
+            return
+        self._last_step = step
+        if self._session.has_probe:
+            self._audit_now(trainer, "current", monitored=True)
+        else:
+            rank_zero_warn(
+                "LibraGradAudit with `every_n_train_steps` begins after the first validation, which"
+                " shows the probe set; pass `Trainer(num_sanity_val_steps=-1)` to begin earlier."
+            )
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        """Shrink the audit if it took too much of the epoch."""
+        self._session.keep_within_budget()
+
+    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Decide whether this validation is audited."""
+        is_due = trainer.state.fn != "fit" or self._schedule.at_validation(trainer.current_epoch)
+        needs_probe = is_due or self._schedule.every_n_train_steps is not None
+        loader = probe_loader(trainer, trainer.val_dataloaders, self._index)
+        self._session.begin(trainer, loader, is_due, needs_probe)
+
+    def on_test_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Audit every test."""
+        loader = probe_loader(trainer, trainer.test_dataloaders, self._index)
+        self._session.begin(trainer, loader, is_due=True, needs_probe=True)
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, _: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Watch what the validation step computes."""
+        if dataloader_idx == self._index:
+            self._session.watch(trainer, "validation_step", batch, batch_idx)
+
+    def on_test_batch_start(
+        self, trainer: pl.Trainer, _: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Watch what the test step computes."""
+        if dataloader_idx == self._index:
+            self._session.watch(trainer, "test_step", batch, batch_idx)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        _: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Collect the probe set, and audit as soon as it is complete."""
+        if dataloader_idx == self._index:
+            batches = trainer.num_val_batches[dataloader_idx]
+            self._session.see(trainer, batch_idx, batch_idx + 1 == batches)
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        _: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Collect the probe set of the test, and audit as soon as it is complete."""
+        if dataloader_idx == self._index:
+            batches = trainer.num_test_batches[dataloader_idx]
+            self._session.see(trainer, batch_idx, batch_idx + 1 == batches)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Log the audit, here where checkpoints and early stopping can monitor it."""
+        if not trainer.sanity_checking:
+            self._finish(trainer, module, self._session.name)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Log the audit of a test."""
+        self._finish(trainer, module, f"test_{self._session.name}")
+
+    def on_fit_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Audit the weights at the end, and show the audits of the fit."""
+        if self._schedule.at_end:
+            self._audit_now(trainer, "final")
+        self._show(trainer, len(self.history))
+        self._session.write_history(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Show the audit of a validation outside of a fit."""
+        if trainer.state.fn == "validate":
+            self._show(trainer, 1)
+
+    def on_test_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Show the audit of a test."""
+        self._show(trainer, 1)
+
+    def _finish(self, trainer: pl.Trainer, module: pl.LightningModule, prefix: str) -> None:
+        def write(values: Mapping[str, float]) -> None:
+            module.log_dict(dict(values), sync_dist=trainer.world_size > 1)
+
+        self._session.finish(trainer, prefix, write)
+
+    def _audit_now(self, trainer: pl.Trainer, weights: str, monitored: bool = False) -> None:
+        """Audit outside of a validation."""
+
+        def write(values: Mapping[str, float]) -> None:
+            if monitored:
+                trainer.lightning_module.log_dict(
+                    dict(values), on_step=True, on_epoch=False, logger=False
+                )
+            for logger in trainer.loggers:
+                logger.log_metrics(dict(values), step=logger_step(trainer))
+                logger.save()
+
+        self._session.audit_now(trainer, weights, write)
+
+    def _show(self, trainer: pl.Trainer, count: int) -> None:
+        records = self.history[-count:] if count else []
+        if self._prints and trainer.is_global_zero:
+            print_summary(records, self._session.rule_names)
+
+
+def check_key(trainer: pl.Trainer, key: str, argument: str) -> None:
+    """Refuse a key that an audit of a Trainer should log, and does not.
+
+    Raises:
+        MisconfigurationException: If the key begins with the name of an audit that has no such
+            metric.
+    """
+    keys = [k for c in trainer.callbacks if isinstance(c, AuditHooks) for k in c.keys]  # type: ignore[attr-defined]
+    own = [k for k in keys if k.partition("/")[0] == key.partition("/")[0]]
+    if own and key not in own:
+        raise MisconfigurationException(
+            f"ShortcutAlarm watches `{key}`, which is not logged; set `{argument}` to one of "
+            f"{sorted(own)}."
+        )

@@ -1,0 +1,184 @@
+"""Publishes an audit: its values, its place in the history, and what the user should know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import lightning.pytorch as pl
+
+from libragrad_lightning.attribution import Task
+from libragrad_lightning.audit import (
+    AuditConfig,
+    AuditHistory,
+    AuditRecord,
+    AuditResult,
+    reasons_for_missing,
+)
+from libragrad_lightning.diagnosis import CoverageReport
+from libragrad_lightning.monitoring.notices import Notices
+from libragrad_lightning.reporting import (
+    PanelDrawer,
+    Pictures,
+    logger_step,
+    trainer_sinks,
+    unwritable_folder,
+    write_coverage,
+    write_history,
+    write_images,
+)
+
+
+class Publisher:
+    """Turns what audits find into records, pictures and tables, and says what is odd about it.
+
+    Args:
+        config: What was asked for.
+        pictures: How probe images are drawn.
+        num_images: How many are drawn.
+        notices: Where to say something once.
+        name: First part of the names of what is written.
+    """
+
+    def __init__(
+        self,
+        config: AuditConfig,
+        pictures: Pictures,
+        num_images: int,
+        notices: Notices,
+        name: str,
+    ) -> None:
+        self.history = AuditHistory()
+        self.name = name
+        self._config, self._pictures, self._count = config, pictures, num_images
+        self._notices, self._writes = notices, True
+
+    def start(self, trainer: pl.Trainer) -> None:
+        """Look whether pictures and tables can be written."""
+        folder = unwritable_folder(trainer)
+        self._writes = folder is None
+        if folder is not None:
+            self._notices.warn(
+                f"LibraGradAudit cannot write pictures to {folder}; pass a `default_root_dir` that "
+                "can be written, or a logger that takes pictures, to the Trainer."
+            )
+
+    def drawer(self, trainer: pl.Trainer, draws: bool = True) -> PanelDrawer:
+        """Return what draws the first images of the probe set, if anything takes pictures."""
+        if not (draws and self._writes and self._count and trainer_sinks(trainer)):
+            return PanelDrawer(self._pictures, 0)
+        owners = [trainer.datamodule, trainer.lightning_module]  # type: ignore[attr-defined]
+        return PanelDrawer(self._pictures.filled(owners), self._count)
+
+    def write_coverage(self, trainer: pl.Trainer, reports: Sequence[CoverageReport]) -> None:
+        """Write which rule every operation gets."""
+        with self._writing():
+            if self._writes:
+                write_coverage(trainer, self.name, reports)
+
+    def write_images(self, trainer: pl.Trainer, drawer: PanelDrawer, prefix: str) -> None:
+        """Write the panels that were drawn."""
+        with self._writing():
+            write_images(trainer, drawer.named(prefix))
+
+    def write_history(self, trainer: pl.Trainer) -> None:
+        """Write the table of all audits."""
+        with self._writing():
+            if self._writes:
+                write_history(trainer, self.name, self.history.records)
+
+    def record(
+        self,
+        trainer: pl.Trainer,
+        result: AuditResult,
+        measured: Mapping[str, float],
+        task: Task,
+        weights: str,
+    ) -> AuditRecord:
+        """Add an audit to the history, and return its record.
+
+        Args:
+            trainer: The Trainer.
+            result: What was found, over all processes.
+            measured: The values of the metrics, NaN where nothing was measured.
+            task: What the scores mean.
+            weights: Which weights were explained.
+        """
+        self._say_what_is_missing(result, measured, task)
+        self._say_what_changed(result)
+        record = AuditRecord(
+            trainer.current_epoch,
+            logger_step(trainer),
+            self.history.kept(measured),
+            result.seconds,
+            result.samples,
+            weights,
+            result.perturbation,
+            result.peak_memory_gib,
+        )
+        self.history.add(record, result)
+        return record
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Do without pictures and tables if they cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            self._writes = False
+            self._notices.warn(
+                f"LibraGradAudit cannot write its pictures and tables ({error}) and goes on "
+                "without them; pass a logger that takes pictures to the Trainer."
+            )
+
+    def _say_what_is_missing(
+        self, result: AuditResult, measured: Mapping[str, float], task: Task
+    ) -> None:
+        found = len(result.fingerprints)
+        if result.nonfinite:
+            self._notices.warn(
+                f"LibraGradAudit leaves out {result.nonfinite} of {found} images, whose scores are "
+                "not finite; the model may have diverged.",
+                about="nonfinite",
+            )
+        blank = {name: n for name, n in result.uninformative.items() if n > result.nonfinite}
+        if blank:
+            counts = ", ".join(f"{n} of {found} under {name}" for name, n in blank.items())
+            self._notices.warn(
+                f"LibraGradAudit does not score maps that are the same everywhere ({counts}), "
+                "since they rank no patch above another; `degenerate_rate` counts them.",
+                about="blank",
+            )
+        reasons = reasons_for_missing(self._config.metrics, measured, task)
+        for reason in dict.fromkeys(reasons.values()):
+            names = ", ".join(f"`{name}`" for name, why in reasons.items() if why == reason)
+            say = self._notices.warn if self._config.asked else self._notices.info
+            say(f"LibraGradAudit has no value for {names}, which {reason}.")
+
+    def _say_what_changed(self, result: AuditResult) -> None:
+        changed = self.history.changed(result.fingerprints)
+        if changed:
+            self._notices.warn(
+                f"LibraGradAudit found other images than before in {len(changed)} of "
+                f"{len(result.fingerprints)} places of the validation loader, so that its curves "
+                "do not go on; pass a loader with `shuffle=False`.",
+                about="changed",
+            )
+        request = self._config.request
+        named, limit = request.probe, result.samples + result.nonfinite
+        if isinstance(named, tuple) and limit < len(named):
+            self._notices.warn(
+                f"LibraGradAudit found {limit} of the {len(named)} images that `probe` names; name "
+                "places in the validation loader, after `limit_val_batches`.",
+                about="missing images",
+            )
+
+
+def costs(record: AuditRecord, limited: bool) -> dict[str, float]:
+    """Return what an audit took: seconds, memory, and how many images, if that is limited."""
+    found = {"seconds": record.seconds}
+    if record.peak_memory_gib is not None:
+        found["peak_memory_gib"] = record.peak_memory_gib
+    if limited:
+        found["samples"] = float(record.samples)
+    return found

@@ -1,0 +1,85 @@
+"""What a Trainer must be for an audit to run: checked before anything else happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.strategies import (
+    DeepSpeedStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    Strategy,
+)
+from lightning.pytorch.utilities import CombinedLoader
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from libragrad_lightning.monitoring.schedule import Schedule
+
+_SHARDING: tuple[type[Strategy], ...] = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
+
+
+def check_trainer(trainer: pl.Trainer, stage: str, schedule: Schedule) -> None:
+    """Refuse what cannot be audited.
+
+    Raises:
+        MisconfigurationException: If the Trainer comes from another package, shards the weights,
+            will not validate, or has no place for an audit at the start.
+    """
+    if not isinstance(trainer, pl.Trainer):
+        raise MisconfigurationException(
+            f"LibraGradAudit is a callback of `lightning.pytorch`, but this Trainer comes from "
+            f"`{type(trainer).__module__.partition('.')[0]}`; import `lightning.pytorch` in its "
+            "place, for the LightningModule too."
+        )
+    if isinstance(trainer.strategy, _SHARDING):
+        raise MisconfigurationException(
+            f"LibraGradAudit cannot explain weights that {type(trainer.strategy).__name__} spreads "
+            "over processes; pass `strategy='ddp'`, or explain the whole model after training with "
+            "`libragrad_lightning.explain`."
+        )
+    if stage == "fit":
+        _check_fit(trainer, schedule)
+
+
+def check_start(seen: bool) -> None:
+    """Refuse an audit at the start if the sanity check did not show the whole probe set.
+
+    Raises:
+        MisconfigurationException: If it did not.
+    """
+    if not seen:
+        raise MisconfigurationException(
+            "LibraGradAudit with `at_start=True` takes its probe set from the sanity check, which "
+            "was too short for it; pass `Trainer(num_sanity_val_steps=-1)`, or a smaller "
+            "`max_samples`."
+        )
+
+
+def _check_fit(trainer: pl.Trainer, schedule: Schedule) -> None:
+    if not trainer.enable_validation:
+        raise MisconfigurationException(
+            "LibraGradAudit explains validation images, but this Trainer will not validate: "
+            "define `validation_step`, give `fit` a validation loader and leave "
+            "`limit_val_batches` above 0."
+        )
+    short = trainer.fast_dev_run or trainer.ckpt_path is not None  # type: ignore[attr-defined]
+    if schedule.at_start and not short:
+        check_start(trainer.num_sanity_val_steps > 0)
+
+
+def probe_loader(trainer: pl.Trainer, loaders: Any, index: int) -> Any:
+    """Return the loader of the probe set; None if a test has no such loader.
+
+    Raises:
+        MisconfigurationException: If a validation has none.
+    """
+    found = CombinedLoader(loaders, "sequential").flattened
+    if index < len(found):
+        return found[index]
+    if trainer.state.fn == "test":
+        return None
+    raise MisconfigurationException(
+        f"LibraGradAudit wants validation loader {index} of {len(found)}; pass a smaller "
+        "`dataloader_idx` (they count from 0)."
+    )

@@ -1,0 +1,300 @@
+"""The audits of one Trainer's run: when they are due, what they find, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from libragrad_lightning.audit import (
+    AuditConfig,
+    AuditRecord,
+    AuditResult,
+    AuditRun,
+    Named,
+    changed_settings,
+    gathered,
+    merged,
+    shard_of,
+)
+from libragrad_lightning.diagnosis import CoverageReport
+from libragrad_lightning.monitoring.collector import ProbeCollector, audited_state
+from libragrad_lightning.monitoring.failures import FailureGuard, OnError
+from libragrad_lightning.monitoring.notices import Notices
+from libragrad_lightning.monitoring.publishing import Publisher, costs
+from libragrad_lightning.monitoring.schedule import Overhead
+from libragrad_lightning.monitoring.watcher import RunWatcher, progress_bar
+from libragrad_lightning.monitoring.weights import ExplainedWeights, half_dtype
+from libragrad_lightning.reporting import PanelDrawer, Pictures
+
+Write: TypeAlias = Callable[[Mapping[str, float]], None]
+"""Logs values under their keys."""
+
+
+class AuditSession:
+    """Runs audits and publishes them.
+
+    Args:
+        config: What is explained and measured.
+        pictures: How probe images are drawn.
+        num_images: How many are drawn.
+        max_overhead: The largest fraction of an epoch's other time that audits may take, or None.
+        on_error: What to do about failures.
+        name: First part of the names of what is written.
+    """
+
+    def __init__(
+        self,
+        config: AuditConfig,
+        pictures: Pictures,
+        num_images: int,
+        max_overhead: float | None,
+        on_error: OnError,
+        name: str,
+    ) -> None:
+        self.name = name
+        self._config, self._notices = config, Notices()
+        self._guard = FailureGuard(on_error)
+        self._collector = ProbeCollector(config, self._notices)
+        self._publisher = Publisher(config, pictures, num_images, self._notices, name)
+        self._history = self._publisher.history
+        self._overhead = Overhead(max_overhead)
+        self._batch_size = config.batch_size
+        self._resumed: list[int] | None = None
+        self._is_due, self._covered = False, False
+        self._weights = ExplainedWeights()
+        self._run: AuditRun | None = None
+        self._result = AuditResult()
+        self._drawer: PanelDrawer | None = None
+
+    @property
+    def records(self) -> list[AuditRecord]:
+        """The audits so far."""
+        return self._history.records
+
+    @property
+    def has_probe(self) -> bool:
+        """Whether the probe set is there."""
+        return self._collector.is_fixed
+
+    @property
+    def rule_names(self) -> list[str]:
+        """The names of the rule sets."""
+        return self._config.rule_names
+
+    @property
+    def metric_names(self) -> list[str]:
+        """The names of the metrics."""
+        return self._config.logged_names
+
+    def start(self, trainer: pl.Trainer, fits: bool) -> None:
+        """Begin with a Trainer's run; a fit that goes on with an earlier one keeps its history."""
+        self._guard.begin(trainer.world_size, trainer.global_rank)
+        self._collector.reset()
+        self._notices.forget()
+        self._drop()
+        self._is_due, self._covered, self._resumed = False, False, None
+        self._batch_size = self._config.batch_size
+        self._weights.forget()
+        if fits and trainer.global_step == 0:
+            self._history.begin_anew()
+            self._overhead.allow(None)
+        self._publisher.start(trainer)
+
+    def begin(self, trainer: pl.Trainer, loader: Any, is_due: bool, needs_probe: bool) -> None:
+        """Begin with a validation or test; the loader is that of the probe set, or None."""
+        self._drop()
+        self._guard.forget()
+        self._is_due = is_due and loader is not None
+        if loader is not None and (is_due or needs_probe):
+            request, ids = self._config.request, self._resumed
+            shard = shard_of(loader, trainer.global_rank, trainer.world_size)
+            chosen = request.selection() if ids is None else Named(ids)
+            self._collector.expect(chosen, shard)
+        module = trainer.lightning_module
+        if (half := half_dtype(module)) is not None:
+            copies = "float32 copies of " if self._config.in_float32 else ""
+            self._say(f"{copies}{str(half).removeprefix('torch.')} weights")
+        if self._is_due:
+            self._weights.begin(module)
+
+    def watch(self, trainer: pl.Trainer, step: str, batch: Any, batch_idx: int) -> None:
+        """Watch the step of a batch, if it is needed."""
+        if not self._guard.has_failed:
+            is_first = self._is_first(trainer, batch_idx)
+            self._collector.watch(trainer.lightning_module, step, batch, is_first)
+
+    def leave(self) -> None:
+        """Watch no step."""
+        self._collector.leave()
+
+    def see(self, trainer: pl.Trainer, batch_idx: int, is_last: bool) -> None:
+        """Learn from the step that was watched; audit as soon as the probe set is complete.
+
+        The audit runs here and not at the end of the epoch because callbacks that average weights
+        swap them there: what is explained are the weights that are being validated.
+        """
+        module, checking = trainer.lightning_module, trainer.sanity_checking
+        is_first = self._is_first(trainer, batch_idx)
+        if not self._guard.has_failed:
+            with self._guard.work():
+                self._collector.collect(module, is_first)
+        if is_first and not self._guard.alone:
+            self._collector.agree_on_task()
+        if self._guard.has_failed:
+            return
+        if is_first and checking:
+            self._dry_run(trainer)
+        if not checking and (self._collector.is_complete or is_last):
+            self._collector.fix()
+        if self._is_due and self._run is None and self._collector.is_fixed:
+            self._audit(trainer)
+
+    def look_back(self, saw_all: bool) -> None:
+        """Settle what the sanity check showed, and keep the probe set if it was long enough."""
+        self._guard.agree()
+        if saw_all or self._collector.is_complete:
+            self._collector.fix()
+        else:
+            self._collector.forget_probe()
+
+    def finish(self, trainer: pl.Trainer, prefix: str, write: Write) -> None:
+        """Agree with the other processes on what was found, and publish it under a prefix."""
+        if not self._is_due:
+            return
+        self._collector.fix()
+        if self._run is None and not self._guard.has_failed:
+            self._audit(trainer)  # The loader did not say which batch is its last.
+        self._is_due = False
+        if self._guard.agree() and self._run is not None:
+            self._publish(trainer, prefix, write)
+        self._drop()
+
+    def audit_now(self, trainer: pl.Trainer, weights: str, write: Write) -> None:
+        """Audit outside of a validation."""
+        self._drop()
+        self._guard.forget()
+        self._weights.begin(trainer.lightning_module, weights)
+        if weights == "final":
+            if not self.has_probe or self._weights.are_explained:
+                return
+            self._say("the weights that the fit leaves behind")
+        self._audit(trainer)
+        if self._guard.agree() and self._run is not None:
+            self._publish(trainer, self.name, write)
+        self._drop()
+
+    def write_history(self, trainer: pl.Trainer) -> None:
+        """Write the table of all audits to the loggers."""
+        with self._guard.work():
+            self._publisher.write_history(trainer)
+        self._guard.agree()
+
+    def keep_within_budget(self) -> None:
+        """Explain fewer images from now on if audits took too much of the epoch."""
+        if self._overhead.is_limited and self.records:
+            fraction = max(gathered(self._overhead.fraction()))
+            if warning := self._overhead.keep_within(fraction, self.records[-1].samples):
+                rank_zero_warn(warning)
+
+    def begin_epoch(self) -> None:
+        """Start the clock of the epoch."""
+        self._overhead.begin_epoch()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what goes into a checkpoint: plain values and tensors."""
+        return {
+            "settings": self._config.state(),
+            "history": self._history.state_dict(),
+            "max_samples": self._overhead.max_samples,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint, unless it is one of an audit of something else."""
+        changed = changed_settings(state["settings"], self._config.state())
+        if changed:
+            rank_zero_warn(
+                f"LibraGradAudit was resumed with other settings: {', '.join(changed)}; its "
+                "history and drift begin anew, and its curves do not go on."
+            )
+            return
+        self._history.load_state_dict(state["history"])
+        self._overhead.allow(state["max_samples"])
+        self._resumed = self._history.probe_ids() or None
+
+    def _is_first(self, trainer: pl.Trainer, batch_idx: int) -> bool:
+        """Whether a batch is the first of those that there is something to learn from."""
+        learns = self._is_due or trainer.sanity_checking or self._collector.is_collecting
+        return batch_idx == 0 and learns
+
+    def _dry_run(self, trainer: pl.Trainer) -> None:
+        """Explain one image, so that what cannot work shows before training."""
+        with self._guard.work():
+            groups = [group.first() for group in self._collector.groups()[:1]]
+            drawer = self._publisher.drawer(trainer, draws=False)
+            with self._running(trainer, drawer, 1, AuditResult()) as run:
+                run.result(groups)
+
+    def _audit(self, trainer: pl.Trainer) -> None:
+        """Do this process's part of an audit."""
+        self._weights.explain(trainer)
+        if self._weights.label == "averaged":
+            self._say("weights that another callback averaged, not those that were trained")
+        with self._guard.work():
+            groups = self._collector.groups(self._overhead.max_samples)
+            count = sum(len(group.ids) for group in groups)
+            drawer = self._drawer = self._publisher.drawer(trainer)
+            with self._running(trainer, drawer, count, self._history.last) as run:
+                self._result = run.result(groups)
+            self._run, self._batch_size = run, run.batch_size
+
+    @contextmanager
+    def _running(
+        self, trainer: pl.Trainer, drawer: PanelDrawer, count: int, previous: AuditResult
+    ) -> Iterator[AuditRun]:
+        """Let a module be explained, and leave no trace of it."""
+
+        def cover(reports: list[CoverageReport]) -> None:
+            self._covered = True
+            self._publisher.write_coverage(trainer, reports)
+
+        module, config, learned = trainer.lightning_module, self._config, self._collector.learned
+        bar = progress_bar(trainer, self.name, count)
+        watcher = RunWatcher(module, config, drawer, bar, None if self._covered else cover)
+        with bar, audited_state(module, config.in_float32):
+            # Inside, so that the states of metrics are no tensors of inference mode.
+            yield AuditRun(module, learned, config, previous, watcher, self._batch_size)
+
+    def _publish(self, trainer: pl.Trainer, prefix: str, write: Write) -> None:
+        run, drawer, limited = self._run, self._drawer, self._overhead.is_limited
+        assert run is not None
+        assert drawer is not None
+        with self._guard.work():
+            result = merged(gathered(self._result))
+            measured = run.measurement.values()
+            if result.fingerprints:
+                learned, label = self._collector.learned, self._weights.label
+                record = self._publisher.record(trainer, result, measured, learned.task, label)
+                self._overhead.add(record.seconds)
+                values = {**record.values, **costs(record, limited)}
+                write({f"{prefix}/{key}": value for key, value in values.items()})
+            else:
+                rank_zero_warn(
+                    "LibraGradAudit has seen no image to explain; `dataloader_idx` and `probe` say "
+                    "which ones it takes."
+                )
+        if not self._guard.has_failed:
+            with self._guard.work():
+                self._publisher.write_images(trainer, drawer, prefix)
+        self._guard.agree()
+
+    def _drop(self) -> None:
+        """Forget what has been found and not been published."""
+        self._run, self._result, self._drawer = None, AuditResult(), None
+
+    def _say(self, what: str) -> None:
+        """Say once in a fit what is explained."""
+        self._notices.info(f"LibraGradAudit explains {what}.")

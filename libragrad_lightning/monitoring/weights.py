@@ -1,0 +1,68 @@
+"""Which weights of a run are in the module at the moment."""
+
+from __future__ import annotations
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+from torch import nn
+
+
+class ExplainedWeights:
+    """Tells which weights an audit explains.
+
+    Attributes:
+        label: ``initial``, ``current``, ``averaged`` or ``final``, as in `AuditRecord`.
+    """
+
+    def __init__(self) -> None:
+        self.label = "current"
+        self._trained: list[int] = []
+        self._explained: list[int] = []
+
+    def forget(self) -> None:
+        """Begin with another run."""
+        self._explained = []
+
+    def begin(self, module: nn.Module, label: str = "current") -> None:
+        """Look at the weights that are trained.
+
+        Callbacks that average weights exchange them when the validation epoch starts.
+        """
+        self.label, self._trained = label, fingerprint(module)
+
+    @property
+    def are_explained(self) -> bool:
+        """Whether the last audit of the fit had the weights that are trained."""
+        return self._trained == self._explained
+
+    def explain(self, trainer: pl.Trainer) -> None:
+        """Look at the weights that are explained, and tell whether they are others."""
+        if trainer.state.fn == "fit":
+            self._explained = fingerprint(trainer.lightning_module)
+            if self.label == "current" and not self.are_explained:
+                self.label = "averaged"
+            if self.label == "current" and training_is_over(trainer):
+                self.label = "averaged"
+
+
+def fingerprint(model: nn.Module) -> list[int]:
+    """Return numbers that change whenever the weights do, NaN ones or not."""
+    sums = [p.detach().sum(dtype=torch.float32).cpu() for p in model.parameters()]
+    return torch.stack(sums).view(torch.int32).tolist() if sums else []
+
+
+def training_is_over(trainer: pl.Trainer) -> bool:
+    """Return whether stochastic weight averaging has put its average into the module for good.
+
+    It does so before an additional epoch that only recomputes statistics of batch norms.
+    """
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    averages = (c for c in callbacks if isinstance(c, StochasticWeightAveraging))
+    return any(trainer.current_epoch > average.swa_end for average in averages)
+
+
+def half_dtype(model: nn.Module) -> torch.dtype | None:
+    """Return the first half-precision dtype among the parameters, or None."""
+    half = (torch.float16, torch.bfloat16)
+    return next((p.dtype for p in model.parameters() if p.dtype in half), None)

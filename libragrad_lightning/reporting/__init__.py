@@ -1,0 +1,42 @@
+"""Where results go: pictures, tables and texts, through whatever loggers a Trainer has."""
+
+from libragrad_lightning.reporting.charts import announce_charts
+from libragrad_lightning.reporting.coverage import write_coverage
+from libragrad_lightning.reporting.history_table import history_table, write_history
+from libragrad_lightning.reporting.panels import PanelDrawer, Pictures
+from libragrad_lightning.reporting.sinks import (
+    CometSink,
+    FileSink,
+    MLFlowSink,
+    Sink,
+    TensorBoardSink,
+    WandbSink,
+    logger_step,
+    trainer_sinks,
+    unwritable_folder,
+    write_images,
+)
+from libragrad_lightning.reporting.summary import print_summary, summary_table
+from libragrad_lightning.reporting.tables import TableRows
+
+__all__ = [
+    "CometSink",
+    "FileSink",
+    "MLFlowSink",
+    "PanelDrawer",
+    "Pictures",
+    "Sink",
+    "TableRows",
+    "TensorBoardSink",
+    "WandbSink",
+    "announce_charts",
+    "history_table",
+    "logger_step",
+    "print_summary",
+    "summary_table",
+    "trainer_sinks",
+    "unwritable_folder",
+    "write_coverage",
+    "write_history",
+    "write_images",
+]

@@ -1,0 +1,129 @@
+"""Draws one panel per probe image: the image, its map under every rule set, and its mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from libragrad_lightning.audit import AuditError, ExplainedChunk, at_least
+from libragrad_lightning.heatmaps import explanation_panel, to_display_range
+from libragrad_lightning.reporting.captions import caption
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """How probe images are drawn.
+
+    Args:
+        size: The longer side of one picture in a panel, in pixels.
+        mean: Channel means of the images' normalization, to undo it. Without it and `std`, those of
+            the datamodule are taken (its attributes `image_mean` and `image_std`); if it has none,
+            images are shown as they are, or stretched to [0, 1] if they are outside of it.
+        std: Channel standard deviations of the images' normalization.
+        class_names: Class names for captions, a list, or a mapping from numbers; by default
+            `class_names` of the datamodule or module.
+    """
+
+    size: int = 224
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    class_names: Sequence[str] | Mapping[int, str] | None = None
+
+    def check(self) -> None:
+        """Check the size and the names.
+
+        Raises:
+            AuditError: If they cannot work.
+        """
+        at_least(32, self.size, "size")
+        class_list(self.class_names)
+
+    def filled(self, owners: Sequence[Any]) -> Pictures:
+        """Return the settings with what other objects say of the images, if they say nothing.
+
+        Args:
+            owners: The datamodule and the module, or None for one that is not there.
+
+        Raises:
+            AuditError: If class names have no form that can be read.
+        """
+        names = self.class_names
+        for owner in owners:
+            names = getattr(owner, "class_names", None) if names is None else names
+        mean, std = self.mean, self.std
+        if mean is None and std is None:
+            mean, std = (_channels(owners[0], name) for name in ("image_mean", "image_std"))
+        return replace(self, mean=mean, std=std, class_names=class_list(names))
+
+
+def class_list(names: Any) -> Sequence[str] | None:
+    """Return class names by their numbers.
+
+    Args:
+        names: A sequence, a mapping from numbers (or numbers as text) to names, or one from names
+            to numbers; or None.
+
+    Raises:
+        AuditError: If it is something else, such as the name of a file.
+    """
+    if names is None:
+        return None
+    if isinstance(names, str) or not isinstance(names, Sequence | Mapping | Tensor):
+        raise AuditError(
+            f"LibraGradAudit needs `class_names` to be a list of names, or a mapping from numbers "
+            f"to names, but got {names!r}; read the names from the file first."
+        )
+    if not isinstance(names, Mapping):
+        return [str(name) for name in names]
+    if all(isinstance(value, int) for value in names.values()):
+        names = {number: name for name, number in names.items()}
+    numbered = {int(number): str(name) for number, name in names.items()}
+    return [numbered.get(i, str(i)) for i in range(max(numbered, default=-1) + 1)]
+
+
+@dataclass
+class PanelDrawer:
+    """Draws the first images of the probe set as they are explained.
+
+    Attributes:
+        pictures: How to draw.
+        count: How many to draw.
+        drawn: Panels, uint8 `[3, H, W]`, by the numbers of their images.
+    """
+
+    pictures: Pictures
+    count: int
+    drawn: dict[int, Tensor] = field(default_factory=dict)
+
+    def draw(self, chunk: ExplainedChunk) -> None:
+        """Draw those images of a chunk that are among the first ones."""
+        for row, number in enumerate(chunk.numbers):
+            if number < self.count and number not in self.drawn:
+                self.drawn[number] = self._panel(chunk, row)
+
+    def named(self, name: str) -> dict[str, Tensor]:
+        """Return the panels as ``<name>/image_000`` and so on."""
+        return {f"{name}/image_{n:03d}": panel for n, panel in sorted(self.drawn.items())}
+
+    def _panel(self, chunk: ExplainedChunk, row: int) -> Tensor:
+        samples, pictures = chunk.samples, self.pictures
+        pixels = samples.pixels[row : row + 1].cpu().float()
+        image = to_display_range(pixels, pictures.mean, pictures.std)[0]
+        explanations = [inputs.explanation for inputs in chunk.inputs]
+        maps = {e.rules.name: e.attribution[row].float() for e in explanations}
+        mask = None if samples.masks is None else samples.masks[row].cpu()
+        names = pictures.class_names
+        assert names is None or not isinstance(names, Mapping)
+        return explanation_panel(
+            image, maps, mask, caption(chunk, row, names), column_size=pictures.size
+        )
+
+
+def _channels(data: Any, name: str) -> tuple[float, ...] | None:
+    """Return the numbers, one per channel, that a data module has under a name, or None."""
+    found = getattr(data, name, None)
+    return None if found is None else tuple(torch.as_tensor(found).flatten().tolist())

@@ -1,0 +1,24 @@
+"""When audits are due, and how many images they may have."""
+
+import pytest
+
+from libragrad_lightning.monitoring import Overhead, Schedule
+
+
+def test_the_epochs_and_steps_of_a_schedule():
+    epochs = Schedule(every_n_epochs=2)
+    assert [e for e in range(6) if epochs.at_validation(e)] == [0, 2, 4]
+    assert not any(epochs.at_step(s) for s in range(6))
+    by_steps = Schedule(every_n_train_steps=3)
+    assert not any(by_steps.at_validation(e) for e in range(6))
+    assert [s for s in range(1, 8) if by_steps.at_step(s)] == [3, 6]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "samples", "expected"),
+    [(0.05, 64, None), (0.1, 64, 32), (0.075, 64, 42), (9.0, 64, 1), (9.0, 1, None)],
+)
+def test_the_budget_shrinks_in_proportion(fraction, samples, expected):
+    overhead = Overhead(0.05)
+    assert bool(overhead.keep_within(fraction, samples)) == (expected is not None)
+    assert overhead.max_samples == expected
