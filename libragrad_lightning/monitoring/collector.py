@@ -10,12 +10,14 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from libragrad_lightning.attribution import TASKS
 from libragrad_lightning.audit import (
     AuditConfig,
     AuditError,
     Learned,
     ProbeGroup,
     ProbeSet,
+    Samples,
     Selection,
     Shard,
     gathered,
@@ -39,6 +41,7 @@ class ProbeCollector:
         self._watcher: StepWatcher | None = None
         self._learned: Learned | None = None
         self._probe: ProbeSet | None = None
+        self._fresh: Samples | None = None
 
     @property
     def learned(self) -> Learned:
@@ -72,7 +75,7 @@ class ProbeCollector:
     def reset(self) -> None:
         """Begin with another loader or module."""
         self.leave()
-        self._learned = self._probe = None
+        self._learned = self._probe = self._fresh = None
 
     def forget_probe(self) -> None:
         """Collect another probe set."""
@@ -96,13 +99,13 @@ class ProbeCollector:
         if watcher is not None:
             watcher.leave()
 
-    def collect(self, module: pl.LightningModule, is_first: bool) -> None:
-        """Learn from the step that was watched, and keep images of its batch.
+    def learn(self, module: pl.LightningModule, is_first: bool) -> None:
+        """Learn from the step that was watched.
 
         Raises:
-            AuditError: If they cannot be told.
+            AuditError: If what is to be explained cannot be told.
         """
-        watcher, self._watcher = self._watcher, None
+        watcher, self._watcher, self._fresh = self._watcher, None, None
         if watcher is None:
             return
         watcher.leave()
@@ -115,22 +118,34 @@ class ProbeCollector:
             else:
                 seen = watcher.seen()
             found = source.found(seen)
-            samples = source.samples(seen, found)
+            self._fresh = source.samples(seen, found)
             if is_first or self._learned is None:
                 with audited_state(module, self._config.in_float32):
-                    self._learned = source.learned(seen, found, samples)
+                    self._learned = source.learned(seen, found, self._fresh)
                 for note in self._learned.notes:
                     self._notices.info(note)
                 for warning in self._learned.warnings:
                     self._notices.warn(warning)
-            if self._probe is not None and not self._probe.is_fixed:
-                self._probe.add(self._learned.labeled(samples))
 
     def agree_on_task(self) -> None:
-        """Let all processes take their scores for the same. Every process has to call it."""
+        """Let all processes take their scores for the same. Every process has to call it.
+
+        The labels of one of them may all be 0 or 1 by chance.
+        """
         tasks = [t for t in gathered(None if self._learned is None else self._learned.task) if t]
         if self._learned is not None and tasks:
-            self._learned = replace(self._learned, task=tasks[0])
+            self._learned = replace(self._learned, task=max(tasks, key=TASKS.index))
+
+    def keep(self) -> None:
+        """Keep the images of the batch that are wanted.
+
+        Raises:
+            AuditError: If its labels do not fit the scores.
+        """
+        fresh, self._fresh = self._fresh, None
+        if self._probe is not None and fresh is not None and not self._probe.is_fixed:
+            with torch.inference_mode(False):
+                self._probe.add(self.learned.labeled(fresh))
 
     def fix(self) -> None:
         """Take what is there as the probe set from now on."""

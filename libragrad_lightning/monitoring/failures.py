@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -63,6 +63,12 @@ class FailureGuard:
                 self._error = _as_users_see_it(error)
         if self.alone:
             self.settle_own()
+
+    def attempt(self, work: Callable[..., None], *args: Any) -> None:
+        """Do a piece of work, unless something went wrong before."""
+        if not self.has_failed:
+            with self.work():
+                work(*args)
 
     def settle_own(self) -> None:
         """Raise the failure of this process, or warn of it.

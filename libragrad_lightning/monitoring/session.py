@@ -137,14 +137,13 @@ class AuditSession:
         The audit runs here and not at the end of the epoch because callbacks that average weights
         swap them there: what is explained are the weights that are being validated.
         """
-        module, checking = trainer.lightning_module, trainer.sanity_checking
+        guard, checking = self._guard, trainer.sanity_checking
         is_first = self._is_first(trainer, batch_idx)
-        if not self._guard.has_failed:
-            with self._guard.work():
-                self._collector.collect(module, is_first)
-        if is_first and not self._guard.alone:
+        guard.attempt(self._collector.learn, trainer.lightning_module, is_first)
+        if is_first and not guard.alone:
             self._collector.agree_on_task()
-        if self._guard.has_failed:
+        guard.attempt(self._collector.keep)
+        if guard.has_failed:
             return
         if is_first and checking:
             self._dry_run(trainer)
@@ -189,8 +188,7 @@ class AuditSession:
 
     def write_history(self, trainer: pl.Trainer) -> None:
         """Write the table of all audits to the loggers."""
-        with self._guard.work():
-            self._publisher.write_history(trainer)
+        self._guard.attempt(self._publisher.write_history, trainer)
         self._guard.agree()
 
     def keep_within_budget(self) -> None:
@@ -286,9 +284,7 @@ class AuditSession:
                     "LibraGradAudit has seen no image to explain; `dataloader_idx` and `probe` say "
                     "which ones it takes."
                 )
-        if not self._guard.has_failed:
-            with self._guard.work():
-                self._publisher.write_images(trainer, drawer, prefix)
+        self._guard.attempt(self._publisher.write_images, trainer, drawer, prefix)
         self._guard.agree()
 
     def _drop(self) -> None:
