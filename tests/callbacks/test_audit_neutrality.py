@@ -1,5 +1,7 @@
 """A run is the same to the last bit with and without the audit, in every setting."""
 
+import collections
+import itertools
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -84,6 +86,63 @@ class Tuned(Classifier):
         return torch.optim.AdamW(self.parameters(), lr=self.lr)
 
 
+class Drawing(Classifier):
+    """Draws from random streams of its own, in evaluation too."""
+
+    def __init__(self):
+        super().__init__()
+        self.torch_stream = torch.Generator().manual_seed(3)
+        self.numpy_stream = np.random.default_rng(3)
+        self.python_stream = random.Random(3)
+
+    def forward(self, images):
+        noise = torch.rand(1, generator=self.torch_stream) + self.numpy_stream.random()
+        return super().forward(images * (1 + 0.1 * (noise + self.python_stream.random())))
+
+
+class Schedule:
+    """A plain object that counts."""
+
+    def __init__(self):
+        self.calls, self.seen = itertools.count(1), collections.deque(maxlen=3)
+
+    def scale(self, value):
+        self.seen.append(float(value))
+        return 1 + 0.01 * next(self.calls) + 0.01 * sum(self.seen)
+
+
+class Counting(Classifier):
+    """What it computes depends on how often it was called, and with what."""
+
+    def __init__(self):
+        super().__init__()
+        self.schedule = Schedule()
+
+    def forward(self, images):
+        return super().forward(images) * self.schedule.scale(images.mean())
+
+
+class Hooked(Classifier):
+    """Forward hooks keep what they see in a list outside, which the loss depends on."""
+
+    def __init__(self):
+        super().__init__()
+        seen = [0.0]
+        self.net.register_forward_hook(lambda _, __, output: seen.append(float(output.mean())))
+        self.net.blocks[0].register_full_backward_hook(lambda *_: seen.append(1.0))
+        self.seen = lambda: sum(seen) / len(seen)
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch, batch_idx) * (1 + self.seen())
+
+
+class LogsInForward(Classifier):
+    def forward(self, images):
+        scores = super().forward(images)
+        self.log("mean_score", scores.mean())
+        return scores
+
+
 class Predicting(Classifier):
     def predict_step(self, batch, batch_idx):
         return self(batch[0]).argmax(1)
@@ -159,6 +218,10 @@ SETTINGS = {
     ),
     "stratified": Setting(audit={"probe": "stratified"}),
     "overhead": Setting(audit={"max_overhead": 1e-6}),
+    "random streams of the module's own": Setting(module=Drawing),
+    "objects that count calls": Setting(module=Counting),
+    "hooks of others": Setting(module=Hooked),
+    "self.log in forward": Setting(module=LogsInForward),
     "user function that draws random numbers": Setting(
         {"num_sanity_val_steps": 0},  # Lightning takes back what is drawn in its sanity check
         audit={"unpack": drawing},

@@ -117,3 +117,18 @@ def test_drift_is_the_distance_to_the_maps_before(tmp_path):
     assert found == pytest.approx(float(expected), abs=1e-6)
     assert found > 1e-6
     assert "drift_cosine/libra" not in callback.history[0].values
+
+
+def test_a_second_fit_with_more_epochs_goes_on(tmp_path):
+    whole, twice = (quick_audit(num_images=0) for _ in range(2))
+    run_with(tmp_path / "whole", whole)
+    L.seed_everything(7)
+    checkpoint = ModelCheckpoint(tmp_path, save_top_k=-1)
+    run = trainer(tmp_path, [twice, checkpoint], max_epochs=2, logger=False)
+    module, training = Certain(), loader(count=16)
+    run.fit(module, training, loader(count=16))
+    run.fit_loop.max_epochs = 4
+    run.fit(module, training, loader(count=16))
+    assert [r.epoch for r in twice.history] == [r.epoch for r in whole.history] == [0, 1, 2, 3]
+    assert "drift_cosine/libra" in twice.history[2].values
+    assert "drift_cosine/libra" not in twice.history[0].values

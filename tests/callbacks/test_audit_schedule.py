@@ -5,9 +5,12 @@ from pathlib import Path
 
 import lightning as L
 import pytest
+import torch
+import torch.nn.functional as F
 from audit_cases import Classifier, loader, quick_audit, trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
 def fit(path, callback, callbacks=(), **kwargs):
@@ -92,3 +95,39 @@ def test_an_audit_within_its_budget_stays_as_it_is(tmp_path):
     callback = quick_audit(max_overhead=1e6)
     fit(tmp_path, callback)
     assert [record.samples for record in callback.history] == [4, 4, 4]
+
+
+class TwoOptimizers(Classifier):
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+            self.manual_backward(F.cross_entropy(self(batch[0]), batch[1]))
+            optimizer.step()
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD(m.parameters(), 1e-3) for m in (self.net.blocks, self.net.head)]
+
+
+@pytest.mark.parametrize("make", [Classifier, TwoOptimizers])
+@pytest.mark.parametrize(
+    ("schedule", "sanity"),
+    [({}, 0), ({"every_n_train_steps": 2}, -1), ({"at_start": True, "at_end": True}, -1)],
+    ids=["epochs", "steps", "start and end"],
+)
+def test_everything_of_an_audit_stands_at_one_step(tmp_path, make, schedule, sanity):
+    callback = quick_audit(num_images=1, **schedule)
+    run = trainer(tmp_path, [callback], max_epochs=3, num_sanity_val_steps=sanity)
+    run.fit(make(), loader(count=16), loader(count=16))
+    events = EventAccumulator(run.logger.log_dir, {"images": 0})
+    events.Reload()
+    scalars = [event.step for event in events.Scalars("audit/srg/libra")]
+    images = [event.step for event in events.Images("audit/image_000")]
+    assert scalars == images == [record.step for record in callback.history]
+    (history,) = events.Tensors("audit/history/text_summary")
+    assert history.step >= scalars[-1]
+    if not schedule:
+        assert scalars == [event.step for event in events.Scalars("val_loss")]
