@@ -80,6 +80,7 @@ def with_labels(**more):
 
 
 def test_torchgeo_classifies_with_thirteen_bands(tmp_path):
+    pytest.importorskip("torchgeo")
     from torchgeo.trainers import ClassificationTask
 
     module = ClassificationTask(model="resnet18", in_channels=13, num_classes=CLASSES, lr=1e-4)
@@ -89,6 +90,7 @@ def test_torchgeo_classifies_with_thirteen_bands(tmp_path):
 
 
 def test_torchgeo_knows_several_labels(tmp_path):
+    pytest.importorskip("torchgeo")
     from torchgeo.trainers import ClassificationTask
 
     kwargs = {"task": "multilabel", "num_labels": CLASSES, "loss": "bce"}
@@ -99,6 +101,7 @@ def test_torchgeo_knows_several_labels(tmp_path):
 
 
 def test_torchgeo_predicts_a_quantity(tmp_path):
+    pytest.importorskip("torchgeo")
     from torchgeo.trainers import RegressionTask
 
     module = RegressionTask(model="resnet18", in_channels=3, num_outputs=1)
@@ -133,6 +136,7 @@ class Wrapped(L.LightningModule):
 
 @pytest.mark.parametrize("kind", ["ViT", "DenseNet"])
 def test_monai_has_tensors_of_its_own(tmp_path, kind):
+    pytest.importorskip("monai")
     from monai.data import list_data_collate
     from monai.networks import nets
     from monai.transforms import Compose, EnsureTyped, ScaleIntensityd
@@ -163,6 +167,7 @@ class First(nn.Module):
 
 
 def test_kornia_normalizes_on_the_device(tmp_path):
+    pytest.importorskip("kornia")
     import kornia
 
     class Module(Wrapped):
@@ -182,6 +187,7 @@ def test_kornia_normalizes_on_the_device(tmp_path):
 
 
 def test_kornia_has_a_vision_transformer(tmp_path):
+    pytest.importorskip("kornia")
     from kornia.models.vit import VisionTransformer
 
     class Classifier(nn.Module):
@@ -198,6 +204,7 @@ def test_kornia_has_a_vision_transformer(tmp_path):
 
 @pytest.mark.parametrize("kind", ["ViT", "Dinov2", "Swin"])
 def test_transformers_are_given_keywords_and_return_a_loss(tmp_path, kind):
+    pytest.importorskip("transformers")
     import transformers
 
     class Module(L.LightningModule):
@@ -232,6 +239,7 @@ def test_transformers_are_given_keywords_and_return_a_loss(tmp_path, kind):
 
 
 def test_torch_uncertainty_has_routines(tmp_path):
+    pytest.importorskip("torch_uncertainty")
     from torch_uncertainty.routines import ClassificationRoutine
 
     model = timm.create_model("vit_tiny_patch16_224", num_classes=4, **SMALL)
@@ -241,6 +249,7 @@ def test_torch_uncertainty_has_routines(tmp_path):
 
 
 def test_metric_learning_has_embeddings(tmp_path):
+    pytest.importorskip("pytorch_metric_learning")
     from pytorch_metric_learning import losses
 
     class Module(Wrapped):
@@ -264,6 +273,7 @@ def test_metric_learning_has_embeddings(tmp_path):
 
 
 def test_lightly_uses_another_package_of_lightning(tmp_path):
+    pytest.importorskip("lightly")
     import pytorch_lightning
     from lightly.utils.benchmarking import LinearClassifier
 
@@ -274,6 +284,7 @@ def test_lightly_uses_another_package_of_lightning(tmp_path):
 
 
 def test_lightly_compares_two_views(tmp_path):
+    pytest.importorskip("lightly")
     from lightly.loss import NTXentLoss
     from lightly.models.modules import SimCLRProjectionHead
 
