@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 from libragrad_lightning.audit.errors import AuditError
@@ -17,8 +18,14 @@ from libragrad_lightning.audit.trees import Way, described, tensors
 
 IMAGE_NAMES = ("image", "images", "pixel_values", "img", "imgs", "input", "inputs", "x", "data")
 LABEL_NAMES = ("label", "labels", "target", "targets", "class", "classes", "y", "gt_label")
-MASK_NAMES = ("mask", "masks", "segmentation", "seg", "pixel_mask")
+MASK_NAMES = ("mask", "masks", "segmentation", "seg")
 IGNORE_NAMES = ("ignore", "ignore_mask")
+
+_MOST_CLASSES = 32
+"""A mask without a name has at most so many different values in a batch."""
+
+_LEAST_ALIKE = 0.5
+"""The least correlation of a channel before and after it is normalized."""
 
 Leaf: TypeAlias = tuple[Way, Tensor]
 Fits: TypeAlias = Callable[[Tensor], bool]
@@ -54,7 +61,7 @@ def read_batch(batch: Any, images: Tensor | None) -> Samples:
     found = [(way, plain(leaf)) for way, leaf in tensors(batch)]
     image = _image(found)
     if images is None:
-        if image is None:
+        if image is None or image[1].dim() != 4:
             raise AuditError(
                 "LibraGradAudit found no images [B, C, H, W] in the validation batch, which is "
                 f"{described(batch)}; pass `unpack`, a function from your batch to "
@@ -71,12 +78,20 @@ def read_batch(batch: Any, images: Tensor | None) -> Samples:
     ]
     masks = [*_named(named, MASK_NAMES, _are_masks), *_nameless(after, rows, _look_like_masks)]
     ignore = _named(named, IGNORE_NAMES, _are_masks)
+    if image is not None and (masks or ignore) and _are_rearranged(image[1], images):
+        raise AuditError(
+            "The validation step rearranges its images before it shows them to the model, so that "
+            "the masks of the batch lie elsewhere; pass `unpack`, a function from your batch to "
+            "`Samples(None, labels, masks)` with masks that fit."
+        )
     return Samples(images, _first(labels), _first(masks), _first(ignore))
 
 
 def _image(found: Sequence[Leaf]) -> Leaf | None:
     maps = [(way, t) for way, t in found if t.dim() == 4 and _is_named(way, IMAGE_NAMES)]
     maps += [(way, t) for way, t in found if t.dim() == 4 and t.is_floating_point()]
+    # The first of a tuple is the image, whatever its type.
+    maps += [(way, t) for way, t in found if t.dim() in (3, 4)]
     return next(iter(maps), None)
 
 
@@ -121,6 +136,21 @@ def _are_masks(tensor: Tensor) -> bool:
 def _look_like_masks(tensor: Tensor) -> bool:
     if tensor.dim() not in (3, 4) or (tensor.dim() == 4 and tensor.shape[1] != 1):
         return False
-    if not tensor.is_floating_point():
-        return True
-    return bool(((tensor >= 0) & (tensor <= 1)).all()) or bool((tensor == tensor.round()).all())
+    if tensor.is_floating_point() and not bool(((tensor >= 0) & (tensor <= 255)).all()):
+        return False
+    # Photographs have more shades than masks have classes.
+    return tensor.dtype == torch.bool or len(tensor.unique()) <= _MOST_CLASSES
+
+
+def _are_rearranged(images: Tensor, received: Tensor) -> bool:
+    """Whether images of a batch are others, or lie otherwise, than those that a model received.
+
+    What normalizes images leaves them much alike.
+    """
+    if images.shape != received.shape or images is received:
+        return False
+    first, second = (t.detach().float().flatten(2) for t in (images, received.to(images.device)))
+    first, second = (t - t.mean(2, keepdim=True) for t in (first, second))
+    norms = first.norm(dim=2) * second.norm(dim=2)
+    alike = (first * second).sum(2) / norms
+    return bool((alike[norms > 0] < _LEAST_ALIKE).any())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from libragrad_lightning.attribution import Task
@@ -18,9 +19,17 @@ from libragrad_lightning.audit.samples import Samples, checked_samples
 from libragrad_lightning.audit.scored_call import ScoredCall, scored_call
 from libragrad_lightning.audit.tasks import canonical_labels, told_task
 from libragrad_lightning.audit.trees import at, tensors
-from libragrad_lightning.audit.verification import direct, replayed
+from libragrad_lightning.audit.verification import check_batch, direct, replayed
 from libragrad_lightning.audit.watch import WatchedStep
 from libragrad_lightning.models import submodule
+
+_SQUASHES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
+    "softplus": F.softplus,
+    "exp": torch.exp,
+}
+"""What makes quantities of scores at the end of a model."""
 
 ForwardFunction: TypeAlias = Callable[[nn.Module, Tensor], Any]
 """The audited module and images `[B, C, H, W]` to scores `[B, C]`, or to anything that holds them.
@@ -35,13 +44,11 @@ class SeenStep:
         root: The module whose step it is.
         batch: The batch.
         watched: What was seen of it; None if it was not watched.
-        again: Runs it again.
     """
 
     root: nn.Module
     batch: Any
     watched: WatchedStep | None
-    again: Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class Learned:
         outputs: How many scores an image has.
         notes: What the user should know of it, a sentence each.
         warnings: What the user may want to change, a sentence each.
+        random: Whether scores of the same images differ from one time to the next.
     """
 
     call: ModelCall
@@ -61,6 +69,12 @@ class Learned:
     outputs: int
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    random: bool = False
+
+    def outputs_of(self, logits: Tensor) -> Tensor:
+        """Return quantities as the model returns them, squashed; other scores are as they are."""
+        squash = _SQUASHES.get(self.call.squashed)
+        return logits if squash is None or self.task != "regression" else squash(logits)
 
     def labeled(self, samples: Samples) -> Samples:
         """Return samples with labels in the form of the task."""
@@ -113,7 +127,9 @@ class Source:
             samples = read_batch(seen.batch, received)
             labels = None if found is None else found.labels
             if labels is not None and labels.dim() and len(labels) == len(samples):
-                samples = replace(samples, labels=labels.detach())
+                labels = _true_labels(labels, samples.labels)
+                signs = found is not None and "soft_margin_loss" in found.functions
+                samples = replace(samples, labels=labels > 0 if signs else labels)
         return checked_samples(replace(samples, others=_others(found, samples)))
 
     def learned(self, seen: SeenStep, found: ScoredCall | None, samples: Samples) -> Learned:
@@ -124,13 +140,15 @@ class Source:
         """
         notes: tuple[str, ...] = ()
         warnings: tuple[str, ...] = ()
+        random = False
         if found is None:
             call = direct(*self._function(seen.root), _floating(samples.pixels[:2], seen.root))
             functions: tuple[str, ...] = ()
         else:
-            again = replayed(seen.root, found, seen.again)
+            again = replayed(seen.root, found)
             call, functions = again.call, found.functions
-            warnings = _warnings_of_replay(again.random, found, samples)
+            random = again.random
+            warnings = _warnings_of_replay(random, found, samples)
         if call.squashed:
             notes = (
                 f"LibraGradAudit looks at the scores before the final {call.squashed}, which has "
@@ -143,7 +161,17 @@ class Source:
         task = self.task
         if task == "auto":
             task = told_task(functions, samples.labels, outputs)
-        return Learned(call, task, outputs, notes, warnings)  # type: ignore[arg-type]
+        return Learned(call, task, outputs, notes, warnings, random)  # type: ignore[arg-type]
+
+    def check(self, seen: SeenStep, found: ScoredCall | None, learned: Learned) -> None:
+        """Check a batch after the first. Call it in the state in which models are explained.
+
+        Raises:
+            AuditError: If something that changes from batch to batch decides about its scores.
+        """
+        if found is not None and not learned.random:
+            with torch.no_grad():
+                check_batch(learned.call, seen.root, found)
 
     def _function(self, root: nn.Module) -> tuple[Callable[[Tensor], Any], str]:
         if callable(self.forward):
@@ -151,6 +179,15 @@ class Source:
         if self.forward is None:
             return root, f"The `forward` of {type(root).__name__}"
         return submodule(root, self.forward, "forward"), f"`{self.forward}`"
+
+
+def _true_labels(given: Tensor, held: Tensor | None) -> Tensor:
+    """Return the labels that a loss was given, or the classes in the batch that it made them of."""
+    if held is not None and held.dim() == 1 and given.dim() == 2 and given.shape[1] > 1:
+        whole = not held.is_floating_point() and held.dtype != torch.bool
+        if whole and bool((given.argmax(1) == held.to(given.device)).all()):
+            return held
+    return given
 
 
 def floating_dtype(module: nn.Module) -> torch.dtype:
@@ -176,7 +213,7 @@ def _unpacked(unpack: UnpackBatch, batch: Any, received: Tensor | None) -> Sampl
 
 def _others(found: ScoredCall | None, samples: Samples) -> tuple[Tensor, ...]:
     """Return what the model received beside the images, a row for each."""
-    if found is None or found.output_way is None or len(samples) != len(found.images):
+    if found is None or len(samples) != len(found.images):
         return ()
     rows = len(found.images)
     return tuple(

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from libragrad_lightning.audit.errors import AuditError
+from libragrad_lightning.audit.trace import Continuation
 from libragrad_lightning.audit.trees import Way, at, described, mapped, tensors
-from libragrad_lightning.audit.watch import Use, watched_step
 from libragrad_lightning.models import called_with_origins
 
 
@@ -67,7 +67,8 @@ class CallReplay:
         arguments: Its arguments, ``(args, kwargs)``.
         images: The way to the images in them.
         others: The ways to what has a row for every image.
-        scores: The way to the scores in its output.
+        scores: The way to the scores in its output; not looked at if `goes_on`.
+        goes_on: What the step makes of the output, or None.
     """
 
     module: nn.Module
@@ -75,54 +76,14 @@ class CallReplay:
     images: Way
     others: tuple[Way, ...]
     scores: Way
+    goes_on: Continuation | None = None
 
     def __call__(self, images: Tensor, others: tuple[Tensor, ...]) -> Tensor:
         """Return the scores of images."""
         args, kwargs = _exchanged(self.arguments, self.images, images, self.others, others)
-        found: Tensor = at(self.module(*args, **kwargs), self.scores)
+        output = self.module(*args, **kwargs)
+        found: Tensor = at(output, self.scores) if self.goes_on is None else self.goes_on(output)
         return found
-
-
-@dataclass(frozen=True)
-class StepReplay:
-    """Runs the validation step again, up to where it uses the scores.
-
-    Attributes:
-        root: The module whose step it is.
-        step: Runs it.
-        module: The module that is shown the images.
-        images: The way to them in its arguments.
-        use: Where the step uses the scores.
-    """
-
-    root: nn.Module
-    step: Callable[[], Any]
-    module: nn.Module
-    images: Way
-    use: Use
-
-    def __call__(self, images: Tensor, others: tuple[Tensor, ...]) -> Tensor:
-        """Return the scores of images."""
-
-        def exchange(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            return _exchanged((args, kwargs), self.images, images)
-
-        def stop(use: Use) -> None:
-            if use.number == self.use.number:
-                raise _Reached(use.scores)
-
-        handle = self.module.register_forward_pre_hook(exchange, with_kwargs=True)
-        try:
-            with watched_step(self.root, None, stop) as seen:
-                self.step()
-        except _Reached as reached:
-            return seen.origins.unsquashed(reached.scores)[0]
-        finally:
-            handle.remove()
-        raise AuditError(
-            "The validation step takes another way when it runs again; pass `forward`, a function "
-            "`(module, images) -> scores`."
-        )
 
 
 @dataclass(frozen=True)
@@ -148,14 +109,6 @@ class DirectCall:
                 "scores`."
             ) from error
         return _scores_in(output, self.name)
-
-
-class _Reached(BaseException):
-    """The scores of a step that runs again; no handler of the step's own catches it."""
-
-    def __init__(self, scores: Tensor) -> None:
-        super().__init__()
-        self.scores = scores
 
 
 def _exchanged(

@@ -35,6 +35,7 @@ class ExplainedChunk:
         keys: What they are remembered by.
         samples: The images, on the device.
         labels: All that the labels say of them, in the form of the task, on the CPU; or None.
+        outputs: What the model says of them, `[B, C]`; quantities as it returns them.
         inputs: For every rule set what its metrics are fed.
     """
 
@@ -42,6 +43,7 @@ class ExplainedChunk:
     keys: Sequence[Key]
     samples: Samples
     labels: Tensor | None
+    outputs: Tensor
     inputs: Sequence[MetricInputs]
 
 
@@ -78,11 +80,11 @@ class _Part:
     def truth(self) -> Truth:
         return self.rows.truth(self.start, self.stop)
 
-    def explained(self) -> ExplainedChunk:
+    def explained(self, outputs: Tensor) -> ExplainedChunk:
         rows, place = self.rows, slice(self.start, self.stop)
         labels = None if rows.labels is None else rows.labels[place]
         return ExplainedChunk(
-            rows.numbers[place], self.keys, self.samples, labels, self.inputs or []
+            rows.numbers[place], self.keys, self.samples, labels, outputs, self.inputs or []
         )
 
 
@@ -254,8 +256,9 @@ class AuditRun:
             self._uninformative[rules] += int((~found.informative).sum())
             if found.deletion is not None:
                 self._perturbation = found.deletion.perturbation
-        logits = inputs[0].explanation.logits[truth.rows.to(self._device)]
+        outputs = self.learned.outputs_of(inputs[0].explanation.logits)
+        logits = outputs[truth.rows.to(self._device)]
         self._nonfinite += int((~logits.isfinite().all(1)).sum())
         if truth.labels is not None:
             self.measurement.update_correctness(logits, truth.labels.to(self._device))
-        self.watcher.chunk_explained(part.explained())
+        self.watcher.chunk_explained(part.explained(outputs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,14 @@ from libragrad_lightning.audit.errors import AuditError
 from libragrad_lightning.audit.functions import (
     CLASS_READINGS,
     LOSSES,
+    OF_CLASSES,
     READINGS,
     SIMILARITIES,
 )
+from libragrad_lightning.audit.trace import Operation
 from libragrad_lightning.audit.trees import Way, described, tensors
 from libragrad_lightning.audit.watch import ImageCall, Use, WatchedStep
+from libragrad_lightning.models import SQUASHING
 
 _PASS_FORWARD = "pass `forward`, the path of a submodule or a function `(module, images) -> scores`"
 
@@ -32,23 +35,22 @@ class ScoredCall:
         images: The images, `[B, C, H, W]`.
         output_way: The way to the scores in its output; None if the step makes scores of the output
             first.
-        use: Which function the step gave the scores; None if none was seen.
-        scores: The scores as the call returned them; if the step makes them, as they were before
-            anything squashed them.
+        operations: How the step makes them; empty if it does not.
+        made: The scores that the step made, the tensor itself, or None.
+        scores: A copy of the scores, as the call returned them or as the step made them.
         functions: The names of functions that were given the scores, losses first.
         labels: What a loss compared the scores with, or None.
-        reduced: Whether they were computed in reduced precision.
     """
 
     call: ImageCall
     images_way: Way
     images: Tensor
     output_way: Way | None
-    use: Use | None
+    operations: tuple[Operation, ...]
+    made: Tensor | None
     scores: Tensor
     functions: tuple[str, ...]
     labels: Tensor | None
-    reduced: bool
 
     @property
     def name(self) -> str:
@@ -61,6 +63,7 @@ class _Match:
     use: Use
     call: ImageCall
     way: Way
+    squashed: tuple[str, ...]
 
 
 def scored_call(root: nn.Module, step: WatchedStep, path: str | None) -> ScoredCall | None:
@@ -74,7 +77,12 @@ def scored_call(root: nn.Module, step: WatchedStep, path: str | None) -> ScoredC
     Raises:
         AuditError: If several tensors may be the scores, or none of them is.
     """
-    calls = [call for call in step.calls if path is None or call.path == path]
+    if step.error is not None:
+        raise AuditError(
+            f"LibraGradAudit could not watch the validation step ({type(step.error).__name__}: "
+            f"{step.error}); {_PASS_FORWARD}."
+        ) from step.error
+    calls = _of_whole_images(step, [c for c in step.calls if path is None or c.path == path])
     if not calls:
         if path is None and any(use.labels is not None for use in step.uses):
             raise AuditError(
@@ -84,50 +92,84 @@ def scored_call(root: nn.Module, step: WatchedStep, path: str | None) -> ScoredC
             )
         return None
     matches = _matches(step, calls)
-    chosen = _chosen(matches)
+    chosen = _chosen(matches, step)
     if chosen is not None:
-        uses = tuple(m.use for m in matches if (m.call, m.way) == (chosen.call, chosen.way))
-        return _at_output(step, chosen.call, chosen.way, uses)
+        same = [m for m in matches if (m.call, m.way) == (chosen.call, chosen.way)]
+        return _at_output(step, chosen.call, chosen.way, same)
     if path is not None:
         return _at_output(step, *_only_scores(calls[:1]), ())
-    going_on = _going_on(step, calls)
-    if going_on is not None:
-        return going_on
+    made = _made_by_step(step, calls)
+    if made is not None:
+        return made
     call, way = _only_scores(calls)
     _refuse_embeddings(step, call, way)
     return _at_output(step, call, way, ())
 
 
+def _of_whole_images(step: WatchedStep, calls: list[ImageCall]) -> list[ImageCall]:
+    """Leave out calls with other tensors, such as heads of attention, if some have the images."""
+    whole = {t.shape for _, t in tensors(step.batch) if not t.is_nested and t.dim() == 4}
+    with_whole = [c for c in calls if any(t.shape in whole for _, t in c.images)]
+    return with_whole or calls
+
+
 def _matches(step: WatchedStep, calls: Sequence[ImageCall]) -> list[_Match]:
     """Return which functions were given what calls returned."""
-    returned = [(call, way, t) for call in calls for way, t in _scores(call)]
     found = []
     for use in step.uses:
         if use.name in SIMILARITIES:
             continue
-        trail = [tensor for _, tensor in step.origins.trail(use.scores)]
-        same = [(call, way) for call, way, t in returned if any(u is t for u in trail)]
-        # Rearranged, or squashed by a function of the step's own, they have the same values.
-        same = same or [(call, way) for call, way, t in returned if _has_values_of(trail[-1], t)]
-        found += [_Match(use, *place) for place in same[:1]]
+        for call in calls:
+            leaves = dict(tensors(call.output))
+            for way, copy in call.scores.items():
+                squashed = _passed_on(step, use.scores, use.values, leaves[way], copy)
+                if squashed is None and use.target is not None and use.labels is not None:
+                    # A loss may be given labels first.
+                    squashed = _passed_on(step, use.target, use.labels, leaves[way], copy)
+                    if squashed is not None:
+                        use = replace(use, labels=use.values, target=use.scores)
+                if squashed is not None:
+                    found.append(_Match(use, call, way, squashed))
     return found
 
 
-def _has_values_of(tensor: Tensor, scores: Tensor) -> bool:
-    """Whether a tensor holds scores, or the probabilities that they stand for."""
-    if tensor.numel() != scores.numel() or tensor.dtype != scores.dtype:
+def _passed_on(
+    step: WatchedStep, given: Tensor, values: Tensor, returned: Tensor, copy: Tensor
+) -> tuple[str, ...] | None:
+    """Return what squashed scores on their way to a function; None if these are no such scores."""
+    trail = step.origins.trail(given)
+    for i, (_, tensor) in enumerate(trail):
+        if tensor is returned:
+            names = tuple(n for n, _ in trail[1 : i + 1] if n in SQUASHING)
+            # Between the two, the step may have overwritten some.
+            same = bool(names) or _equal(values, copy)
+            return names if same else None
+    if _equal(values, copy):
+        return ()
+    for name in ("softmax", "log_softmax", "sigmoid"):
+        squashed = getattr(copy, name)(-1) if name != "sigmoid" else copy.sigmoid()
+        if (copy.shape[-1:] != (1,) or name == "sigmoid") and _equal(values, squashed):
+            return (name,)
+    return None
+
+
+def _equal(values: Tensor, scores: Tensor) -> bool:
+    if values.numel() != scores.numel() or not values.is_floating_point():
         return False
-    values = tensor.detach().reshape(scores.shape)
-    squashed = (scores, scores.softmax(-1), scores.log_softmax(-1), scores.sigmoid())
-    return any(torch.allclose(values, s.detach(), rtol=1e-5, atol=1e-7) for s in squashed)
+    values, scores = values.reshape(-1).float(), scores.reshape(-1).float()
+    return torch.allclose(values, scores, rtol=1e-5, atol=1e-7, equal_nan=True)
 
 
-def _chosen(matches: Sequence[_Match]) -> _Match | None:
+def _chosen(matches: Sequence[_Match], step: WatchedStep) -> _Match | None:
     """Return the match that losses, and then other readers of scores, agree on."""
     losses = _distinct([m for m in matches if m.use.name in LOSSES])
-    readings = _distinct([m for m in matches if m.use.name in READINGS])
+    readings = _distinct([m for m in matches if m.use.name in CLASS_READINGS])
     both = [m for m in losses if any((m.call, m.way) == (r.call, r.way) for r in readings)]
-    for agreed in (losses, both, [] if losses else readings):
+    others = [use.name for use in step.uses if use.labels is not None]
+    if not losses and others and not any(name in OF_CLASSES for name in others):
+        readings = []  # Quantities are made of probabilities.
+    weak = [] if others else _distinct([m for m in matches if m.use.name in READINGS])
+    for agreed in (losses, both, [] if losses else readings, [] if losses or readings else weak):
         if len(agreed) == 1:
             return agreed[0]
     several = losses or readings
@@ -144,22 +186,63 @@ def _distinct(matches: Sequence[_Match]) -> list[_Match]:
     return found
 
 
-def _at_output(step: WatchedStep, call: ImageCall, way: Way, uses: Sequence[Use]) -> ScoredCall:
+def _at_output(
+    step: WatchedStep, call: ImageCall, way: Way, matches: Sequence[_Match]
+) -> ScoredCall:
     images_way, images = _images(call)
-    scores = dict(tensors(call.output))[way]
-    ordered = sorted(uses, key=lambda use: use.name not in LOSSES)
-    labels = next((use.labels for use in ordered if use.labels is not None), None)
-    names = tuple(use.name for use in ordered)
-    use = ordered[0] if ordered else None
-    return ScoredCall(call, images_way, images, way, use, scores, names, labels, step.reduced)
+    use = _labeling([m.use for m in matches], step)
+    # A step without a loss that was recognized may still squash its scores before one of its own.
+    ordered = sorted(matches, key=lambda m: (m.use is not use, m.use.name not in LOSSES))
+    names = tuple(name for m in ordered for name in (*m.squashed, m.use.name))
+    labels = None if use is None else use.labels
+    if labels is None and _other_rows(step, len(images)):
+        raise AuditError(
+            f"{call.path or type(call.module).__name__} is shown {len(images)} images for "
+            f"{_other_rows(step, len(images))} labels, so scores are made of several images; "
+            f"{_PASS_FORWARD}."
+        )
+    return ScoredCall(call, images_way, images, way, (), None, call.scores[way], names, labels)
 
 
-def _going_on(step: WatchedStep, calls: Sequence[ImageCall]) -> ScoredCall | None:
+def _other_rows(step: WatchedStep, rows: int) -> int:
+    """Return how many labels a loss was given, if they are more or fewer than images."""
+    counts = [len(u.labels) for u in step.uses if u.labels is not None and u.labels.dim()]
+    return counts[0] if counts and rows not in counts else 0
+
+
+def _labeling(uses: Sequence[Use], step: WatchedStep) -> Use | None:
+    """Return the loss that was given labels: of several, the one whose labels the batch holds."""
+    losses = [use for use in uses if use.labels is not None]
+    if len(losses) < 2:
+        return losses[0] if losses else None
+    held = [t for _, t in tensors(step.batch) if not t.is_nested]
+    for use in losses:
+        if any(_same_values(use, tensor) for tensor in held):
+            return use
+    whole = [u for u in losses if u.labels is not None and not u.labels.is_floating_point()]
+    return (whole or losses)[-1]
+
+
+def _same_values(use: Use, tensor: Tensor) -> bool:
+    labels = use.labels
+    return (
+        labels is not None
+        and labels.numel() == tensor.numel()
+        and bool((labels.reshape(-1).float() == tensor.detach().reshape(-1).float()).all())
+    )
+
+
+def _made_by_step(step: WatchedStep, calls: Sequence[ImageCall]) -> ScoredCall | None:
     """Return the call whose output the step makes scores of, as from features and a head."""
     rows = len(_images(calls[-1])[1])
     uses = [u for u in step.uses if u.name in LOSSES | CLASS_READINGS and _could_be(u, rows)]
-    losses = [use for use in uses if use.name in LOSSES]
-    if not uses:
+    losses = [use for use in uses if use.labels is not None]
+    if not uses or not (losses or all(u.name in CLASS_READINGS for u in uses)):
+        return None
+    use = _labeling(losses, step) or uses[-1]
+    source, squash = step.origins.unsquashed(use.scores)
+    operations = step.trace.to(source)
+    if not operations:
         return None
     if len(calls) > 1:
         paths = ", ".join(dict.fromkeys(call.path or "forward" for call in calls))
@@ -167,35 +250,29 @@ def _going_on(step: WatchedStep, calls: Sequence[ImageCall]) -> ScoredCall | Non
             f"The scores of the validation step come from {len(calls)} calls that are shown images "
             f"({paths}); {_PASS_FORWARD}."
         )
-    use = (losses or uses)[-1]
     images_way, images = _images(calls[0])
-    names = tuple(u.name for u in (use, *uses) if u.scores is use.scores)
-    scores = step.origins.unsquashed(use.scores)[0]
-    reduced = step.reduced
-    return ScoredCall(calls[0], images_way, images, None, use, scores, names, use.labels, reduced)
+    scores = use.values if source is use.scores else source.detach().clone()
+    names = tuple(
+        n for n in (squash, use.name, *(u.name for u in uses if u.scores is use.scores)) if n
+    )
+    return ScoredCall(
+        calls[0], images_way, images, None, tuple(operations), source, scores, names, use.labels
+    )
 
 
 def _could_be(use: Use, rows: int) -> bool:
     scores = use.scores
-    return scores.dim() in (1, 2) and len(scores) == rows
+    return scores.is_floating_point() and scores.dim() in (1, 2) and len(scores) == rows
 
 
-def _scores(call: ImageCall) -> list[tuple[Way, Tensor]]:
-    """Return what a call returned that has the form of scores."""
-    rows = len(call.images[0][1])
-    found = [
-        (way, t)
-        for way, t in tensors(call.output)
-        if t.is_floating_point()
-        and t.dim() > 0
-        and len(t) == rows
-        and all(side == 1 for side in t.shape[2:])
-    ]
-    return [(way, t) for way, t in found if t.dim() > 1] or found
+def _scores(call: ImageCall) -> list[Way]:
+    """Return the ways to what has the form of scores, `[B]` only if nothing is `[B, C]`."""
+    several = [way for way, t in call.scores.items() if t.dim() > 1]
+    return several or list(call.scores)
 
 
 def _only_scores(calls: Sequence[ImageCall]) -> tuple[ImageCall, Way]:
-    found = [(call, way) for call in calls for way, _ in _scores(call)]
+    found = [(call, way) for call in calls for way in _scores(call)]
     named = [(call, way) for call, way in found if way and way[-1] == "logits"]
     chosen = named if len(named) == 1 else found
     if len(chosen) == 1:
@@ -226,17 +303,12 @@ def _images(call: ImageCall) -> tuple[Way, Tensor]:
 
 def _refuse_embeddings(step: WatchedStep, call: ImageCall, way: Way) -> None:
     output = dict(tensors(call.output))[way]
-    compared = any(
-        tensor is output
-        for use in step.uses
-        if use.name in SIMILARITIES
-        for _, tensor in step.origins.trail(use.scores)
-    )
+    compared = step.trace.goes_on_from(output, {*SIMILARITIES, "linear"})
     if compared:
         raise AuditError(
-            f"{call.path or type(call.module).__name__} returns embeddings {tuple(output.shape)}, "
-            "which the validation step compares with each other, and no scores; pass `forward`, a "
-            "function `(module, images) -> scores` such as similarities to prototypes."
+            f"{call.path or type(call.module).__name__} returns embeddings {tuple(output.shape)} "
+            "with which the validation step goes on, and no scores; pass `forward`, a function "
+            "`(module, images) -> scores`, such as a head, or similarities to prototypes."
         )
 
 

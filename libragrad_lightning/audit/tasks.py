@@ -12,6 +12,9 @@ from libragrad_lightning.audit.errors import AuditError
 from libragrad_lightning.audit.functions import OF_CLASSES, OF_LABELS, OF_QUANTITIES
 from libragrad_lightning.audit.samples import NO_LABEL
 
+_THRESHOLDS = frozenset("gt ge lt le round __gt__ __ge__ __lt__ __le__".split())
+"""What says yes or no of a score."""
+
 
 def told_task(functions: Sequence[str], labels: Tensor | None, outputs: int) -> Task:
     """Return the task that losses, labels and the number of scores tell.
@@ -24,14 +27,20 @@ def told_task(functions: Sequence[str], labels: Tensor | None, outputs: int) -> 
     Raises:
         AuditError: If they do not tell.
     """
+    fractional = labels is not None and labels.is_floating_point() and _is_fractional(labels)
+    if fractional and outputs == 1 and any(name in OF_QUANTITIES for name in functions):
+        return "regression"
     one_hot = labels is not None and labels.shape[1:] == (outputs,) and _is_one_hot(labels)
     for name in functions:
         if name in OF_CLASSES and outputs > 1:
             return "multiclass"
         if name in OF_LABELS:
-            return "binary" if outputs == 1 else ("multiclass" if one_hot else "multilabel")
+            classes = labels is not None and labels.dim() == 1 and outputs > 1
+            return "binary" if outputs == 1 else ("multiclass" if classes else "multilabel")
         if name in OF_QUANTITIES:
             return "multiclass" if outputs > 1 and one_hot else "regression"
+    if outputs == 1 and any(name in _THRESHOLDS for name in functions):
+        return "binary"
     return _task_of_labels(labels, outputs)
 
 
@@ -42,6 +51,11 @@ def _task_of_labels(labels: Tensor | None, outputs: int) -> Task:
         raise AuditError(
             "LibraGradAudit cannot tell what the only score of an image means, since there are no "
             "labels; pass `task`, 'binary' or 'regression'."
+        )
+    if outputs == 1 and labels.is_floating_point() and _is_marked(labels):
+        raise AuditError(
+            "LibraGradAudit cannot tell whether the labels, floating 0 and 1 beside one score, are "
+            "classes or quantities; pass `task`, 'binary' or 'regression'."
         )
     several = labels.dim() == 2 and labels.shape[1] > 1
     values = labels.float()
@@ -121,7 +135,7 @@ def _fitting(found: Tensor, labels: Tensor, outputs: int, fits: bool) -> Tensor:
         return found
     raise AuditError(
         f"LibraGradAudit found labels of shape {tuple(labels.shape)} for {outputs} scores per "
-        "image; pass `task` to say what they mean, or `unpack` to choose others."
+        "image; pass `forward` if the scores are others, or `unpack` if the labels are."
     )
 
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from libragrad_lightning.audit.errors import AuditError
-from libragrad_lightning.audit.replay import CallReplay, DirectCall, Forward, ModelCall, StepReplay
+from libragrad_lightning.audit.replay import CallReplay, DirectCall, Forward, ModelCall
 from libragrad_lightning.audit.samples import plain
 from libragrad_lightning.audit.scored_call import ScoredCall
+from libragrad_lightning.audit.trace import Continuation, parameter_owners
 from libragrad_lightning.audit.trees import Way, at, mapped, tensors
 from libragrad_lightning.models import called_with_origins, is_out_of_memory
 
@@ -34,7 +35,7 @@ class Replayed:
     random: bool = False
 
 
-def replayed(root: nn.Module, found: ScoredCall, step: Callable[[], Any]) -> Replayed:
+def replayed(root: nn.Module, found: ScoredCall) -> Replayed:
     """Return the forward pass that gives the scores of a step.
 
     Call it outside of inference mode, in the state in which models are explained.
@@ -42,27 +43,20 @@ def replayed(root: nn.Module, found: ScoredCall, step: Callable[[], Any]) -> Rep
     Args:
         root: The module whose step was watched.
         found: What it computed its scores with.
-        step: Runs it again.
 
     Raises:
-        AuditError: If nothing gives the scores of the step, or those of an image depend on others.
+        AuditError: If it does not give the scores of the step, or those of an image depend on
+            others.
     """
     images = _as_explained(_copied(found.images), root)
     ways = _row_ways(found)
     others = tuple(_copied(at(found.call.arguments, way)) for way in ways)
-    candidates: list[Forward] = []
-    if found.output_way is not None:
-        candidates.append(_call_replay(found, ways))
-    if found.use is not None:
-        # What changes around a call in the step, such as averaged weights, is part of it then.
-        candidates.append(StepReplay(root, step, found.call.module, found.images_way, found.use))
-    fitting = [f for f in candidates if _is_same(f(images, others), found.scores, found)]
-    forward = (fitting or candidates)[0]
-    wrong = (
-        _dependence(forward, images, others, found)
-        if fitting
-        else _difference(forward(images, others), found)
-    )
+    forward = _call_replay(root, found, ways)
+    scores = forward(images, others)
+    if _is_same(scores, found.scores, found):
+        wrong = _dependence(forward, images, others, found)
+    else:
+        wrong = _difference(scores, found)
     if wrong is None:
         return Replayed(_measured(forward, images, others, found))
     if torch.equal(forward(images, others), forward(images, others)):
@@ -71,27 +65,46 @@ def replayed(root: nn.Module, found: ScoredCall, step: Callable[[], Any]) -> Rep
     return Replayed(ModelCall(forward, squashed, others, bool(others)), random=True)
 
 
+def check_batch(call: ModelCall, root: nn.Module, found: ScoredCall) -> None:
+    """Check that the forward pass that another batch has shown gives the scores of this one.
+
+    Raises:
+        AuditError: If something that changes from batch to batch decides about scores.
+    """
+    images = _as_explained(_copied(found.images), root)
+    others = tuple(_copied(at(found.call.arguments, way)) for way in _row_ways(found))
+    scores = call.forward(images, others)
+    if not _is_same(scores, found.scores, found):
+        raise AuditError(
+            f"What the validation step computes beside the images that {found.name} is shown "
+            f"changes from batch to batch (largest difference {_distance(scores, found.scores):.2g}"
+            "); pass `forward`, a function `(module, images) -> scores`."
+        )
+
+
 def direct(function: Callable[[Tensor], Any], name: str, images: Tensor) -> ModelCall:
     """Return the forward pass that a user or `forward` defines."""
     call = DirectCall(function, name)
     return ModelCall(call, _squashing(call, images, ()))
 
 
-def _call_replay(found: ScoredCall, ways: tuple[Way, ...]) -> CallReplay:
+def _call_replay(root: nn.Module, found: ScoredCall, ways: tuple[Way, ...]) -> CallReplay:
     def kept(way: Way, leaf: Any) -> Any:
         if way == found.images_way or way in ways:
             return None
         return _copied(leaf) if isinstance(leaf, Tensor) else leaf
 
-    arguments = mapped(found.call.arguments, kept)
-    assert found.output_way is not None
-    return CallReplay(found.call.module, arguments, found.images_way, ways, found.output_way)
+    call, goes_on = found.call, None
+    if found.made is not None:
+        owners = parameter_owners(root)
+        goes_on = Continuation(found.operations, call.output, found.made, owners)
+    arguments = mapped(call.arguments, kept)
+    way = found.output_way or ()
+    return CallReplay(call.module, arguments, found.images_way, ways, way, goes_on)
 
 
 def _row_ways(found: ScoredCall) -> tuple[Way, ...]:
     """Return the ways to other arguments with a row for every image."""
-    if found.output_way is None:
-        return ()
     rows = len(found.images)
     return tuple(
         way
@@ -112,10 +125,19 @@ def _measured(
 
 
 def _difference(scores: Tensor, found: ScoredCall) -> AuditError:
+    if not found.images.is_floating_point():
+        return AuditError(
+            f"{found.name} is shown {str(found.images.dtype).removeprefix('torch.')} images and "
+            "gives floating ones of the same values other scores, so they cannot be explained; "
+            "show it floating images, or pass `forward`, a function `(module, images) -> scores` "
+            "that does what it does to these."
+        )
     return AuditError(
         f"The validation step showed {found.name} images and got other scores than it gives for "
         f"the same images now (largest difference {_distance(scores, found.scores):.2g}), so "
-        "something beside them decides; pass `forward`, a function `(module, images) -> scores`."
+        "something beside them decides, such as weights that the step exchanges; validate these "
+        "with a callback (`WeightAveraging`) or in a module of their own, or pass `forward`, a "
+        "function `(module, images) -> scores`."
     )
 
 
@@ -153,17 +175,21 @@ def _squashing(forward: Forward, images: Tensor, others: tuple[Tensor, ...]) -> 
 def _is_same(scores: Tensor, expected: Tensor, found: ScoredCall) -> bool:
     if scores.shape != expected.shape:
         return False
-    rounded = found.reduced or expected.dtype in (torch.float16, torch.bfloat16)
-    largest = float(expected.detach().float().abs().max())
+    rounded = found.call.reduced or expected.dtype in (torch.float16, torch.bfloat16)
+    largest = float(expected.detach().float().nan_to_num(0.0, 0.0, 0.0).abs().max())
     near = (_ROUNDED if rounded else _EXACT) * largest
     distance = _distance(scores, expected)
-    return distance <= near or not torch.isfinite(torch.tensor(largest))
+    return distance <= near
 
 
 def _distance(scores: Tensor, expected: Tensor) -> float:
     if scores.shape != expected.shape:
         return float("inf")
-    return float((scores.detach().float() - expected.detach().float()).abs().max())
+    first, second = scores.detach().float(), expected.detach().float()
+    other = ~((first == second) | (first.isnan() & second.isnan()))
+    return (
+        float((first - second).abs()[other].nan_to_num(float("inf")).max()) if other.any() else 0.0
+    )
 
 
 def _as_explained(images: Tensor, root: nn.Module) -> Tensor:

@@ -4,6 +4,8 @@ Nothing is changed by it, not by a bit. Hooks stand on modules only while the st
 module works, no function is watched inside of it, because a `TorchFunctionMode` would switch off
 fused kernels of `torch.nn`; for the same reason no hook stands inside of its fused layers. Compiled
 code would get a new graph: a step that may run some is to be watched where it runs eagerly.
+
+What is kept of tensors are copies, since the step may go on to overwrite them.
 """
 
 from __future__ import annotations
@@ -19,14 +21,17 @@ from torch._dynamo import OptimizedModule
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
 from libragrad_lightning.audit.functions import LOSSES, READINGS, SIMILARITIES
-from libragrad_lightning.audit.trees import Way, tensors
+from libragrad_lightning.audit.trace import Trace
+from libragrad_lightning.audit.trees import Way, mapped, tensors
 from libragrad_lightning.models import Origins, submodule
 
 _COLORS = (1, 3, 4)
 _OPAQUE = (OptimizedModule, nn.TransformerEncoderLayer, torch.jit.ScriptModule)
 """Modules inside of which no hook may stand."""
-_FUSED = (nn.TransformerEncoderLayer,)
+_UNHOOKED = (nn.TransformerEncoderLayer,)
 """Modules on which none may stand either."""
+_FUSED = (nn.TransformerEncoder, nn.Transformer, nn.MultiheadAttention)
+"""Modules inside of which no function may be watched, whatever they are shown."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +41,20 @@ class ImageCall:
     Attributes:
         path: The path of the module; empty for the root.
         module: The module.
-        occurrence: How many such calls the module had before, in the step.
-        arguments: Its arguments, ``(args, kwargs)``.
+        arguments: Copies of its arguments, ``(args, kwargs)``.
         images: The ways to the images in them, and the images.
-        output: What it returned.
+        output: What it returned, the tensors themselves.
+        scores: Copies of those that may be scores, by the ways to them.
+        reduced: Whether it ran in reduced precision.
     """
 
     path: str
     module: nn.Module
-    occurrence: int
     arguments: tuple[tuple[Any, ...], dict[str, Any]]
     images: tuple[tuple[Way, Tensor], ...]
     output: Any
+    scores: Mapping[Way, Tensor]
+    reduced: bool
 
 
 @dataclass(frozen=True)
@@ -56,15 +63,17 @@ class Use:
 
     Attributes:
         name: The name of the function.
-        scores: Its first tensor.
-        labels: Its second argument, for a loss.
-        number: How many uses of watched functions there were before.
+        scores: Its first tensor, itself.
+        values: A copy of it.
+        labels: A copy of its second argument, for a loss.
+        target: That argument, itself.
     """
 
     name: str
     scores: Tensor
+    values: Tensor
     labels: Tensor | None
-    number: int
+    target: Tensor | None
 
 
 @dataclass
@@ -72,37 +81,41 @@ class WatchedStep:
     """What was seen of a step.
 
     Attributes:
-        batch: The batch that the step was given, as nested as it was.
+        batch: The batch that the step was given.
         calls: The outermost calls of modules that were shown images.
         uses: What functions were given between these calls.
         origins: From which tensors scores were made between these calls.
-        reduced: Whether the step ran in reduced precision.
+        trace: How they were made.
+        error: What went wrong while watching, or None.
     """
 
     batch: Any
     calls: list[ImageCall] = field(default_factory=list)
     uses: list[Use] = field(default_factory=list)
     origins: Origins = field(default_factory=Origins)
-    reduced: bool = False
+    trace: Trace = field(default_factory=Trace)
+    error: Exception | None = None
+
+    @contextmanager
+    def unharmed(self) -> Iterator[None]:
+        """Keep what goes wrong while watching from the step."""
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
 
 
 @contextmanager
-def watched_step(
-    root: nn.Module,
-    batch: Any,
-    on_use: Callable[[Use], None] | None = None,
-    only: str | None = None,
-) -> Iterator[WatchedStep]:
+def watched_step(root: nn.Module, batch: Any, only: str | None = None) -> Iterator[WatchedStep]:
     """Watch what happens inside of the context.
 
     Args:
         root: The module whose step runs.
         batch: What the step is given.
-        on_use: Called with every use of a watched function.
         only: The path of the only module whose calls are kept, also inside of others.
     """
     step = WatchedStep(batch)
-    functions = FunctionWatch(step, on_use)
+    functions = _FunctionWatch(step)
     outermost: list[ImageCall] = step.calls if only is None else []
     watch = _CallWatch(step, outermost, functions)
     with ExitStack() as stack:
@@ -115,17 +128,13 @@ def watched_step(
         yield step
 
 
-class FunctionWatch(TorchFunctionMode):
-    """Remembers what losses and other readers of scores are given.
+class _FunctionWatch(TorchFunctionMode):
+    """Remembers what losses and other readers of scores are given, and where it comes from."""
 
-    Args:
-        step: Where to keep it.
-        on_use: Called with every use.
-    """
-
-    def __init__(self, step: WatchedStep, on_use: Callable[[Use], None] | None = None) -> None:
+    def __init__(self, step: WatchedStep) -> None:
         super().__init__()
-        self._uses, self._origins, self._on_use = step.uses, step.origins, on_use
+        self._step, self._uses = step, step.uses
+        self._origins, self._trace = step.origins, step.trace
         self._paused = 0
 
     def __torch_function__(
@@ -140,9 +149,12 @@ class FunctionWatch(TorchFunctionMode):
             return func(*args, **kwargs)
         name = getattr(func, "__name__", "")
         if name in LOSSES or name in READINGS or name in SIMILARITIES:
-            self._note(name, args, kwargs)
+            with self._step.unharmed():
+                self._note(name, args, kwargs)
         result = func(*args, **kwargs)
-        self._origins.add(name, args, result)
+        with self._step.unharmed():
+            self._origins.add(name, args, result)
+            self._trace.note(func, args, kwargs, result)
         return result
 
     @contextmanager
@@ -162,23 +174,22 @@ class FunctionWatch(TorchFunctionMode):
     def _note(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         given = [*args, *kwargs.values()]
         scores = args[0] if args else kwargs.get("input")
-        labels = kwargs.get("target", given[1] if len(given) > 1 else None)
-        if not isinstance(scores, Tensor) or not scores.is_floating_point():
+        target = kwargs.get("target", given[1] if len(given) > 1 else None)
+        if not isinstance(scores, Tensor) or not (scores.is_floating_point() or name in LOSSES):
             return
-        labels = labels if name in LOSSES and isinstance(labels, Tensor) else None
-        use = Use(name, scores, labels, len(self._uses))
-        self._uses.append(use)
-        if self._on_use is not None:
-            self._on_use(use)
+        target = target if name in LOSSES and isinstance(target, Tensor) else None
+        labels = None if target is None else _copied(target)
+        self._uses.append(Use(name, scores, _copied(scores), labels, target))
 
 
 class _CallWatch:
     """Remembers the outermost calls that are shown images."""
 
     def __init__(
-        self, step: WatchedStep, calls: list[ImageCall], functions: FunctionWatch | None
+        self, step: WatchedStep, calls: list[ImageCall], functions: _FunctionWatch | None
     ) -> None:
-        self._step, self._calls, self._functions = step, calls, functions
+        self._step, self._trace = step, step.trace
+        self._calls, self._functions = calls, functions
         self._channels = image_channels(step.batch)
         self._running: tuple[nn.Module, Any, ExitStack] | None = None
 
@@ -198,24 +209,51 @@ class _CallWatch:
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._running is not None:
             return
-        images = images_in((args, kwargs), self._channels)
-        if not images:
-            return
-        stack = ExitStack()
-        if self._functions is not None:
-            stack.enter_context(self._functions.paused())
-        self._running = (module, ((args, dict(kwargs)), tuple(images)), stack)
+        with self._step.unharmed():
+            images = images_in((args, kwargs), self._channels)
+            if not images and not isinstance(module, _FUSED):
+                return
+            stack = ExitStack()
+            if self._functions is not None:
+                stack.enter_context(self._functions.paused())
+            # Set before anything else can go wrong: it is closed when the module is done.
+            self._running = (module, None, stack)
+            if images:
+                arguments = mapped((args, dict(kwargs)), lambda _, leaf: _copied(leaf))
+                self._running = (module, (arguments, tuple(w for w, _ in images)), stack)
 
     def _end(self, path: str, module: nn.Module, output: Any) -> None:
         if self._running is None or self._running[0] is not module:
             return
-        _, (arguments, images), stack = self._running
+        _, seen, stack = self._running
         self._running = None
+        with self._step.unharmed():
+            if seen is not None:
+                self._keep(path, module, output, *seen)
         stack.close()
-        before = sum(call.module is module for call in self._calls)
-        step, device = self._step, images[0][1].device.type
-        step.reduced |= torch.is_autocast_enabled(device)
-        self._calls.append(ImageCall(path, module, before, arguments, images, output))
+        if seen is not None:
+            with self._step.unharmed():
+                self._trace.begin_at(output)
+
+    def _keep(
+        self, path: str, module: nn.Module, output: Any, arguments: Any, ways: Sequence[Way]
+    ) -> None:
+        copies = dict(tensors(arguments))
+        images = tuple((way, copies[way]) for way in ways)
+        rows, device = len(images[0][1]), images[0][1].device.type
+        scores = {w: _copied(t) for w, t in tensors(output) if may_be_scores(t, rows)}
+        reduced = torch.is_autocast_enabled(device)
+        self._calls.append(ImageCall(path, module, arguments, images, output, scores, reduced))
+
+
+def may_be_scores(tensor: Tensor, rows: int) -> bool:
+    """Return whether a tensor has the form `[B]`, `[B, C]` or `[B, C, 1, 1]` of scores."""
+    return (
+        tensor.is_floating_point()
+        and tensor.dim() > 0
+        and len(tensor) == rows
+        and all(side == 1 for side in tensor.shape[2:])
+    )
 
 
 def images_in(tree: Any, channels: Sequence[int] = _COLORS) -> list[tuple[Way, Tensor]]:
@@ -223,48 +261,37 @@ def images_in(tree: Any, channels: Sequence[int] = _COLORS) -> list[tuple[Way, T
     return [
         (way, t)
         for way, t in tensors(tree)
-        if t.dim() == 4
+        if not t.is_nested
+        and t.dim() == 4
         and t.shape[1] in channels
         and not t.is_complex()
         and t.dtype not in (torch.bool, torch.int64)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(t)
     ]
 
 
 def image_channels(batch: Any) -> tuple[int, ...]:
     """Return how many channels images may have: those of colors, or as many as in a batch."""
-    maps = [t for _, t in tensors(batch) if t.dim() == 4]
+    maps = [t for _, t in tensors(batch) if not t.is_nested and t.dim() == 4]
     seen = [t.shape[1] if t.shape[1] <= t.shape[-1] else t.shape[-1] for t in maps]
     return tuple(dict.fromkeys([*_COLORS, *seen]))
 
 
+def may_compile() -> bool:
+    """Return whether compiled code may run in this process, which watching would compile anew."""
+    from torch._dynamo.eval_frame import cached_backends
+
+    return any(backend is not None for backend in cached_backends.values())
+
+
+def _copied(leaf: Any) -> Any:
+    return leaf.detach().clone() if isinstance(leaf, Tensor) else leaf
+
+
 def _watchable(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
-    if not isinstance(module, _FUSED):
+    if not isinstance(module, _UNHOOKED):
         yield path, module
     if isinstance(module, _OPAQUE):
         return
     for name, child in module.named_children():
         yield from _watchable(child, f"{path}.{name}" if path else name)
-
-
-def may_compile(root: nn.Module, step: Any = None) -> bool:
-    """Return whether compiled code may run in a step, which watching would compile anew.
-
-    Args:
-        root: The module whose step it is.
-        step: The step; what it may call by a global name is looked at too.
-    """
-    from torch._dynamo.utils import counters
-
-    function = getattr(step, "__func__", step)
-    known = [*getattr(function, "__globals__", {}).values(), *vars(type(root)).values()]
-    for module in root.modules():
-        known += [module, *vars(module).values()]
-    return counters["frames"]["total"] > 0 or any(_is_compiled(value) for value in known)
-
-
-def _is_compiled(value: Any) -> bool:
-    if isinstance(value, nn.Module):
-        return isinstance(value, OptimizedModule) or (
-            vars(value).get("_compiled_call_impl") is not None
-        )
-    return callable(value) and hasattr(value, "_torchdynamo_orig_callable")

@@ -64,7 +64,7 @@ class Origins:
         """
         squashed = [(name, source) for name, source in self.trail(tensor) if name in SQUASHING]
         name, source = squashed[-1] if squashed else ("", tensor)
-        return source, name
+        return (-source if name == "softmin" else source), name
 
 
 class _Observer(TorchFunctionMode):

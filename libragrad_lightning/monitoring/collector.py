@@ -119,7 +119,10 @@ class ProbeCollector:
                 seen = watcher.seen()
             found = source.found(seen)
             self._fresh = source.samples(seen, found)
-            if is_first or self._learned is None:
+            if self._learned is not None and not is_first:
+                with audited_state(module, self._config.in_float32):
+                    source.check(seen, found, self._learned)
+            else:
                 with audited_state(module, self._config.in_float32):
                     self._learned = source.learned(seen, found, self._fresh)
                 for note in self._learned.notes:

@@ -28,6 +28,9 @@ from libragrad_lightning.reporting import (
     write_images,
 )
 
+_LARGEST_ERROR = 0.01
+"""The largest relative completeness error of LibraGrad that passes without a word."""
+
 
 class Publisher:
     """Turns what audits find into records, pictures and tables, and says what is odd about it.
@@ -146,8 +149,18 @@ class Publisher:
             counts = ", ".join(f"{n} of {found} under {name}" for name, n in blank.items())
             self._notices.warn(
                 f"LibraGradAudit does not score maps that are the same everywhere ({counts}), "
-                "since they rank no patch above another; `degenerate_rate` counts them.",
+                "since they rank no patch above another; `degenerate_rate` counts them. If all "
+                "are, the scores may end in a function without a gradient: pass `forward`, a "
+                "function `(module, images) -> scores`, that returns the scores before it.",
                 about="blank",
+            )
+        error = measured.get("relative_completeness_error/libra", 0.0)
+        if error > _LARGEST_ERROR:
+            self._notices.warn(
+                f"The attributions of LibraGrad do not add up to the scores (relative error "
+                f"{error:.2g}), so something in the model is not accounted for; "
+                "`diagnosis.explain_incompleteness` finds out where.",
+                about="incomplete",
             )
         reasons = reasons_for_missing(self._config.metrics, measured, task)
         for reason in dict.fromkeys(reasons.values()):

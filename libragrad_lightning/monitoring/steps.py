@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
-from libragrad_lightning.audit import AuditError, SeenStep, WatchedStep, may_compile, watched_step
+from libragrad_lightning.audit import SeenStep, WatchedStep, may_compile, watched_step
 
 
 class StepWatcher:
@@ -32,17 +31,10 @@ class StepWatcher:
     ) -> None:
         self._module, self._name, self._batch, self._only = module, name, batch, only
         self._watched: WatchedStep | None = None
-        original = getattr(module, name)
-        self.may_compile = module._compiler_ctx is not None or may_compile(module, original)
-        self._original, self._before = original, vars(module).get(name)
-        self._again = partial(original, batch)
-
-        def step(*args: Any, **kwargs: Any) -> Any:
-            return self._step(*args, **kwargs)
-
-        # Lightning asks the signature which arguments a step wants.
-        step.__wrapped__ = getattr(original, "__wrapped__", original)  # type: ignore[attr-defined]
-        self._stand_in = vars(module)[name] = step
+        self._arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self.may_compile = module._compiler_ctx is not None or may_compile()
+        self._original, self._before = getattr(module, name), vars(module).get(name)
+        self._stand_in = vars(module)[name] = _StandIn(self._step, self._original, module, name)
 
     def leave(self) -> None:
         """Let the module be as it was."""
@@ -55,41 +47,53 @@ class StepWatcher:
     def seen(self) -> SeenStep:
         """Return what was seen."""
         self.leave()
-        return SeenStep(self._module, self._batch, self._watched, self._again)
+        return SeenStep(self._module, self._batch, self._watched)
 
     def seen_again(self) -> SeenStep:
         """Run the step again, without compilation, and return what is seen.
 
         Call it in the state in which models are explained.
         """
-        context = self._module._compiler_ctx
-        if context is None:
-            again = self._again
-        else:
-            original = context[f"original_{self._name}"]
-            again = partial(original, *self._again.args, **self._again.keywords)
-        with torch.no_grad(), watched_step(self._module, self._batch, only=self._only) as watched:
-            again()
-        return SeenStep(self._module, self._batch, watched, again)
-
-    def _step(self, *args: Any, **kwargs: Any) -> Any:
-        self.leave()
         takes_iterator = is_param_in_hook_signature(
             self._original, "dataloader_iter", explicit=True
         )
-        self._again = partial(_refuse if takes_iterator else self._original, *args, **kwargs)
+        if self._arguments is None or takes_iterator:
+            return SeenStep(self._module, self._batch, None)
+        context, (args, kwargs) = self._module._compiler_ctx, self._arguments
+        step = self._original if context is None else context[f"original_{self._name}"]
+        with torch.no_grad(), watched_step(self._module, (args, kwargs), self._only) as watched:
+            step(*args, **kwargs)
+        return SeenStep(self._module, self._batch, watched)
+
+    def _step(self, *args: Any, **kwargs: Any) -> Any:
+        self.leave()
         if self.may_compile:
+            self._arguments = (args, kwargs)
             return self._original(*args, **kwargs)
-        with watched_step(self._module, (args, kwargs), only=self._only) as watched:
+        with watched_step(self._module, (args, kwargs), self._only) as watched:
             self._watched = watched
             return self._original(*args, **kwargs)
 
 
-def _refuse(*_: Any, **__: Any) -> Any:
-    raise AuditError(
-        "LibraGradAudit cannot run a validation step again that takes its batches from an iterator;"
-        " pass `forward`, a function `(module, images) -> scores`."
-    )
+class _StandIn:
+    """What stands in for a step; a copy of the module has the step itself in its place."""
+
+    def __init__(
+        self, call: Callable[..., Any], original: Any, module: pl.LightningModule, name: str
+    ) -> None:
+        self._call, self._module, self._name = call, module, name
+        # Lightning asks the signature which arguments a step wants.
+        self.__wrapped__ = getattr(original, "__wrapped__", original)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _step_of, (self._module, self._name)
+
+
+def _step_of(module: pl.LightningModule, name: str) -> Any:
+    return getattr(type(module), name).__get__(module)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 
 class ExplainedWeights:
@@ -48,7 +49,8 @@ class ExplainedWeights:
 
 def fingerprint(model: nn.Module) -> list[int]:
     """Return numbers that change whenever the weights do, NaN ones or not."""
-    sums = [p.detach().sum(dtype=torch.float32).cpu() for p in model.parameters()]
+    there = [p for p in model.parameters() if not is_lazy(p)]
+    sums = [p.detach().sum(dtype=torch.float32).cpu() for p in there]
     return torch.stack(sums).view(torch.int32).tolist() if sums else []
 
 

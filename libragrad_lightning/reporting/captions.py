@@ -23,7 +23,7 @@ def caption(chunk: ExplainedChunk, row: int, names: Sequence[str] | None) -> str
         names: Names of the classes or outputs, or None for their numbers.
     """
     first = chunk.inputs[0].explanation
-    logits, target = first.logits[row].float().cpu(), int(first.target[row])
+    logits, target = chunk.outputs[row].float().cpu(), int(first.target[row])
     labels = chunk.labels
     parts = said(first.task, logits, target, None if labels is None else labels[row], names)
     if chunk.samples.masks is not None:

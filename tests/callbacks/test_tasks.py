@@ -76,7 +76,7 @@ CASES = {
     "regression of 0 and 1": (1, mse, False, BINARY.float(), "regression"),
     "several labels": (3, bce, False, SEVERAL, "multilabel"),
     "several labels, floats": (3, bce, False, SEVERAL.float(), "multilabel"),
-    "one-hot under sigmoids": (3, bce, False, F.one_hot(torch.arange(COUNT) % 3), "multiclass"),
+    "one-hot under sigmoids": (3, bce, False, F.one_hot(torch.arange(COUNT) % 3), "multilabel"),
     "soft labels": (
         3,
         F.cross_entropy,

@@ -109,7 +109,6 @@ CASES = {
     "metrics only": Case(twins.MetricsOnly),
     "outputs only": Case(twins.OutputsOnly),
     "average beside": Case(twins.AverageBeside),
-    "average swapped in": Case(twins.AverageSwapped),
     "normalized in the step": Case(twins.NormalizedInStep, raw),
     "normalized by a module": Case(twins.NormalizedByModule, raw),
     "normalized after transfer": Case(twins.NormalizedAfterTransfer, raw),
