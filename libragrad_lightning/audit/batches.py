@@ -91,7 +91,7 @@ def _image(found: Sequence[Leaf]) -> Leaf | None:
     maps = [(way, t) for way, t in found if t.dim() == 4 and _is_named(way, IMAGE_NAMES)]
     maps += [(way, t) for way, t in found if t.dim() == 4 and t.is_floating_point()]
     # The first of a tuple is the image, whatever its type.
-    maps += [(way, t) for way, t in found if t.dim() in (3, 4)]
+    maps += [(way, t) for way, t in found if t.dim() in (3, 4) and _has_no_name(way)]
     return next(iter(maps), None)
 
 

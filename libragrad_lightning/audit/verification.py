@@ -193,11 +193,9 @@ def _distance(scores: Tensor, expected: Tensor) -> float:
 
 
 def _as_explained(images: Tensor, root: nn.Module) -> Tensor:
-    """Return images in the precision of the weights, which may be copies in another one."""
-    if images.dtype not in (torch.float16, torch.bfloat16):
-        return images
+    """Return images in the type in which they are explained, that of the weights."""
     floating = (p.dtype for p in root.parameters() if p.is_floating_point())
-    return images.to(next(floating, images.dtype))
+    return images.to(next(floating, torch.float32))
 
 
 def _copied(tensor: Tensor) -> Tensor:
