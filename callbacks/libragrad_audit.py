@@ -17,6 +17,7 @@ from libragrad_lightning.audit import (
     UnpackBatch,
     at_least,
     audit_config,
+    grouped,
     one_of,
     probe_request,
 )
@@ -107,6 +108,9 @@ class LibraGradAudit(AuditHooks):
         print_summary: bool = True,
     ) -> None:
         try:
+            deletion = grouped(Deletion, deletion, "deletion")
+            pictures = grouped(Pictures, pictures, "pictures")
+            schedule = grouped(Schedule, schedule, "schedule")
             config = audit_config(
                 source=Source(forward, unpack, task),
                 request=probe_request(probe, max_samples, dataloader_idx),

@@ -22,6 +22,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import libragrad_lightning
+import libragrad_lightning.callbacks  # its names can be given without their path
 from libragrad_lightning.backward import LibraGradError
 
 DESCRIPTION = """\

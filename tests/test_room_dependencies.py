@@ -30,7 +30,7 @@ KNOWS = INNER | {
     "__main__": {"cli"},
     "_torchvision": set(),
     "classifier": set(),
-    "cli": {"__init__", "backward"},
+    "cli": {"__init__", "backward", "callbacks"},
 }
 """Which others each room, and each file beside the rooms, may import. Nobody knows the data."""
 

@@ -7,6 +7,7 @@ from libragrad_lightning.audit.config import (
     at_least,
     audit_config,
     changed_settings,
+    grouped,
     one_of,
     probe_request,
 )
@@ -21,6 +22,7 @@ from libragrad_lightning.audit.result import AuditResult, Failure, gathered, mer
 from libragrad_lightning.audit.run import AuditRun, AuditWatcher, ExplainedChunk
 from libragrad_lightning.audit.samples import Samples
 from libragrad_lightning.audit.selection import Named, ProbeRequest, Selection
+from libragrad_lightning.audit.trees import mapped
 from libragrad_lightning.audit.watch import WatchedStep, may_compile, watched_step
 
 __all__ = [
@@ -53,7 +55,9 @@ __all__ = [
     "audit_config",
     "changed_settings",
     "gathered",
+    "grouped",
     "in_float32",
+    "mapped",
     "may_compile",
     "merged",
     "one_of",

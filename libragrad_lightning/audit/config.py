@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import torch
@@ -219,6 +219,26 @@ def at_least(least: int, value: int, argument: str) -> int:
     if value < least:
         raise AuditError(f"LibraGradAudit needs `{argument}` of at least {least} but got {value}.")
     return value
+
+
+def grouped(kind: type[T], value: Any, argument: str) -> T:
+    """Return a group of arguments, given as an object or as a mapping.
+
+    Raises:
+        AuditError: If it is something else, or has an argument that the group has not.
+    """
+    if isinstance(value, kind):
+        return value
+    if isinstance(value, Mapping):
+        known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+        strange = sorted(set(value) - set(known))
+        if not strange:
+            return kind(**value)
+        raise AuditError(f"LibraGradAudit has no {strange} in `{argument}`; it takes {known}.")
+    raise AuditError(
+        f"LibraGradAudit needs `{argument}` to be a `{kind.__name__}(...)` of "
+        f"`libragrad_lightning.callbacks` but got {value!r}."
+    )
 
 
 def one_of(names: Sequence[str], value: str, argument: str) -> str:

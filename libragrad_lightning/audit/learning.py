@@ -161,6 +161,7 @@ class Source:
         task = self.task
         if task == "auto":
             task = told_task(functions, samples.labels, outputs)
+        notes = (_seen_in_words(seen, found, samples, task, outputs), *notes)
         return Learned(call, task, outputs, notes, warnings, random)  # type: ignore[arg-type]
 
     def check(self, seen: SeenStep, found: ScoredCall | None, learned: Learned) -> None:
@@ -179,6 +180,19 @@ class Source:
         if self.forward is None:
             return root, f"The `forward` of {type(root).__name__}"
         return submodule(root, self.forward, "forward"), f"`{self.forward}`"
+
+
+def _seen_in_words(
+    seen: SeenStep, found: ScoredCall | None, samples: Samples, task: str, outputs: int
+) -> str:
+    """Return what is explained, for the log."""
+    what = f"`{type(seen.root).__name__}`" if found is None else found.name
+    goes_on = ", with what the step makes of it" if found is not None and found.operations else ""
+    there = [n for n in ("labels", "masks", "ignore") if getattr(samples, n) is not None]
+    return (
+        f"LibraGradAudit looks at {what}{goes_on}: images {tuple(samples.pixels.shape[1:])} to "
+        f"{outputs} scores ({task}), {' and '.join(there) or 'without labels'}."
+    )
 
 
 def _true_labels(given: Tensor, held: Tensor | None) -> Tensor:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from libragrad_lightning.audit.batches import IMAGE_NAMES
@@ -17,10 +16,15 @@ from libragrad_lightning.audit.functions import (
     READINGS,
     SIMILARITIES,
 )
+from libragrad_lightning.audit.matching import (
+    Match,
+    labeling_use,
+    matches_in,
+    rows_of_other_labels,
+)
 from libragrad_lightning.audit.trace import Operation
 from libragrad_lightning.audit.trees import Way, described, tensors
 from libragrad_lightning.audit.watch import ImageCall, Use, WatchedStep
-from libragrad_lightning.models import SQUASHING
 
 _PASS_FORWARD = "pass `forward`, the path of a submodule or a function `(module, images) -> scores`"
 
@@ -58,14 +62,6 @@ class ScoredCall:
         return f"`{self.call.path}`" if self.call.path else type(self.call.module).__name__
 
 
-@dataclass(frozen=True)
-class _Match:
-    use: Use
-    call: ImageCall
-    way: Way
-    squashed: tuple[str, ...]
-
-
 def scored_call(root: nn.Module, step: WatchedStep, path: str | None) -> ScoredCall | None:
     """Return what a step computed its scores with; None if it showed images to no module.
 
@@ -91,7 +87,7 @@ def scored_call(root: nn.Module, step: WatchedStep, path: str | None) -> ScoredC
                 "the module, or pass `forward`, a function `(module, images) -> scores`."
             )
         return None
-    matches = _matches(step, calls)
+    matches = matches_in(step, calls)
     chosen = _chosen(matches, step)
     if chosen is not None:
         same = [m for m in matches if (m.call, m.way) == (chosen.call, chosen.way)]
@@ -113,54 +109,7 @@ def _of_whole_images(step: WatchedStep, calls: list[ImageCall]) -> list[ImageCal
     return with_whole or calls
 
 
-def _matches(step: WatchedStep, calls: Sequence[ImageCall]) -> list[_Match]:
-    """Return which functions were given what calls returned."""
-    found = []
-    for use in step.uses:
-        if use.name in SIMILARITIES:
-            continue
-        for call in calls:
-            leaves = dict(tensors(call.output))
-            for way, copy in call.scores.items():
-                squashed = _passed_on(step, use.scores, use.values, leaves[way], copy)
-                if squashed is None and use.target is not None and use.labels is not None:
-                    # A loss may be given labels first.
-                    squashed = _passed_on(step, use.target, use.labels, leaves[way], copy)
-                    if squashed is not None:
-                        use = replace(use, labels=use.values, target=use.scores)
-                if squashed is not None:
-                    found.append(_Match(use, call, way, squashed))
-    return found
-
-
-def _passed_on(
-    step: WatchedStep, given: Tensor, values: Tensor, returned: Tensor, copy: Tensor
-) -> tuple[str, ...] | None:
-    """Return what squashed scores on their way to a function; None if these are no such scores."""
-    trail = step.origins.trail(given)
-    for i, (_, tensor) in enumerate(trail):
-        if tensor is returned:
-            names = tuple(n for n, _ in trail[1 : i + 1] if n in SQUASHING)
-            # Between the two, the step may have overwritten some.
-            same = bool(names) or _equal(values, copy)
-            return names if same else None
-    if _equal(values, copy):
-        return ()
-    for name in ("softmax", "log_softmax", "sigmoid"):
-        squashed = getattr(copy, name)(-1) if name != "sigmoid" else copy.sigmoid()
-        if (copy.shape[-1:] != (1,) or name == "sigmoid") and _equal(values, squashed):
-            return (name,)
-    return None
-
-
-def _equal(values: Tensor, scores: Tensor) -> bool:
-    if values.numel() != scores.numel() or not values.is_floating_point():
-        return False
-    values, scores = values.reshape(-1).float(), scores.reshape(-1).float()
-    return torch.allclose(values, scores, rtol=1e-5, atol=1e-7, equal_nan=True)
-
-
-def _chosen(matches: Sequence[_Match], step: WatchedStep) -> _Match | None:
+def _chosen(matches: Sequence[Match], step: WatchedStep) -> Match | None:
     """Return the match that losses, and then other readers of scores, agree on."""
     losses = _distinct([m for m in matches if m.use.name in LOSSES])
     readings = _distinct([m for m in matches if m.use.name in CLASS_READINGS])
@@ -178,8 +127,8 @@ def _chosen(matches: Sequence[_Match], step: WatchedStep) -> _Match | None:
     return None
 
 
-def _distinct(matches: Sequence[_Match]) -> list[_Match]:
-    found: list[_Match] = []
+def _distinct(matches: Sequence[Match]) -> list[Match]:
+    found: list[Match] = []
     for match in matches:
         if all((m.call, m.way) != (match.call, match.way) for m in found):
             found.append(match)
@@ -187,49 +136,20 @@ def _distinct(matches: Sequence[_Match]) -> list[_Match]:
 
 
 def _at_output(
-    step: WatchedStep, call: ImageCall, way: Way, matches: Sequence[_Match]
+    step: WatchedStep, call: ImageCall, way: Way, matches: Sequence[Match]
 ) -> ScoredCall:
     images_way, images = _images(call)
-    use = _labeling([m.use for m in matches], step)
+    use = labeling_use([m.use for m in matches], step)
     # A step without a loss that was recognized may still squash its scores before one of its own.
     ordered = sorted(matches, key=lambda m: (m.use is not use, m.use.name not in LOSSES))
     names = tuple(name for m in ordered for name in (*m.squashed, m.use.name))
     labels = None if use is None else use.labels
-    if labels is None and _other_rows(step, len(images)):
+    if labels is None and (others := rows_of_other_labels(step, len(images))):
         raise AuditError(
-            f"{call.path or type(call.module).__name__} is shown {len(images)} images for "
-            f"{_other_rows(step, len(images))} labels, so scores are made of several images; "
-            f"{_PASS_FORWARD}."
+            f"{call.path or type(call.module).__name__} is shown {len(images)} images for {others} "
+            f"labels, so scores are made of several images; {_PASS_FORWARD}."
         )
     return ScoredCall(call, images_way, images, way, (), None, call.scores[way], names, labels)
-
-
-def _other_rows(step: WatchedStep, rows: int) -> int:
-    """Return how many labels a loss was given, if they are more or fewer than images."""
-    counts = [len(u.labels) for u in step.uses if u.labels is not None and u.labels.dim()]
-    return counts[0] if counts and rows not in counts else 0
-
-
-def _labeling(uses: Sequence[Use], step: WatchedStep) -> Use | None:
-    """Return the loss that was given labels: of several, the one whose labels the batch holds."""
-    losses = [use for use in uses if use.labels is not None]
-    if len(losses) < 2:
-        return losses[0] if losses else None
-    held = [t for _, t in tensors(step.batch) if not t.is_nested]
-    for use in losses:
-        if any(_same_values(use, tensor) for tensor in held):
-            return use
-    whole = [u for u in losses if u.labels is not None and not u.labels.is_floating_point()]
-    return (whole or losses)[-1]
-
-
-def _same_values(use: Use, tensor: Tensor) -> bool:
-    labels = use.labels
-    return (
-        labels is not None
-        and labels.numel() == tensor.numel()
-        and bool((labels.reshape(-1).float() == tensor.detach().reshape(-1).float()).all())
-    )
 
 
 def _made_by_step(step: WatchedStep, calls: Sequence[ImageCall]) -> ScoredCall | None:
@@ -239,7 +159,7 @@ def _made_by_step(step: WatchedStep, calls: Sequence[ImageCall]) -> ScoredCall |
     losses = [use for use in uses if use.labels is not None]
     if not uses or not (losses or all(u.name in CLASS_READINGS for u in uses)):
         return None
-    use = _labeling(losses, step) or uses[-1]
+    use = labeling_use(losses, step) or uses[-1]
     source, squash = step.origins.unsquashed(use.scores)
     operations = step.trace.to(source)
     if not operations:

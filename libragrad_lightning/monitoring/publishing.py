@@ -107,19 +107,21 @@ class Publisher:
             task: What the scores mean.
             weights: Which weights were explained.
         """
+        tests = trainer.state.fn == "test"
         self._say_what_is_missing(result, measured, task)
-        self._say_what_changed(result)
+        if not tests:
+            self._say_what_changed(result)
         record = AuditRecord(
             trainer.current_epoch,
             logger_step(trainer),
-            self.history.kept(measured),
+            {k: v for k, v in measured.items() if v == v} if tests else self.history.kept(measured),
             result.seconds,
             result.samples,
             weights,
             result.perturbation,
             result.peak_memory_gib,
         )
-        self.history.add(record, result)
+        self.history.add(record, self.history.last if tests else result)
         return record
 
     @contextmanager

@@ -245,7 +245,9 @@ class AuditSession:
             groups = self._collector.groups(self._overhead.max_samples)
             count = sum(len(group.ids) for group in groups)
             drawer = self._drawer = self._publisher.drawer(trainer)
-            with self._running(trainer, drawer, count, self._history.last) as run:
+            # Another loader has other images in the same places.
+            previous = AuditResult() if trainer.state.fn == "test" else self._history.last
+            with self._running(trainer, drawer, count, previous) as run:
                 self._result = run.result(groups)
             self._run, self._batch_size = run, run.batch_size
 

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
-from libragrad_lightning.audit import SeenStep, WatchedStep, may_compile, watched_step
+from libragrad_lightning.audit import SeenStep, WatchedStep, mapped, may_compile, watched_step
 
 
 class StepWatcher:
@@ -59,7 +59,9 @@ class StepWatcher:
         )
         if self._arguments is None or takes_iterator:
             return SeenStep(self._module, self._batch, None)
-        context, (args, kwargs) = self._module._compiler_ctx, self._arguments
+        # Copies made in inference mode could not be overwritten outside of it.
+        args, kwargs = mapped(self._arguments, _copied)
+        context = self._module._compiler_ctx
         step = self._original if context is None else context[f"original_{self._name}"]
         with torch.no_grad(), watched_step(self._module, (args, kwargs), self._only) as watched:
             step(*args, **kwargs)
@@ -68,7 +70,8 @@ class StepWatcher:
     def _step(self, *args: Any, **kwargs: Any) -> Any:
         self.leave()
         if self.may_compile:
-            self._arguments = (args, kwargs)
+            # The step may overwrite its batch, or take things out of it.
+            self._arguments = mapped((args, kwargs), _copied)
             return self._original(*args, **kwargs)
         with watched_step(self._module, (args, kwargs), self._only) as watched:
             self._watched = watched
@@ -90,6 +93,10 @@ class _StandIn:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _step_of, (self._module, self._name)
+
+
+def _copied(_: Any, leaf: Any) -> Any:
+    return leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf
 
 
 def _step_of(module: pl.LightningModule, name: str) -> Any:

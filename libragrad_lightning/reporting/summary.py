@@ -23,12 +23,16 @@ def summary_table(history: Sequence[AuditRecord], rules: Sequence[str]) -> Table
     shown = _spread(history, COLUMNS)
     measured = {key.partition("/")[0]: None for record in history for key in record.values}
     deletion = next((r.perturbation for r in reversed(shown) if r.perturbation), "")
-    title = f"Explanation audit ({deletion})" if deletion else "Explanation audit"
+    remarks = [deletion] if deletion else []
+    if len(shown) < len(history):
+        remarks.append(f"{len(shown)} of {len(history)} audits")
+    title = f"Explanation audit ({', '.join(remarks)})" if remarks else "Explanation audit"
+    by_step = len({record.epoch for record in shown}) < len(shown)
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("metric")
     table.add_column("rules")
     for record in shown:
-        table.add_column(_label(record), justify="right")
+        table.add_column(_label(record, by_step), justify="right")
     for metric in measured:
         title = metric.replace("_", " ")
         for name in ("", *rules):
@@ -40,10 +44,9 @@ def summary_table(history: Sequence[AuditRecord], rules: Sequence[str]) -> Table
     return table
 
 
-def _label(record: AuditRecord) -> str:
-    if record.weights == "final":
-        return "end"
-    return "start" if record.weights == "initial" else f"epoch {record.epoch}"
+def _label(record: AuditRecord, by_step: bool) -> str:
+    named = {"final": "end", "initial": "start"}.get(record.weights)
+    return named or (f"step {record.step}" if by_step else f"epoch {record.epoch}")
 
 
 def _spread(history: Sequence[AuditRecord], count: int) -> list[AuditRecord]:

@@ -87,7 +87,7 @@ class OneLogit(Plain):
 
 
 def quantities(i):
-    return example(i)[0], float(i % 4) if i % 2 else 0.0
+    return example(i)[0], i % 4 if i % 2 else 0
 
 
 SCENARIOS = {
