@@ -76,7 +76,7 @@ def image_axes(
             return {}
         two = pair()
         first, second = _touched(*two, 0), _touched(*two, 1)
-    axes = {number: _axis(touched, second[number]) for number, touched in first.items()}
+    axes = _axes(first, second)
     if alone:
         axes = _axes_of_one(axes, first, of_one)
     return {number: axis for number, axis in axes.items() if axis is not None}
@@ -134,22 +134,45 @@ def _axes_of_one(
     return found
 
 
-def _axis(of_first: _Touched, of_second: _Touched) -> ImageAxis | None:
-    """Find the axis along which what belongs to one image is apart from what belongs to the other.
+def _axes(
+    first: Mapping[int, _Touched], second: Mapping[int, _Touched]
+) -> dict[int, ImageAxis | None]:
+    """Return the axis of every site, None where it is unknown.
+
+    Where only a few values have a gradient, as those of the token that is read out, several axes
+    may fit; then that of sites of the same form counts, where all tokens have one.
+    """
+    fitting = {number: _fitting(touched, second[number]) for number, touched in first.items()}
+    sure = {
+        (tuple(first[number].values.shape), axes[0].axis, axes[0].repeats)
+        for number, axes in fitting.items()
+        if len(axes) == 1
+    }
+    found: dict[int, ImageAxis | None] = {}
+    for number, axes in fitting.items():
+        shape = tuple(first[number].values.shape)
+        alike = [a for a in axes if (shape, a.axis, a.repeats) in sure]
+        found[number] = next(iter([*alike, *axes]), None)
+    return found
+
+
+def _fitting(of_first: _Touched, of_second: _Touched) -> list[ImageAxis]:
+    """Return the axes along which what belongs to one image is apart from what belongs to another.
 
     Some values have no gradient of any image, such as all tokens but one in a last block; no value
     has those of both.
     """
     if not (of_first.values.any() and of_second.values.any()):
-        return None
+        return []
+    found = []
     for axis in range(of_first.values.dim()):
         first, second = (_along(axis, touched.values) for touched in (of_first, of_second))
         length = len(first)
         for repeats in (r for r in range(1, length // 2 + 1) if length % (2 * r) == 0):
             pieces = [touched.unflatten(0, (repeats, 2, -1)) for touched in (first, second)]
             if not pieces[0][:, 1].any() and not pieces[1][:, 0].any():
-                return ImageAxis(of_first.operation, axis, repeats)
-    return None
+                found.append(ImageAxis(of_first.operation, axis, repeats))
+    return found
 
 
 def _along(axis: int, touched: Tensor) -> Tensor:

@@ -312,3 +312,18 @@ def test_a_site_shows_by_any_of_its_constants():
     for alone in (False, True):
         found = axes_in(record, alone)
         assert list(found.values()) == [ImageAxis("CatBackward0", 1, 1)]
+
+
+@pytest.mark.parametrize("token", range(TOKENS))
+def test_the_axis_of_a_single_token_is_that_of_sites_of_its_form(token):
+    def record(images):
+        z0 = images.flatten(2).transpose(1, 2).detach().requires_grad_()
+        rows, back = time_first_rows(z0)
+        first, second = (torch.ones(CHANNELS, dtype=z0.dtype, requires_grad=True) for _ in range(2))
+        everywhere = back((rows + first).sin())
+        rows, back = time_first_rows(everywhere)
+        alone = back((rows + second).sin())[:, token]
+        return alone + everywhere.sum(1), z0
+
+    found = axes_in(record, False).values()
+    assert [(axis.axis, axis.repeats) for axis in found] == [(0, TOKENS)] * 2
