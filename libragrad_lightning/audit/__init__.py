@@ -1,6 +1,7 @@
 """An audit without a Trainer: what is asked, the probe set, the loop that explains and measures."""
 
 from libragrad_lightning.audit.batches import UnpackBatch, unpack_batch
+from libragrad_lightning.audit.compilation import may_compile
 from libragrad_lightning.audit.config import (
     AuditConfig,
     Deletion,
@@ -22,8 +23,9 @@ from libragrad_lightning.audit.result import AuditResult, Failure, gathered, mer
 from libragrad_lightning.audit.run import AuditRun, AuditWatcher, ExplainedChunk
 from libragrad_lightning.audit.samples import Samples
 from libragrad_lightning.audit.selection import Named, ProbeRequest, Selection
+from libragrad_lightning.audit.trace import parameter_owners
 from libragrad_lightning.audit.trees import mapped
-from libragrad_lightning.audit.watch import WatchedStep, may_compile, watched_step
+from libragrad_lightning.audit.watch import WatchedStep, watched_step
 
 __all__ = [
     "DEFAULT_METRICS",
@@ -61,6 +63,7 @@ __all__ = [
     "may_compile",
     "merged",
     "one_of",
+    "parameter_owners",
     "probe_request",
     "reasons_for_missing",
     "shard_of",

@@ -6,6 +6,7 @@ say, such as masks.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
@@ -101,7 +102,10 @@ def _place(found: Sequence[Leaf], image: Leaf | None) -> int:
 
 
 def _named(found: Sequence[Leaf], names: Collection[str], fits: Fits) -> list[Tensor]:
-    return [t for way, t in found if _is_named(way, names) and fits(t)]
+    """Return the tensors of these names; of several, as those of single images, none is meant."""
+    chosen = [(way, t) for way, t in found if _is_named(way, names) and fits(t)]
+    by_name = Counter(way[-1] for way, _ in chosen)
+    return [t for way, t in chosen if by_name[way[-1]] == 1]
 
 
 def _nameless(found: Sequence[Leaf], rows: int, fits: Fits) -> list[Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -44,11 +44,13 @@ class SeenStep:
         root: The module whose step it is.
         batch: The batch.
         watched: What was seen of it; None if it was not watched.
+        owners: The modules that own parameters, and their names, by the ids of the parameters.
     """
 
     root: nn.Module
     batch: Any
     watched: WatchedStep | None
+    owners: Mapping[int, tuple[nn.Module, str]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class Source:
             call = direct(*self._function(seen.root), _floating(samples.pixels[:2], seen.root))
             functions: tuple[str, ...] = ()
         else:
-            again = replayed(seen.root, found)
+            again = replayed(seen.root, found, seen.owners)
             call, functions = again.call, found.functions
             random = again.random
             warnings = _warnings_of_replay(random, found, samples)

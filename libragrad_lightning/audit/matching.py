@@ -38,12 +38,11 @@ def matches_in(step: WatchedStep, calls: Sequence[ImageCall]) -> list[Match]:
         if use.name in SIMILARITIES:
             continue
         for call in calls:
-            leaves = dict(tensors(call.output))
             for way, copy in call.scores.items():
-                squashed = _passed_on(step, use.scores, use.values, leaves[way], copy)
+                squashed = _passed_on(step, use.scores, use.values, call.returned[way], copy)
                 if squashed is None and use.target is not None and use.labels is not None:
                     # A loss may be given labels first.
-                    squashed = _passed_on(step, use.target, use.labels, leaves[way], copy)
+                    squashed = _passed_on(step, use.target, use.labels, call.returned[way], copy)
                     if squashed is not None:
                         use = replace(use, labels=use.values, target=use.scores)
                 if squashed is not None:
@@ -56,6 +55,8 @@ def _passed_on(
 ) -> tuple[str, ...] | None:
     """Return what squashed scores on their way to a function; None if these are no such scores."""
     trail = step.origins.trail(given)
+    if any(name == "softmin" for name, _ in trail):
+        return None
     for i, (_, tensor) in enumerate(trail):
         if tensor is returned:
             names = tuple(n for n, _ in trail[1 : i + 1] if n in SQUASHING)

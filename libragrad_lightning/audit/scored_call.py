@@ -161,9 +161,15 @@ def _made_by_step(step: WatchedStep, calls: Sequence[ImageCall]) -> ScoredCall |
         return None
     use = labeling_use(losses, step) or uses[-1]
     source, squash = step.origins.unsquashed(use.scores)
-    operations = step.trace.to(source)
+    operations = [] if squash == "softmin" else step.trace.to(source, use.position)
     if not operations:
-        return None
+        if not losses:
+            return None
+        raise AuditError(
+            f"The validation step compares labels with scores {tuple(use.values.shape)} that it "
+            "makes of what its modules return in a way that cannot be followed; pass `forward`, a "
+            "function `(module, images) -> scores`."
+        )
     if len(calls) > 1:
         paths = ", ".join(dict.fromkeys(call.path or "forward" for call in calls))
         raise AuditError(
@@ -222,7 +228,7 @@ def _images(call: ImageCall) -> tuple[Way, Tensor]:
 
 
 def _refuse_embeddings(step: WatchedStep, call: ImageCall, way: Way) -> None:
-    output = dict(tensors(call.output))[way]
+    output = call.returned[way]
     compared = step.trace.goes_on_from(output, {*SIMILARITIES, "linear"})
     if compared:
         raise AuditError(

@@ -90,6 +90,11 @@ def canonical_labels(labels: Tensor, task: Task, outputs: int) -> Tensor:
         return _fitting(labels >= 0.5, labels, outputs, labels.shape[1:] == (outputs,))
     classes = 2 if task == "binary" else outputs
     if labels.dim() == 2 and labels.shape[1] > 1:
+        if _is_marked(labels) and bool((labels.float().sum(1) > 1).any()):
+            raise AuditError(
+                "LibraGradAudit took labels for one-hot ones, but some images have several; pass "
+                "`task='multilabel'`."
+            )
         found = _largest(labels.float())
         return _fitting(found, labels, outputs, labels.shape[1] == classes)
     found = labels.reshape(len(labels))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from libragrad_lightning.audit.errors import AuditError
 from libragrad_lightning.audit.replay import CallReplay, DirectCall, Forward, ModelCall
 from libragrad_lightning.audit.samples import plain
 from libragrad_lightning.audit.scored_call import ScoredCall
-from libragrad_lightning.audit.trace import Continuation, parameter_owners
+from libragrad_lightning.audit.trace import continuation
 from libragrad_lightning.audit.trees import Way, at, mapped, tensors
 from libragrad_lightning.models import called_with_origins, is_out_of_memory
 
@@ -35,7 +35,9 @@ class Replayed:
     random: bool = False
 
 
-def replayed(root: nn.Module, found: ScoredCall) -> Replayed:
+def replayed(
+    root: nn.Module, found: ScoredCall, owners: Mapping[int, tuple[nn.Module, str]]
+) -> Replayed:
     """Return the forward pass that gives the scores of a step.
 
     Call it outside of inference mode, in the state in which models are explained.
@@ -43,6 +45,7 @@ def replayed(root: nn.Module, found: ScoredCall) -> Replayed:
     Args:
         root: The module whose step was watched.
         found: What it computed its scores with.
+        owners: The modules that own parameters, and their names, by the ids of the parameters.
 
     Raises:
         AuditError: If it does not give the scores of the step, or those of an image depend on
@@ -51,8 +54,8 @@ def replayed(root: nn.Module, found: ScoredCall) -> Replayed:
     images = _as_explained(_copied(found.images), root)
     ways = _row_ways(found)
     others = tuple(_copied(at(found.call.arguments, way)) for way in ways)
-    forward = _call_replay(root, found, ways)
-    scores = forward(images, others)
+    forward = _call_replay(found, ways, owners)
+    scores = forward(images.clone(), others)
     if _is_same(scores, found.scores, found):
         wrong = _dependence(forward, images, others, found)
     else:
@@ -88,7 +91,9 @@ def direct(function: Callable[[Tensor], Any], name: str, images: Tensor) -> Mode
     return ModelCall(call, _squashing(call, images, ()))
 
 
-def _call_replay(root: nn.Module, found: ScoredCall, ways: tuple[Way, ...]) -> CallReplay:
+def _call_replay(
+    found: ScoredCall, ways: tuple[Way, ...], owners: Mapping[int, tuple[nn.Module, str]]
+) -> CallReplay:
     def kept(way: Way, leaf: Any) -> Any:
         if way == found.images_way or way in ways:
             return None
@@ -96,8 +101,7 @@ def _call_replay(root: nn.Module, found: ScoredCall, ways: tuple[Way, ...]) -> C
 
     call, goes_on = found.call, None
     if found.made is not None:
-        owners = parameter_owners(root)
-        goes_on = Continuation(found.operations, call.output, found.made, owners)
+        goes_on = continuation(found.operations, call.returned, found.made, owners)
     arguments = mapped(call.arguments, kept)
     way = found.output_way or ()
     return CallReplay(call.module, arguments, found.images_way, ways, way, goes_on)
@@ -145,24 +149,25 @@ def _dependence(
     forward: Forward, images: Tensor, others: tuple[Tensor, ...], found: ScoredCall
 ) -> AuditError | None:
     """Return what is wrong if the scores of an image depend on its batch."""
-    if len(images) == 1:
-        return None
+    rows = 1 if len(images) > 1 else 2
+    expected = found.scores[:1].expand(rows, *found.scores.shape[1:])
+    few = [t[:1].expand(rows, *t.shape[1:]) for t in (images, *others)]
     try:
-        alone = forward(images[:1], tuple(t[:1] for t in others))
+        scores = forward(few[0], tuple(few[1:]))
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         if is_out_of_memory(error):
             raise
         return AuditError(
             f"The validation step makes scores of what {found.name} returns in a way that needs "
-            f"the whole batch ({type(error).__name__}: {error}); pass `forward`, a function "
-            "`(module, images) -> scores`."
+            f"a batch of {len(images)} ({type(error).__name__}: {error}); pass `forward`, a "
+            "function `(module, images) -> scores`."
         )
-    if _is_same(alone, found.scores[:1], found):
+    if _is_same(scores, expected, found):
         return None
     return AuditError(
         f"The scores {tuple(found.scores.shape)} that the validation step gets from {found.name} "
-        "depend on the other images of the batch, as those of a contrastive loss do; pass "
-        "`forward`, a function `(module, images) -> scores`."
+        "depend on the other images of the batch, or on its labels or size, as those of a "
+        "contrastive loss do; pass `forward`, a function `(module, images) -> scores`."
     )
 
 

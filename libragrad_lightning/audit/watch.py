@@ -43,7 +43,8 @@ class ImageCall:
         module: The module.
         arguments: Copies of its arguments, ``(args, kwargs)``.
         images: The ways to the images in them, and the images.
-        output: What it returned, the tensors themselves.
+        output: What it returned.
+        returned: The tensors in it, by the ways to them.
         scores: Copies of those that may be scores, by the ways to them.
         reduced: Whether it ran in reduced precision.
     """
@@ -53,6 +54,7 @@ class ImageCall:
     arguments: tuple[tuple[Any, ...], dict[str, Any]]
     images: tuple[tuple[Way, Tensor], ...]
     output: Any
+    returned: Mapping[Way, Tensor]
     scores: Mapping[Way, Tensor]
     reduced: bool
 
@@ -67,6 +69,7 @@ class Use:
         values: A copy of it.
         labels: A copy of its second argument, for a loss.
         target: That argument, itself.
+        position: How many functions the trace had remembered.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Use:
     values: Tensor
     labels: Tensor | None
     target: Tensor | None
+    position: int
 
 
 @dataclass
@@ -115,6 +119,7 @@ def watched_step(root: nn.Module, batch: Any, only: str | None = None) -> Iterat
         only: The path of the only module whose calls are kept, also inside of others.
     """
     step = WatchedStep(batch)
+    step.trace.know_parameters(root.parameters())
     functions = _FunctionWatch(step)
     outermost: list[ImageCall] = step.calls if only is None else []
     watch = _CallWatch(step, outermost, functions)
@@ -179,7 +184,7 @@ class _FunctionWatch(TorchFunctionMode):
             return
         target = target if name in LOSSES and isinstance(target, Tensor) else None
         labels = None if target is None else _copied(target)
-        self._uses.append(Use(name, scores, _copied(scores), labels, target))
+        self._uses.append(Use(name, scores, _copied(scores), labels, target, self._trace.length))
 
 
 class _CallWatch:
@@ -241,9 +246,12 @@ class _CallWatch:
         copies = dict(tensors(arguments))
         images = tuple((way, copies[way]) for way in ways)
         rows, device = len(images[0][1]), images[0][1].device.type
-        scores = {w: _copied(t) for w, t in tensors(output) if may_be_scores(t, rows)}
+        returned = dict(tensors(output))
+        scores = {w: _copied(t) for w, t in returned.items() if may_be_scores(t, rows)}
         reduced = torch.is_autocast_enabled(device)
-        self._calls.append(ImageCall(path, module, arguments, images, output, scores, reduced))
+        self._calls.append(
+            ImageCall(path, module, arguments, images, output, returned, scores, reduced)
+        )
 
 
 def may_be_scores(tensor: Tensor, rows: int) -> bool:
@@ -275,13 +283,6 @@ def image_channels(batch: Any) -> tuple[int, ...]:
     maps = [t for _, t in tensors(batch) if not t.is_nested and t.dim() == 4]
     seen = [t.shape[1] if t.shape[1] <= t.shape[-1] else t.shape[-1] for t in maps]
     return tuple(dict.fromkeys([*_COLORS, *seen]))
-
-
-def may_compile() -> bool:
-    """Return whether compiled code may run in this process, which watching would compile anew."""
-    from torch._dynamo.eval_frame import cached_backends
-
-    return any(backend is not None for backend in cached_backends.values())
 
 
 def _copied(leaf: Any) -> Any:

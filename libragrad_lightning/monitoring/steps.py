@@ -10,7 +10,14 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
-from libragrad_lightning.audit import SeenStep, WatchedStep, mapped, may_compile, watched_step
+from libragrad_lightning.audit import (
+    SeenStep,
+    WatchedStep,
+    mapped,
+    may_compile,
+    parameter_owners,
+    watched_step,
+)
 
 
 class StepWatcher:
@@ -47,7 +54,8 @@ class StepWatcher:
     def seen(self) -> SeenStep:
         """Return what was seen."""
         self.leave()
-        return SeenStep(self._module, self._batch, self._watched)
+        owners = parameter_owners(self._module)
+        return SeenStep(self._module, self._batch, self._watched, owners)
 
     def seen_again(self) -> SeenStep:
         """Run the step again, without compilation, and return what is seen.
@@ -65,7 +73,7 @@ class StepWatcher:
         step = self._original if context is None else context[f"original_{self._name}"]
         with torch.no_grad(), watched_step(self._module, (args, kwargs), self._only) as watched:
             step(*args, **kwargs)
-        return SeenStep(self._module, self._batch, watched)
+        return SeenStep(self._module, self._batch, watched, parameter_owners(self._module))
 
     def _step(self, *args: Any, **kwargs: Any) -> Any:
         self.leave()
