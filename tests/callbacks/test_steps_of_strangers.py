@@ -1,7 +1,9 @@
 """What a step does beside computing scores changes nothing about what is explained, or about it."""
 
 import copy
+import gc
 import pickle
+import weakref
 
 import lightning as L
 import pytest
@@ -438,3 +440,122 @@ def precision(explanation, masks):
     from libragrad_lightning.metrics.functional import segmentation_average_precision
 
     return segmentation_average_precision(explanation.heatmap((32, 32)), masks).mean()
+
+
+class OverwrittenThroughView(Plain):
+    """Classes that are not allowed are masked through a view of the scores."""
+
+    def step(self, batch):
+        scores = self(batch[0])
+        scores[:, 1].sub_(100)
+        scores.view(-1)[2::CLASSES] -= 100
+        return F.cross_entropy(scores, batch[1])
+
+
+class ManyMetrics(twins.HeadInStep):
+    def __init__(self):
+        super().__init__()
+        kinds = (torchmetrics.Accuracy, torchmetrics.F1Score, torchmetrics.AUROC) * 3
+        self.metrics = nn.ModuleList(k(task="multiclass", num_classes=CLASSES) for k in kinds)
+
+    def step(self, batch):
+        scores = self.head(self.net(batch[0]))
+        for metric in self.metrics:
+            metric(scores, batch[1])
+        return F.cross_entropy(scores, batch[1])
+
+
+class BiasOfParameter(twins.HeadInStep):
+    def step(self, batch):
+        scores = self.net(batch[0]) @ self.head.weight.T
+        return F.cross_entropy(scores + (self.head.bias * 2) / 2, batch[1])
+
+
+class PoppedOutput(Plain):
+    def forward(self, x):
+        return {"logits": self.net(x), "other": x.mean()}
+
+    def step(self, batch):
+        output = self(batch[0])
+        scores = output.pop("logits")
+        output.clear()
+        return F.cross_entropy(scores, batch[1])
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("make", [ManyMetrics, BiasOfParameter, PoppedOutput])
+def test_scores_are_followed_whatever_else_is_made_of_them(tmp_path, truth, make, batch_size):
+    values = run_with(tmp_path, make(), batch_size=batch_size)
+    assert values == pytest.approx(truth, rel=1e-4, abs=1e-4)
+
+
+def test_scores_that_are_overwritten_through_a_view_are_those_that_are_used(tmp_path):
+    values = run_with(tmp_path, OverwrittenThroughView())
+    offset = torch.tensor([0.0, 100, 100, 0])
+    assert values["accuracy"] == pytest.approx(accuracy(lambda x: network()(x) - offset))
+    assert values["relative_completeness_error/libra"] < 1e-4
+
+
+class Detour(twins.HeadInStep):
+    """The way from features to scores leaves torch."""
+
+    def step(self, batch):
+        features = torch.from_numpy(self.net(batch[0]).detach().numpy())
+        return F.cross_entropy(self.head(features), batch[1])
+
+
+class Merged(twins.HeadInStep):
+    """What the step computes has the size of the batch in it."""
+
+    def step(self, batch):
+        features = self.net(batch[0])
+        pairs = torch.cat([features, torch.zeros(len(batch[0]), 48)], 1).view(len(batch[0]), 2, -1)
+        return F.cross_entropy(self.head(pairs.sum(1)), batch[1])
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"), [(Detour, "cannot be followed; pass `forward`"), (Merged, "a batch of")]
+)
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_way_that_cannot_be_followed_is_refused(tmp_path, make, sentence, batch_size):
+    def forward(module, images):
+        return module.head(module.net(images))
+
+    with pytest.raises(MisconfigurationException, match=sentence):
+        run_with(tmp_path, make(), batch_size=batch_size)
+    values = run_with(tmp_path, make(), batch_size=batch_size, forward=forward)
+    assert values["accuracy"] == pytest.approx(accuracy())
+
+
+@pytest.mark.parametrize("make", [Plain, twins.HeadInStep, LearnedTemperature])
+def test_half_precision_weights_are_explained_in_copies_with_a_head_in_the_step(tmp_path, make):
+    module = make().to(torch.bfloat16)
+
+    def halves(i):
+        image, label, mask = example(i)
+        return image.to(torch.bfloat16), label, mask
+
+    values = run_with(tmp_path, module, halves)
+    assert values["relative_completeness_error/libra"] < 1e-4
+
+
+def test_nothing_of_a_step_is_held_afterwards(tmp_path):
+    class Watched(twins.HeadInStep):
+        def logits_labels(self, batch):
+            features = self.net(batch[0])
+            SEEN.append(weakref.ref(features))
+            return self.head(features), batch[1]
+
+    SEEN.clear()
+    callback = LibraGradAudit(max_samples=4, num_images=0, print_summary=False)
+    run = L.Trainer(
+        accelerator="cpu", logger=False, callbacks=[callback], default_root_dir=tmp_path,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    run.validate(Watched(), DataLoader(Data(example), 4), verbose=False)
+    gc.collect()
+    assert SEEN
+    assert not any(reference() is not None for reference in SEEN)
+
+
+SEEN = []
