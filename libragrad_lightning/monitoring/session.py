@@ -168,7 +168,9 @@ class AuditSession:
         if self._run is None and not self._guard.has_failed:
             self._audit(trainer)  # The loader did not say which batch is its last.
         self._is_due = False
-        if self._guard.agree() and self._run is not None:
+        if not self._guard.agree():
+            self._collector.forget_probe()  # It may lack the images of a batch that failed.
+        elif self._run is not None:
             self._publish(trainer, prefix, write)
         self._drop()
 

@@ -6,6 +6,7 @@ import lightning as L
 import pytest
 import torch
 from audit_cases import Classifier, assert_same, digest, loader, quick_audit, trainer
+from libragrad_lightning.callbacks import Samples
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
@@ -150,3 +151,18 @@ def test_out_of_memory_never_ends_the_run(tmp_path, monkeypatch, on_error):
     assert callback.history == []
     monkeypatch.undo()
     assert_same(digest(*audited), digest(*run_with(tmp_path, "nowhere", [])))
+
+
+def test_a_probe_set_that_a_failure_cut_short_is_collected_again(tmp_path):
+    fails = [False, False, True]  # in the sanity check, and in the second batch of the first epoch
+
+    def unpack(batch):
+        if fails and fails.pop(0):
+            raise PlantedError("planted")
+        return Samples(None, batch[1], batch[2])
+
+    callback = quick_audit(max_samples=12, unpack=unpack, on_error="warn")
+    run = trainer(tmp_path, [callback], max_epochs=2, num_sanity_val_steps=1)
+    with pytest.warns(UserWarning, match="gave up an audit .*planted"):
+        run.fit(Classifier(), loader(count=16), loader(count=16))
+    assert [(record.epoch, record.samples) for record in callback.history] == [(1, 12)]
