@@ -24,7 +24,7 @@ from libragrad_lightning.audit.run import AuditRun, AuditWatcher, ExplainedChunk
 from libragrad_lightning.audit.samples import Samples
 from libragrad_lightning.audit.selection import Named, ProbeRequest, Selection
 from libragrad_lightning.audit.trace import parameter_owners
-from libragrad_lightning.audit.trees import mapped
+from libragrad_lightning.audit.trees import copied
 from libragrad_lightning.audit.watch import WatchedStep, watched_step
 
 __all__ = [
@@ -56,10 +56,10 @@ __all__ = [
     "at_least",
     "audit_config",
     "changed_settings",
+    "copied",
     "gathered",
     "grouped",
     "in_float32",
-    "mapped",
     "may_compile",
     "merged",
     "one_of",

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from libragrad_lightning.attribution import Task
 from libragrad_lightning.audit.batches import UnpackBatch, read_batch
 from libragrad_lightning.audit.errors import AuditError
+from libragrad_lightning.audit.precision import floating_dtype
 from libragrad_lightning.audit.replay import ModelCall
 from libragrad_lightning.audit.samples import Samples, checked_samples
 from libragrad_lightning.audit.scored_call import ScoredCall, scored_call
 from libragrad_lightning.audit.tasks import canonical_labels, told_task
-from libragrad_lightning.audit.trees import at, tensors
+from libragrad_lightning.audit.trees import at
 from libragrad_lightning.audit.verification import check_batch, direct, replayed
 from libragrad_lightning.audit.watch import WatchedStep
 from libragrad_lightning.models import submodule
@@ -206,12 +207,6 @@ def _true_labels(given: Tensor, held: Tensor | None) -> Tensor:
     return given
 
 
-def floating_dtype(module: nn.Module) -> torch.dtype:
-    """Return the dtype in which a module expects images."""
-    floating = (p.dtype for p in module.parameters() if p.is_floating_point())
-    return next(floating, torch.float32)
-
-
 def _floating(images: Tensor, module: nn.Module) -> Tensor:
     device = next((p.device for p in module.parameters()), images.device)
     return images.detach().clone().to(device, floating_dtype(module))
@@ -231,12 +226,7 @@ def _others(found: ScoredCall | None, samples: Samples) -> tuple[Tensor, ...]:
     """Return what the model received beside the images, a row for each."""
     if found is None or len(samples) != len(found.images):
         return ()
-    rows = len(found.images)
-    return tuple(
-        at(found.call.arguments, way).detach()
-        for way, t in tensors(found.call.arguments)
-        if way != found.images_way and t.dim() > 0 and len(t) == rows
-    )
+    return tuple(at(found.call.arguments, way).detach() for way in found.row_ways)
 
 
 def _warnings_of_replay(random: bool, found: ScoredCall, samples: Samples) -> tuple[str, ...]:

@@ -40,6 +40,12 @@ def in_float32(model: nn.Module, wanted: bool) -> Iterator[None]:
             module._dtype = dtype
 
 
+def floating_dtype(module: nn.Module) -> torch.dtype:
+    """Return the dtype in which a module expects images."""
+    floating = (p.dtype for p in module.parameters() if p.is_floating_point())
+    return next(floating, torch.float32)
+
+
 def _half_tensors(model: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:
     return [
         (holder, name, tensor)

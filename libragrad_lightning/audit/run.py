@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from libragrad_lightning.attribution import Explanation, explain_methods, reward_function
 from libragrad_lightning.audit.config import AuditConfig
-from libragrad_lightning.audit.learning import Learned, floating_dtype
+from libragrad_lightning.audit.learning import Learned
 from libragrad_lightning.audit.measurement import Measurement
 from libragrad_lightning.audit.metric_table import MetricInputs
+from libragrad_lightning.audit.precision import floating_dtype
 from libragrad_lightning.audit.probe_set import ProbeGroup, fingerprint
 from libragrad_lightning.audit.result import AuditResult, Key
 from libragrad_lightning.audit.rows import ExplainedRows, Truth, explained_rows

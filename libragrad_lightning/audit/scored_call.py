@@ -57,6 +57,16 @@ class ScoredCall:
     labels: Tensor | None
 
     @property
+    def row_ways(self) -> tuple[Way, ...]:
+        """The ways to other arguments with a row for every image."""
+        rows = len(self.images)
+        return tuple(
+            way
+            for way, t in tensors(self.call.arguments)
+            if way != self.images_way and t.dim() > 0 and len(t) == rows
+        )
+
+    @property
     def name(self) -> str:
         """The call, as messages name it."""
         return f"`{self.call.path}`" if self.call.path else type(self.call.module).__name__

@@ -59,6 +59,11 @@ def mapped(tree: Any, change: Callable[[Way, Any], Any], way: Way = ()) -> Any:
     return _rebuilt(tree, changed)
 
 
+def copied(tree: Any) -> Any:
+    """Return a nested object with copies of its tensors."""
+    return mapped(tree, lambda _, t: t.detach().clone() if isinstance(t, Tensor) else t)
+
+
 def described(tree: Any) -> str:
     """Return in a few words what a batch, an output or an argument is."""
     if isinstance(tree, Tensor):

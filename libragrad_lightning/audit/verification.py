@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from libragrad_lightning.audit.errors import AuditError
+from libragrad_lightning.audit.precision import floating_dtype
 from libragrad_lightning.audit.replay import CallReplay, DirectCall, Forward, ModelCall
 from libragrad_lightning.audit.samples import plain
 from libragrad_lightning.audit.scored_call import ScoredCall
 from libragrad_lightning.audit.trace import continuation
-from libragrad_lightning.audit.trees import Way, at, mapped, tensors
+from libragrad_lightning.audit.trees import Way, at, mapped
 from libragrad_lightning.models import called_with_origins, is_out_of_memory
 
 _EXACT, _ROUNDED = 1e-4, 2**-4
@@ -51,8 +52,8 @@ def replayed(
         AuditError: If it does not give the scores of the step, or those of an image depend on
             others.
     """
-    images = _as_explained(_copied(found.images), root)
-    ways = _row_ways(found)
+    images = _copied(found.images).to(floating_dtype(root))
+    ways = found.row_ways
     others = tuple(_copied(at(found.call.arguments, way)) for way in ways)
     forward = _call_replay(found, ways, owners)
     scores = forward(images.clone(), others)
@@ -74,8 +75,8 @@ def check_batch(call: ModelCall, root: nn.Module, found: ScoredCall) -> None:
     Raises:
         AuditError: If something that changes from batch to batch decides about scores.
     """
-    images = _as_explained(_copied(found.images), root)
-    others = tuple(_copied(at(found.call.arguments, way)) for way in _row_ways(found))
+    images = _copied(found.images).to(floating_dtype(root))
+    others = tuple(_copied(at(found.call.arguments, way)) for way in found.row_ways)
     scores = call.forward(images, others)
     if not _is_same(scores, found.scores, found):
         raise AuditError(
@@ -105,16 +106,6 @@ def _call_replay(
     arguments = mapped(call.arguments, kept)
     way = found.output_way or ()
     return CallReplay(call.module, arguments, found.images_way, ways, way, goes_on)
-
-
-def _row_ways(found: ScoredCall) -> tuple[Way, ...]:
-    """Return the ways to other arguments with a row for every image."""
-    rows = len(found.images)
-    return tuple(
-        way
-        for way, t in tensors(found.call.arguments)
-        if way != found.images_way and t.dim() > 0 and len(t) == rows
-    )
 
 
 def _measured(
@@ -195,12 +186,6 @@ def _distance(scores: Tensor, expected: Tensor) -> float:
     return (
         float((first - second).abs()[other].nan_to_num(float("inf")).max()) if other.any() else 0.0
     )
-
-
-def _as_explained(images: Tensor, root: nn.Module) -> Tensor:
-    """Return images in the type in which they are explained, that of the weights."""
-    floating = (p.dtype for p in root.parameters() if p.is_floating_point())
-    return images.to(next(floating, torch.float32))
 
 
 def _copied(tensor: Tensor) -> Tensor:

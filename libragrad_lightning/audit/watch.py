@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
 from libragrad_lightning.audit.functions import LOSSES, READINGS, SIMILARITIES
 from libragrad_lightning.audit.trace import Trace
-from libragrad_lightning.audit.trees import Way, mapped, tensors
+from libragrad_lightning.audit.trees import Way, copied, tensors
 from libragrad_lightning.models import Origins, submodule
 
 _COLORS = (1, 3, 4)
@@ -183,8 +183,8 @@ class _FunctionWatch(TorchFunctionMode):
         if not isinstance(scores, Tensor) or not (scores.is_floating_point() or name in LOSSES):
             return
         target = target if name in LOSSES and isinstance(target, Tensor) else None
-        labels = None if target is None else _copied(target)
-        self._uses.append(Use(name, scores, _copied(scores), labels, target, self._trace.length))
+        labels = None if target is None else copied(target)
+        self._uses.append(Use(name, scores, copied(scores), labels, target, self._trace.length))
 
 
 class _CallWatch:
@@ -224,7 +224,7 @@ class _CallWatch:
             # Set before anything else can go wrong: it is closed when the module is done.
             self._running = (module, None, stack)
             if images:
-                arguments = mapped((args, dict(kwargs)), lambda _, leaf: _copied(leaf))
+                arguments = copied((args, dict(kwargs)))
                 self._running = (module, (arguments, tuple(w for w, _ in images)), stack)
 
     def _end(self, path: str, module: nn.Module, output: Any) -> None:
@@ -247,7 +247,7 @@ class _CallWatch:
         images = tuple((way, copies[way]) for way in ways)
         rows, device = len(images[0][1]), images[0][1].device.type
         returned = dict(tensors(output))
-        scores = {w: _copied(t) for w, t in returned.items() if may_be_scores(t, rows)}
+        scores = {w: copied(t) for w, t in returned.items() if may_be_scores(t, rows)}
         reduced = torch.is_autocast_enabled(device)
         self._calls.append(
             ImageCall(path, module, arguments, images, output, returned, scores, reduced)
@@ -283,10 +283,6 @@ def image_channels(batch: Any) -> tuple[int, ...]:
     maps = [t for _, t in tensors(batch) if not t.is_nested and t.dim() == 4]
     seen = [t.shape[1] if t.shape[1] <= t.shape[-1] else t.shape[-1] for t in maps]
     return tuple(dict.fromkeys([*_COLORS, *seen]))
-
-
-def _copied(leaf: Any) -> Any:
-    return leaf.detach().clone() if isinstance(leaf, Tensor) else leaf
 
 
 def _watchable(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:

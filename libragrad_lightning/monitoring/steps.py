@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 from libragrad_lightning.audit import (
     SeenStep,
     WatchedStep,
-    mapped,
+    copied,
     may_compile,
     parameter_owners,
     watched_step,
@@ -68,7 +68,7 @@ class StepWatcher:
         if self._arguments is None or takes_iterator:
             return SeenStep(self._module, self._batch, None)
         # Copies made in inference mode could not be overwritten outside of it.
-        args, kwargs = mapped(self._arguments, _copied)
+        args, kwargs = copied(self._arguments)
         context = self._module._compiler_ctx
         step = self._original if context is None else context[f"original_{self._name}"]
         with torch.no_grad(), watched_step(self._module, (args, kwargs), self._only) as watched:
@@ -79,7 +79,7 @@ class StepWatcher:
         self.leave()
         if self.may_compile:
             # The step may overwrite its batch, or take things out of it.
-            self._arguments = mapped((args, kwargs), _copied)
+            self._arguments = copied((args, kwargs))
             return self._original(*args, **kwargs)
         with watched_step(self._module, (args, kwargs), self._only) as watched:
             self._watched = watched
@@ -101,10 +101,6 @@ class _StandIn:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _step_of, (self._module, self._name)
-
-
-def _copied(_: Any, leaf: Any) -> Any:
-    return leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf
 
 
 def _step_of(module: pl.LightningModule, name: str) -> Any:
