@@ -60,7 +60,7 @@ def against_forwards(model: nn.Module, images: Tensor) -> None:
     read = read_token_model(model, images)
     with explanation_state(model):
         grid = read.grid(images)
-        patches, prefix = grid[0] * grid[1], read.levels[0].prefix
+        patches, prefix = grid[0] * grid[1], read.prefix(images)
         per_token, size = seconds_per_token(model, images, patches + prefix)
         scores = {"a": torch.randn(len(images), patches, device=images.device)}
         read.positions_end_at_tokens(images)

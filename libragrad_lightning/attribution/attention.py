@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from libragrad_lightning.backward import AttentionSite, LibraGradError
+from libragrad_lightning.models import View
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,14 @@ class Attention:
     weights: Tensor
     gradients: Tensor
 
+    def ordered(self, order: Tensor | None) -> Attention:
+        """Return the attention with queries and keys in an order, int64 `[T]`; None keeps it."""
+        if order is None:
+            return self
+        columns = order.to(self.weights.device)
+        rows = columns[:, None]
+        return Attention(self.weights[..., rows, columns], self.gradients[..., rows, columns])
+
 
 @dataclass
 class AttentionLedger:
@@ -31,17 +40,17 @@ class AttentionLedger:
 
     Attributes:
         batch: Number of images.
-        lengths: Number of tokens of the explained sequence at every level.
+        views: How the tokens of every level lie in the image.
     """
 
     batch: int
-    lengths: Sequence[int]
+    views: Sequence[View]
     _found: dict[int, list[tuple[int, Attention]]] = field(default_factory=dict, repr=False)
 
     def __call__(self, site: AttentionSite, weights: Tensor, gradients: Tensor) -> None:
         """Add the attention of one site, unless it is not over all tokens (pooling, windows)."""
-        level = site.reach.bit_length() - 1
-        tokens = self.lengths[level]
+        level, number = divmod(site.reach.bit_length() - 1, len(self.views[0].passes))
+        tokens = self.views[level].passes[number].length
         if weights.shape[-2:] != (tokens, tokens) or weights.shape[0] % self.batch:
             return
         shape = (self.batch, -1, tokens, tokens)
@@ -49,12 +58,12 @@ class AttentionLedger:
         self._found.setdefault(level, []).append((site.sequence, attention))
 
     def by_level(self) -> Sequence[Attention]:
-        """Return one attention for each level.
+        """Return one attention for each level, its tokens in the order of the view.
 
         Raises:
             LibraGradError: If a level has none, or several.
         """
-        levels = range(len(self.lengths))
+        levels = range(len(self.views))
         counts = [len(self._found.get(level, [])) for level in levels]
         if set(counts) != {1}:
             raise LibraGradError(
@@ -62,4 +71,5 @@ class AttentionLedger:
                 f"block, but the blocks have {counts}; choose a `method` without attention, such "
                 "as 'fullgrad_plus'."
             )
-        return [self._found[level][0][1] for level in levels]
+        orders = [view.passes[0].order for view in self.views]
+        return [self._found[level][0][1].ordered(orders[level]) for level in levels]

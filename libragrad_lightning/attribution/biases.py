@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from libragrad_lightning.backward import BiasSite, LibraGradError
-from libragrad_lightning.models import Axes, FeatureView, ImageAxis
+from libragrad_lightning.models import Axes, FeatureView, ImageAxis, View
 
 
 @dataclass
@@ -29,7 +30,7 @@ class BiasLedger:
     """
 
     batch: int
-    views: Sequence[FeatureView]
+    views: Sequence[View]
     image_axes: Mapping[int, ImageAxis] = field(default_factory=dict, repr=False)
     _placed: dict[int, Tensor] = field(default_factory=dict, repr=False)
     _unplaced: dict[int, Tensor] = field(default_factory=dict, repr=False)
@@ -39,15 +40,18 @@ class BiasLedger:
         axis = self.image_axes.get(site.number)
         if axis is not None and axis.operation == site.operation:
             contribution = axis.batch_first(contribution, self.batch)
-        found = self._by_view(site.reach.bit_length() - 1, contribution)
-        if found is None:
-            self._add(self._unplaced, site, contribution_per_image(contribution, self.batch))
-            return
-        view, values = found
-        placed = view.moved(values, self.views[0])
-        self._add(self._placed, site, placed)
-        if view.prefix != self.views[0].prefix:
-            self._add(self._unplaced, site, values[:, : view.prefix].sum(1))
+        level, number = divmod(site.reach.bit_length() - 1, len(self.views[0].passes))
+        views = [view.passes[number] for view in self.views[level : level + 2]]
+        first = self.views[0].passes[number]
+        for view in views:  # it arose in the block of the level, or on the way to the next
+            values = contribution_per_token(contribution, self.batch, view)
+            if values is not None:
+                self._add_placed(site, number, view.moved(values, first))
+                if view.prefix != first.prefix:
+                    self._add(self._unplaced, site.reach, values[:, : view.prefix].sum(1))
+                return
+        per_image = contribution_per_image(contribution, self.batch)
+        self._add(self._unplaced, site.reach, per_image)
 
     def on_tokens(self, like: Tensor) -> Tensor:
         """Return `[L, B, T]`: for each level, the biases at or after it that belong to a token.
@@ -62,24 +66,24 @@ class BiasLedger:
         return self._by_level(self._unplaced, like.new_zeros(self.batch))
 
     def _by_level(self, sums: dict[int, Tensor], zero: Tensor) -> Tensor:
+        passes = len(self.views[0].passes)
+        of_level = 2**passes - 1
         return torch.stack(
             [
-                sum((v for reach, v in sums.items() if reach >> level & 1), start=zero)
+                sum((v for r, v in sums.items() if r >> level * passes & of_level), start=zero)
                 for level in range(len(self.views))
             ]
         )
 
-    def _by_view(self, level: int, contribution: Tensor) -> tuple[FeatureView, Tensor] | None:
-        """Place a contribution that arose in the block of a level, or on the way to the next."""
-        for view in self.views[level : level + 2]:
-            values = contribution_per_token(contribution, self.batch, view)
-            if values is not None:
-                return view, values if view.order is None else values[:, view.order]
-        return None
+    def _add_placed(self, site: BiasSite, number: int, values: Tensor) -> None:
+        """Add values on the tokens of one pass."""
+        lengths = [view.length for view in self.views[0].passes]
+        around = (sum(lengths[:number]), sum(lengths[number + 1 :]))
+        self._add(self._placed, site.reach, F.pad(values, around) if any(around) else values)
 
     @staticmethod
-    def _add(sums: dict[int, Tensor], site: BiasSite, values: Tensor) -> None:
-        sums[site.reach] = sums.get(site.reach, 0) + values
+    def _add(sums: dict[int, Tensor], reach: int, values: Tensor) -> None:
+        sums[reach] = sums.get(reach, 0) + values
 
 
 def contribution_per_token(contribution: Tensor, batch: int, view: FeatureView) -> Tensor | None:
@@ -89,13 +93,17 @@ def contribution_per_token(contribution: Tensor, batch: int, view: FeatureView) 
     `[B, T, ...]`; rows `[B * T, D]`; and, where an operation mixes tokens, `[B, D, T]` or its rows
     `[B * D, T]`.
     """
-    shape, tokens = contribution.shape, view.length
+    found = _per_cell(contribution, batch, view)
+    return found if found is None or view.order is None else found[:, view.order.to(found.device)]
+
+
+def _per_cell(contribution: Tensor, batch: int, view: FeatureView) -> Tensor | None:
+    """Sum a contribution to `[B, T]` in the order of the model."""
+    shape, tokens, cells = contribution.shape, view.length, view.cells or view.grid
     if len(shape) == 4 and view.prefix == 0 and shape[0] == batch:
-        if shape[2:] == view.grid and (
-            shape[1:3] != view.grid or view.axes is not Axes.CHANNELS_LAST
-        ):
+        if shape[2:] == cells and (shape[1:3] != cells or view.axes is not Axes.CHANNELS_LAST):
             return contribution.sum(1).flatten(1)
-        if shape[1:3] == view.grid:
+        if shape[1:3] == cells:
             return contribution.sum(3).flatten(1)
     if len(shape) >= 3 and shape[:2] == (batch, tokens):
         return contribution.flatten(2).sum(2)

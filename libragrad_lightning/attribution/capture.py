@@ -18,7 +18,7 @@ from libragrad_lightning.backward import (
     UnknownPolicy,
     grad,
 )
-from libragrad_lightning.models import FeatureView, Recording
+from libragrad_lightning.models import Features, Recording, View, joined_features, parts_of
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,17 @@ class Captured:
 
     features: Sequence[Tensor]
     gradients: Sequence[Tensor]
-    views: Sequence[FeatureView]
+    views: Sequence[View]
     token_biases: Tensor
     image_biases: Tensor
-    middles: Sequence[Tensor | None]
-    output: Tensor
+    middles: Sequence[Features | None]
+    output: Features
     gradient_at: Callable[[Tensor], Tensor]
     attention: Sequence[Attention] = ()
 
     @property
     def num_prefix_tokens(self) -> int:
-        """How many leading tokens of z0 are not patches."""
+        """How many tokens of z0 lie nowhere in the image."""
         return self.views[0].prefix
 
     def input_x_gradient(self, level: int) -> Tensor:
@@ -103,10 +103,11 @@ def capture(
     views = recording.views
     batch = len(recording.logits)
     ledger = BiasLedger(batch, views, recording.image_axes)
-    attentions = AttentionLedger(batch, [view.length for view in views])
+    attentions = AttentionLedger(batch, views)
+    explained = [part for features in recording.features for part in parts_of(features)]
     gradients = grad(
         recording.logits,
-        recording.features,
+        explained,
         logit_gradient,
         rules=rules,
         retain_graph=retain_graph,
@@ -116,16 +117,29 @@ def capture(
     )
     like = recording.logits.detach()
     return Captured(
-        features=[v.tokens(h.detach()) for v, h in zip(views, recording.features, strict=True)],
-        gradients=[v.tokens(g) for v, g in zip(views, gradients, strict=True)],
+        features=_by_level(views, [part.detach() for part in explained]),
+        gradients=_by_level(views, gradients),
         views=views,
         token_biases=ledger.on_tokens(like),
         image_biases=ledger.on_images(like),
-        middles=[None if m is None else m.detach() for m in recording.middles],
-        output=recording.output.detach(),
+        middles=[None if m is None else _detached(m) for m in recording.middles],
+        output=_detached(recording.output),
         gradient_at=_at_z0_alone if gradient_at is None else gradient_at,
         attention=attentions.by_level() if attention else (),
     )
+
+
+def _by_level(views: Sequence[View], parts: Sequence[Tensor]) -> list[Tensor]:
+    """Return the tokens `[B, T_l, D_l]` of every level, from the tensors of all its passes."""
+    passes = len(views[0].passes)
+    return [
+        view.tokens(joined_features(parts[i * passes : (i + 1) * passes]))
+        for i, view in enumerate(views)
+    ]
+
+
+def _detached(features: Features) -> Features:
+    return joined_features([part.detach() for part in parts_of(features)])
 
 
 def _at_z0_alone(tokens: Tensor) -> Tensor:

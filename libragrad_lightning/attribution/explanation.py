@@ -22,7 +22,7 @@ from libragrad_lightning.attribution.rewards import (
 from libragrad_lightning.attribution.targets import Target, target_classes
 from libragrad_lightning.attribution.tasks import Task, task_of
 from libragrad_lightning.backward import LIBRA, RuleSet, UnknownPolicy, grad
-from libragrad_lightning.models import Recording, TokenModel
+from libragrad_lightning.models import Recording, TokenModel, joined_features, parts_of, prefix_of
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,8 @@ def explain_methods(
             tokens = method(captured)
             explanations[name] = Explanation(
                 rules=rule_set,
-                attribution=tokens[:, view.prefix :].unflatten(1, view.grid),
-                prefix=tokens[:, : view.prefix],
+                attribution=view.on_grid(tokens),
+                prefix=prefix_of(view, tokens),
                 token_biases=captured.token_biases[0],
                 image_biases=captured.image_biases[0],
                 fullgrad_sums=fullgrad_sums,
@@ -203,6 +203,6 @@ class _ExplanationJob:
     def _gradient_at(self, rules: RuleSet, tokens: Tensor) -> Tensor:
         recording = self.model.record_from_tokens(self.images, tokens)
         of_reward = reward_gradient(recording.logits.detach(), self.classes, self.reward)
-        z0 = recording.features[0]
-        (gradient,) = grad(recording.logits, z0, of_reward, rules=rules, unknown="ignore")
-        return recording.views[0].tokens(gradient)
+        z0 = parts_of(recording.features[0])
+        gradients = grad(recording.logits, z0, of_reward, rules=rules, unknown="ignore")
+        return recording.views[0].tokens(joined_features(gradients))

@@ -32,7 +32,7 @@ def tokentm(captured: Captured) -> Tensor:
             block has no residual connection between attention and MLP.
     """
     check_class_token(captured)
-    states = (*captured.features, captured.output)
+    states = (*captured.features, captured.views[-1].tokens(captured.output))
     _check_same_shape(states)
     contribution = torch.diag_embed(states[0].norm(dim=-1))
     identity = torch.eye(contribution.shape[-1]).to(contribution)
@@ -44,6 +44,7 @@ def tokentm(captured: Captured) -> Tensor:
                 f"around the MLP, but block {level} is built otherwise; choose another `method`, "
                 "such as 'genatt' or 'fullgrad_plus'."
             )
+        middle = captured.views[level].tokens(middle)
         mixing = attention.weights.mean(1) * _transformation(before, middle)[:, None, :]
         attended = identity + mixing * attention.gradients.relu().mean(1)
         mapped = identity + torch.diag_embed(_transformation(middle, after))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, TypeAlias
 
 import torch
@@ -45,16 +46,26 @@ class Call:
     Attributes:
         path: The path of the module.
         module: The module.
+        number: The number of the call among those of the module, from 0.
         argument: Which argument was its first differentiable tensor.
         received: That tensor.
         returned: The first differentiable tensor that it returned.
+        start: When it began, by the number of calls and returns before.
+        end: When it returned.
     """
 
     path: str
     module: nn.Module
+    number: int
     argument: Argument
     received: Feature
     returned: Feature
+    start: int
+    end: int
+
+    def contains(self, other: Call) -> bool:
+        """Return whether another call ran inside of this one."""
+        return self.start < other.start and other.end < self.end
 
 
 @contextmanager
@@ -64,29 +75,35 @@ def recorded_calls(model: nn.Module) -> Iterator[list[Call]]:
     Hooks stand on the modules inside of the context only.
     """
     calls: list[Call] = []
+    clock = count()
     with ExitStack() as stack:
         for path, module in model.named_modules():
-            before, after = _hooks(path, calls)
+            before, after = _hooks(path, calls, clock)
             handle = module.register_forward_pre_hook(before, with_kwargs=True, prepend=True)
             stack.callback(handle.remove)
             stack.callback(module.register_forward_hook(after).remove)
         yield calls
 
 
-def _hooks(path: str, calls: list[Call]) -> tuple[Any, Any]:
-    running: list[tuple[Argument, Feature] | None] = []
+def _hooks(path: str, calls: list[Call], clock: Iterator[int]) -> tuple[Any, Any]:
+    running: list[tuple[int, int, tuple[Argument, Feature] | None]] = []
+    numbers = count()
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         argument = first_argument(args, kwargs)
-        running.append(
+        received = (
             None if argument is None else (argument, _feature(argument_of(args, kwargs, argument)))
         )
+        running.append((next(numbers), next(clock), received))
 
     def after(module: nn.Module, _: Any, output: Any) -> None:
-        received = running.pop() if running else None
+        if not running:
+            return
+        number, start, received = running.pop()
         tensor = first_tensor(output)
         if received is not None and tensor is not None:
-            calls.append(Call(path, module, *received, _feature(tensor)))
+            features = (*received, _feature(tensor))
+            calls.append(Call(path, module, number, *features, start, next(clock)))
 
     return before, after
 

@@ -1,28 +1,88 @@
-"""How the axes of a feature tensor are to be read: tokens, or the cells of a feature map.
+"""How a feature tensor is to be read: tokens and the places in the image where they lie.
 
-Everything beyond this file sees token sequences `[B, T, D]`: a feature map is the sequence of its
-cells, row by row, without prefix tokens.
+Everything beyond this file sees token sequences `[B, T, D]`: first the tokens that lie nowhere in
+the image, then its patches row by row. A feature map is the sequence of its cells.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-_MOST_PREFIX_TOKENS = 16
+Features: TypeAlias = Tensor | tuple[Tensor, ...]
+"""The features of a level: one tensor, or one of each pass if a model runs its blocks again."""
 
 
 class Axes(Enum):
     """The order of axes of a feature tensor."""
 
     TOKENS = "[B, T, D]"
+    TOKENS_FIRST = "[T, B, D]"
+    TOKENS_LAST = "[B, D, T]"
     CHANNELS_LAST = "[B, h, w, D]"
     CHANNELS_FIRST = "[B, D, h, w]"
+
+    def sequence(self, features: Tensor) -> Tensor:
+        """Return a feature tensor as `[B, T, D]` in the order of the model, a view."""
+        if self is Axes.CHANNELS_FIRST:
+            return features.flatten(2).transpose(1, 2)
+        if self is Axes.CHANNELS_LAST:
+            return features.flatten(1, 2)
+        return self._turned(features)
+
+    def features(self, sequence: Tensor, cells: tuple[int, int]) -> Tensor:
+        """Return `[B, T, D]` in these axes; the inverse of `sequence`.
+
+        Args:
+            sequence: The tokens.
+            cells: Rows and columns of the tensor, if it is a feature map.
+        """
+        if self is Axes.CHANNELS_FIRST:
+            return sequence.transpose(1, 2).unflatten(2, cells)
+        if self is Axes.CHANNELS_LAST:
+            return sequence.unflatten(1, cells)
+        return self._turned(sequence)
+
+    def _turned(self, sequence: Tensor) -> Tensor:
+        if self is Axes.TOKENS_FIRST:
+            return sequence.transpose(0, 1)
+        return sequence.transpose(1, 2) if self is Axes.TOKENS_LAST else sequence
+
+    def cells(self, features: Tensor) -> tuple[int, int]:
+        """Return the rows and columns of a feature map; of a sequence, one row."""
+        if self is Axes.CHANNELS_FIRST:
+            return features.shape[2], features.shape[3]
+        if self is Axes.CHANNELS_LAST:
+            return features.shape[1], features.shape[2]
+        return 1, self._turned(features).shape[1]
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether these are the axes of a sequence, which may have tokens that are no patches."""
+        return self not in (Axes.CHANNELS_FIRST, Axes.CHANNELS_LAST)
+
+
+def possible_axes(shape: Sequence[int], batch: int) -> list[Axes]:
+    """Return in which axes a tensor may hold several tokens of every image, usual ones first.
+
+    Args:
+        shape: The shape of the tensor.
+        batch: Number of images.
+    """
+    axes: list[Axes] = []
+    if len(shape) == 3 and shape[0] == batch:
+        axes = [Axes.TOKENS, Axes.TOKENS_LAST]
+    elif len(shape) == 3 and shape[1] == batch:
+        axes = [Axes.TOKENS_FIRST]
+    elif len(shape) == 4 and shape[0] == batch:
+        axes = [Axes.CHANNELS_FIRST, Axes.CHANNELS_LAST]
+    like = torch.empty(tuple(shape), device="meta")
+    return [a for a in axes if min(a.sequence(like).shape[1:]) > 1]
 
 
 @dataclass(frozen=True)
@@ -32,43 +92,79 @@ class FeatureView:
     Attributes:
         axes: The order of its axes.
         grid: Rows and columns of its patches or cells.
-        prefix: How many leading tokens are not patches; 0 for feature maps.
-        order: Where in the sequence the patches are, row by row, if the model has them in another
-            order, int64 `[rows * columns]`; only without prefix tokens.
+        prefix: How many tokens lie nowhere in the image; they are the first ones in this view.
+        order: The tokens by their numbers in the model, in the order of this view, int64 `[T]`;
+            None if the model has them in the same order.
+        cells: Rows and columns of a feature map in the model, if they are not those of the grid.
     """
 
     axes: Axes
     grid: tuple[int, int]
     prefix: int = 0
     order: Tensor | None = field(default=None, compare=False)
+    cells: tuple[int, int] | None = None
 
     @property
     def length(self) -> int:
         """Number of tokens T, prefix included."""
         return self.prefix + self.grid[0] * self.grid[1]
 
-    def tokens(self, features: Tensor) -> Tensor:
+    @property
+    def passes(self) -> tuple[FeatureView, ...]:
+        """The views of the passes in which a model runs its blocks."""
+        return (self,)
+
+    def tokens(self, features: Features) -> Tensor:
         """Return a feature tensor as `[B, T, D]`, a view where possible."""
-        if self.axes is Axes.CHANNELS_FIRST:
-            return features.flatten(2).transpose(1, 2)
-        if self.axes is Axes.CHANNELS_LAST:
-            return features.flatten(1, 2)
-        return features if self.order is None else features[:, self.order]
+        sequence = self.axes.sequence(only(features))
+        return sequence if self.order is None else sequence[:, self.order.to(sequence.device)]
 
-    def features(self, tokens: Tensor) -> Tensor:
+    def features(self, tokens: Tensor) -> Features:
         """Return `[B, T, D]` in the axes of the feature tensor; the inverse of `tokens`."""
-        if self.axes is Axes.CHANNELS_FIRST:
-            return tokens.transpose(1, 2).unflatten(2, self.grid)
-        if self.axes is Axes.CHANNELS_LAST:
-            return tokens.unflatten(1, self.grid)
-        return tokens if self.order is None else tokens[:, self.order.argsort()]
+        if self.order is not None:
+            tokens = tokens[:, self.order.argsort().to(tokens.device)]
+        return self.axes.features(tokens, self.cells or self.grid)
 
-    def moved(self, values: Tensor, to: FeatureView) -> Tensor:
+    def selected(self, tokens: Tensor, index: Tensor) -> Features:
+        """Return some tokens of each image in the axes and in the order of the model.
+
+        Args:
+            tokens: `[B, T, D]`, of sequences.
+            index: Which ones, by their numbers in this view, `[B, K]`.
+        """
+        if self.order is not None:
+            places = self.order.to(index.device)[index]
+            index = index.gather(1, places.argsort(dim=1))
+        rows = torch.arange(len(index), device=index.device)[:, None]
+        return self.axes.features(tokens[rows, index], (1, index.shape[1]))
+
+    def patches_in_model(self, patches: Tensor, others: Tensor) -> Tensor:
+        """Return by their numbers among the patches of the model, and in its order, some patches.
+
+        Args:
+            patches: Patches by their numbers in the grid, `[B, K]`, which tell the order.
+            others: The patches that stand in their places, `[B, K]`.
+        """
+        if self.order is None:
+            return others
+        numbers = self.order[self.prefix :].argsort().argsort().to(others.device)
+        return numbers[others.gather(1, numbers[patches].argsort(dim=1))]
+
+    def on_grid(self, values: Tensor) -> Tensor:
+        """Return values `[B, T]` as a map over patches `[B, h, w]`, without prefix tokens."""
+        return values[:, self.prefix :].unflatten(1, self.grid)
+
+    def kept(self, patches: Tensor) -> Tensor:
+        """Return which tokens `[B, T]` are kept if only some patches `[B, h * w]` are."""
+        return torch.nn.functional.pad(patches, (self.prefix, 0), value=True)
+
+    def moved(self, values: Tensor, to: View) -> Tensor:
         """Move values `[B, T]` to the patches of another view of the same images, `[B, T']`.
 
         Every cell's value is spread over the area that it covers, so that sums stay what they are.
         Values of prefix tokens stay only if the other view has the same number of them.
         """
+        assert isinstance(to, FeatureView)
         if to.prefix != self.prefix:
             values = torch.cat(
                 [values.new_zeros(len(values), to.prefix), values[:, self.prefix :]], 1
@@ -81,6 +177,97 @@ class FeatureView:
         return torch.cat([values[:, : to.prefix], moved.flatten(1)], dim=1)
 
 
+@dataclass(frozen=True)
+class JoinedView:
+    """One reading of the feature tensors of several passes over the same images.
+
+    Its tokens are those of the first pass, then those of the next. They lie in one grid: a patch
+    has as many tokens as there are passes.
+
+    Attributes:
+        passes: The views of the passes.
+    """
+
+    passes: tuple[FeatureView, ...]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the patches."""
+        return self.passes[0].grid
+
+    @property
+    def prefix(self) -> int:
+        """How many tokens lie nowhere in the image, in all passes together."""
+        return sum(view.prefix for view in self.passes)
+
+    @property
+    def length(self) -> int:
+        """Number of tokens of all passes."""
+        return sum(view.length for view in self.passes)
+
+    def tokens(self, features: Features) -> Tensor:
+        """Return the feature tensors of all passes as `[B, T, D]`."""
+        pairs = zip(self.passes, features, strict=True)
+        return torch.cat([view.tokens(part) for view, part in pairs], dim=1)
+
+    def features(self, tokens: Tensor) -> Features:
+        """Return `[B, T, D]` in the axes of the feature tensors; the inverse of `tokens`."""
+        pairs = zip(self.passes, self._apart(tokens), strict=True)
+        return tuple(only(view.features(part)) for view, part in pairs)
+
+    def on_grid(self, values: Tensor) -> Tensor:
+        """Return values `[B, T]` as a map over patches `[B, h, w]`: the sum over all passes."""
+        pairs = zip(self.passes, self._apart(values), strict=True)
+        return torch.stack([view.on_grid(part) for view, part in pairs]).sum(0)
+
+    def kept(self, patches: Tensor) -> Tensor:
+        """Return which tokens `[B, T]` are kept if only some patches `[B, h * w]` are."""
+        return torch.cat([view.kept(patches) for view in self.passes], dim=1)
+
+    def moved(self, values: Tensor, to: View) -> Tensor:
+        """Move values `[B, T]` to the patches of another view of the same images, `[B, T']`."""
+        passes = zip(self.passes, self._apart(values), to.passes, strict=True)
+        return torch.cat([view.moved(part, other) for view, part, other in passes], dim=1)
+
+    def _apart(self, tokens: Tensor) -> Sequence[Tensor]:
+        parts: Sequence[Tensor] = tokens.split([view.length for view in self.passes], dim=1)
+        return parts
+
+
+View: TypeAlias = FeatureView | JoinedView
+"""How to read the features of a level."""
+
+
+def prefix_of(view: View, values: Tensor) -> Tensor:
+    """Return the values `[B, P]` of the tokens that lie nowhere, of values `[B, T]`."""
+    starts = [0]
+    for part in view.passes[:-1]:
+        starts.append(starts[-1] + part.length)
+    pairs = zip(starts, view.passes, strict=True)
+    return torch.cat([values[:, s : s + part.prefix] for s, part in pairs], dim=1)
+
+
+def parts_of(features: Features) -> tuple[Tensor, ...]:
+    """Return the tensors of the features of a level, one for each pass."""
+    return features if isinstance(features, tuple) else (features,)
+
+
+def joined_features(parts: Sequence[Tensor]) -> Features:
+    """Return the features of a level of one tensor for each pass."""
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+def joined_view(passes: Sequence[FeatureView]) -> View:
+    """Return the view of a level of those of its passes."""
+    return passes[0] if len(passes) == 1 else JoinedView(tuple(passes))
+
+
+def only(features: Features) -> Tensor:
+    """Return the one tensor of features of one pass."""
+    (tensor,) = parts_of(features)
+    return tensor
+
+
 def overlap(cells: int, others: int) -> Tensor:
     """Return `[others, cells]`: which share of each of n equal cells lies in each of m others."""
     edges = torch.arange(cells + 1, dtype=torch.float64) / cells
@@ -88,51 +275,3 @@ def overlap(cells: int, others: int) -> Tensor:
     upper = torch.minimum(edges[None, 1:], other[1:, None])
     lower = torch.maximum(edges[None, :-1], other[:-1, None])
     return (upper - lower).clamp_min(0) * cells
-
-
-def feature_view(
-    shape: Sequence[int], image_size: tuple[int, int], prefix: int | None = None
-) -> FeatureView | None:
-    """Read the axes of a feature tensor, or return None if it is not spatial.
-
-    The grid has the aspect ratio of the image, up to one row or column; a single cell is no grid.
-
-    Args:
-        shape: The shape of the tensor, batch first.
-        image_size: Height and width of the images.
-        prefix: The number of prefix tokens; inferred from the length by default.
-    """
-    if len(shape) == 4:
-        return _map_view(tuple(shape[1:]), image_size)
-    if len(shape) != 3:
-        return None
-    for count in range(_MOST_PREFIX_TOKENS + 1) if prefix is None else (prefix,):
-        grid = patch_grid(shape[1] - count, image_size)
-        if grid is not None:
-            return FeatureView(Axes.TOKENS, grid, count)
-    return None
-
-
-def patch_grid(patches: int, image_size: tuple[int, int]) -> tuple[int, int] | None:
-    """Return rows and columns of a number of patches with the aspect ratio of the image."""
-    height, width = image_size
-    rows = round(math.sqrt(max(patches, 0) * height / width))
-    if patches < 2 or rows == 0 or patches % rows:
-        return None
-    grid = (rows, patches // rows)
-    return grid if _distortion(grid, image_size) <= max(image_size) * (height != width) else None
-
-
-def _map_view(axes: tuple[int, ...], image_size: tuple[int, int]) -> FeatureView | None:
-    first, last = (axes[1], axes[2]), (axes[0], axes[1])
-    to_first, to_last = _distortion(first, image_size), _distortion(last, image_size)
-    if to_first <= to_last:
-        view, distortion = FeatureView(Axes.CHANNELS_FIRST, first), to_first
-    else:
-        view, distortion = FeatureView(Axes.CHANNELS_LAST, last), to_last
-    return view if distortion <= max(image_size) and view.length > 1 else None
-
-
-def _distortion(grid: tuple[int, int], image_size: tuple[int, int]) -> int:
-    """Zero if the grid has the image's aspect ratio; the longer side for about a row too many."""
-    return abs(grid[0] * image_size[1] - grid[1] * image_size[0])

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from libragrad_lightning.backward import PLAIN, BiasSite, grad
+from libragrad_lightning.models.feature_view import Features, parts_of
 
-Recorded: TypeAlias = tuple[Tensor, Tensor]
+Recorded: TypeAlias = tuple[Tensor, Features]
 """Logits `[B, C]` with a graph, and the explained tensor, from which they come."""
 
 
@@ -91,7 +92,7 @@ class _Touched:
     values: Tensor
 
 
-def _touched(logits: Tensor, z0: Tensor, image: int) -> dict[int, _Touched]:
+def _touched(logits: Tensor, z0: Features, image: int) -> dict[int, _Touched]:
     """Return the sites by their number, in the order of the forward pass."""
     found: dict[int, _Touched] = {}
 
@@ -104,7 +105,8 @@ def _touched(logits: Tensor, z0: Tensor, image: int) -> dict[int, _Touched]:
     generator = torch.Generator().manual_seed(0)
     of_image = torch.zeros_like(logits)
     of_image[image] = torch.randn(logits.shape[1], generator=generator).to(logits)
-    grad(logits, z0, of_image, rules=PLAIN, retain_graph=True, unknown="ignore", on_bias=look)
+    rules, inputs = PLAIN, parts_of(z0)
+    grad(logits, inputs, of_image, rules=rules, retain_graph=True, unknown="ignore", on_bias=look)
     return dict(sorted(found.items(), key=lambda item: item[1].sequence))
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
 from torch import Tensor
 
@@ -18,6 +21,9 @@ class PathCounts:
     Args:
         output: A tensor with a recorded graph.
         source: The tensor where the paths start.
+
+    Attributes:
+        total: The number of all paths.
     """
 
     def __init__(self, output: Tensor, source: Tensor) -> None:
@@ -33,12 +39,29 @@ class PathCounts:
             for edge in node.next_functions:
                 self._leaving[edge] += onward[node]
                 onward[edge[0]] += onward[node]
-        self._all = self._arriving[start[0]] * self._leaving[start]
+        self.total = self._arriving[start[0]] * self._leaving[start]
+        self._positions = {node: i for i, node in enumerate(nodes)}
 
-    def carries_everything(self, edge: Edge) -> bool:
-        """Return whether all paths lead through a tensor."""
-        return self._all > 0 and self._arriving.get(edge[0], 0) * self._leaving[edge] == self._all
+    def through(self, edge: Edge) -> int:
+        """Return how many paths lead through a tensor; `total` if it carries everything."""
+        return self._arriving.get(edge[0], 0) * self._leaving[edge]
 
     def branches_between(self, first: Edge, second: Edge) -> bool:
-        """Return whether paths part and meet again between two tensors that carry everything."""
+        """Return whether paths part and meet again between two tensors, one behind the other."""
         return self._arriving[second[0]] > self._arriving[first[0]]
+
+    def position(self, edge: Edge) -> tuple[int, int]:
+        """Return the place of a tensor in an order in which it follows what it comes from."""
+        return self._positions[edge[0]], edge[1]
+
+    def origins(self, marks: Sequence[Edge]) -> dict[Edge, int]:
+        """Return for some tensors, as bits, from which of them each comes, itself left out."""
+        own: defaultdict[object, int] = defaultdict(int)
+        for i, (node, _) in enumerate(marks):
+            own[node] |= 1 << i
+        behind: dict[object, int] = {None: 0}
+        found: dict[object, int] = {None: 0}
+        for node in self._positions:
+            behind[node] = reduce(or_, (found[n] for n, _ in node.next_functions), 0)
+            found[node] = behind[node] | own[node]
+        return {edge: behind[edge[0]] for edge in marks}

@@ -1,9 +1,8 @@
 """Reads where the features of a model are, from one forward pass of it.
 
-No model is known by name. A *block* is a module inside which paths part and meet again (a residual
-connection, a gate, parallel branches), and whose input and output carry everything that the logits
-know of the image; such tensors are found by counting paths in the recorded graph. The inputs of the
-blocks are the levels at which attributions are taken.
+No model is known by name, and nothing that it declares is believed: blocks are found in the
+recorded graph, and where their tokens lie is measured. The inputs of the blocks are the levels at
+which attributions are taken.
 """
 
 from __future__ import annotations
@@ -13,21 +12,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 
-from libragrad_lightning.backward import edge_of
+from libragrad_lightning.backward import Edge
+from libragrad_lightning.models.blocks import Block, BlockFinder, entry_point
 from libragrad_lightning.models.calls import Call, recorded_calls
 from libragrad_lightning.models.errors import UnreadableModelError
-from libragrad_lightning.models.feature_view import FeatureView, feature_view
+from libragrad_lightning.models.feature_view import possible_axes
+from libragrad_lightning.models.geometry import Located, located_levels
+from libragrad_lightning.models.levels import Level
 from libragrad_lightning.models.logits import check_classifies, logits_of
-from libragrad_lightning.models.paths import PathCounts
 from libragrad_lightning.models.refusals import REFUSALS, is_out_of_memory
 from libragrad_lightning.models.state import explanation_state
-from libragrad_lightning.models.token_model import Level, TokenModel
+from libragrad_lightning.models.token_model import TokenModel
 
 _PROBE_IMAGES = 2
 """So that an axis of length one cannot be taken for the batch."""
-_INNER_SHARE = 0.5
-"""A module is divided into the blocks inside of it if they hold more than this share of it."""
+_MOST_READ_OUT = 8
+"""Scores that depend on more tokens are read from an average, not from tokens of their own."""
 
 
 def read_token_model(
@@ -38,7 +40,7 @@ def read_token_model(
     blocks: Sequence[str] | None = None,
     forward: Callable[[Tensor], Any] | None = None,
 ) -> TokenModel:
-    """Read a model: its blocks, their inputs, and which of their tokens are patches.
+    """Read a model: its blocks, their inputs, and where their tokens lie.
 
     Args:
         module: The model, or any module that holds it, such as a LightningModule.
@@ -48,21 +50,33 @@ def read_token_model(
         forward: Images to logits; `module` itself by default.
 
     Raises:
-        UnreadableModelError: If no blocks are found, or those named do not fit.
+        UnreadableModelError: If no blocks are found, those named do not fit, or their tokens lie
+            nowhere in the image.
     """
     _check_images(images)
     if forward is None:
         check_classifies(module)
     inside = submodule(module, backbone)
-    with explanation_state(module), recorded_calls(module) as calls:
-        pixels = images[:1].detach().repeat(_PROBE_IMAGES, 1, 1, 1).requires_grad_()
-        logits = logits_of(_accepted(forward or module, pixels))
-    _check_recorded(logits)
-    reader = _Reader(module, inside, calls, logits, pixels)
-    chosen = reader.blocks() if blocks is None else reader.named(module, blocks)
-    entries = [reader.entry(chosen[0]), *chosen[1:]]
-    levels = [reader.level(i, *pair) for i, pair in enumerate(zip(entries, chosen, strict=True))]
-    return TokenModel(forward or module, tuple(levels), tuple(c.module for c in chosen))
+    run = forward or module
+    with explanation_state(module):
+        with recorded_calls(module) as calls:
+            # A subclass of tensors would hide from the graph that it is a leaf.
+            image = images[:1].detach().as_subclass(Tensor)
+            pixels = image.repeat(_PROBE_IMAGES, 1, 1, 1).requires_grad_()
+            logits = logits_of(_accepted(run, pixels))
+        _check_recorded(logits)
+        finder = BlockFinder(inside, calls, logits, pixels)
+        if blocks is None:
+            passes = finder.passes()
+        else:
+            passes = [finder.of_modules(_named(finder, calls, module, blocks))]
+        _check_found(passes, inside)
+        entries = _entries(finder, passes)
+        levels = list(map(_level, entries, zip(*passes, strict=True)))
+        recorded = [[call.received.tensor for call in calls] for calls in entries]
+        readout = _read_out(logits, passes[0][-1].leaves)
+        located = located_levels(run, levels, recorded, image, readout)
+    return _located_model(run, levels, passes, located, readout, images)
 
 
 def submodule(module: nn.Module, path: str, argument: str = "backbone") -> nn.Module:
@@ -86,180 +100,82 @@ def submodule(module: nn.Module, path: str, argument: str = "backbone") -> nn.Mo
         ) from None
 
 
-class _Reader:
-    """The calls of one forward pass, and what the graph says about them."""
-
-    def __init__(
-        self,
-        root: nn.Module,
-        inside: nn.Module,
-        calls: Sequence[Call],
-        logits: Tensor,
-        pixels: Tensor,
-    ) -> None:
-        self._root = root
-        self._calls, self._paths, self._inside = calls, PathCounts(logits, pixels), inside
-        self._pixels = edge_of(pixels)
-        self._size = (pixels.shape[-2], pixels.shape[-1])
-
-    def blocks(self) -> list[Call]:
-        """Return the calls of the blocks, in order."""
-        modules = set(self._inside.modules())
-        inside = [call for call in self._calls if call.module in modules]
-        found = [c for c in inside if self._is_stage(c) and _is_composed(c.module)]
-        if not found:  # Without any branches, the layers with weights are what there is.
-            found = [c for c in inside if self._carries_features(c) and _has_weights(c.module)]
-        chosen = _innermost_that_matter([c for c in found if self._is_called_once(c)])
-        if not chosen:
-            raise UnreadableModelError(
-                f"No blocks were found in {type(self._inside).__name__}: no module passes all "
-                "tokens or feature maps on to the next; name the modules between which it does as "
-                "`blocks`, or another `backbone`."
-            )
-        return chosen
-
-    def named(self, module: nn.Module, paths: Sequence[str]) -> list[Call]:
-        """Return the calls of modules that the user named."""
-        chosen: list[Call] = []
-        for path in paths:
-            wanted = submodule(module, path, "blocks")
-            calls = [c for c in self._calls if c.module is wanted]
-            if len(calls) != 1 or self._view(calls[0]) is None:
-                raise UnreadableModelError(
-                    f"{path!r} in `blocks` was called {len(calls)} times with tokens [B, T, D] or "
-                    "feature maps that carry the image; name modules that are called once."
-                )
-            chosen += calls
-        return chosen
-
-    def entry(self, block: Call) -> Call:
-        """Return the call where the tokens z0 enter: the first block, or a norm right before it.
-
-        Or a dropout, if it is a sibling of the blocks. A model that rearranges its tokens does so
-        before z0.
-        """
-        current = block
-        if self._reroll() is not None:
-            return block
-        for call in reversed(self._calls):
-            before = call.returned.edge == current.received.edge
-            parent = call.path.rpartition(".")[0]
-            sibling = not parent or f"{block.path}.".startswith(f"{parent}.")
-            same = call.received.shape == current.received.shape and not call.received.overwritten
-            if (
-                before
-                and sibling
-                and same
-                and self._carries_features(call)
-                and self._is_called_once(call)
-            ):
-                current = call
-        return current
-
-    def level(self, index: int, entry: Call, block: Call) -> Level:
-        """Return what is to be remembered of a block, and of where its features enter."""
-        view = self._view(entry)
-        assert view is not None
-        middle = next((c for c in self._calls if self._is_middle(c, block)), None)
-        return Level(
-            entry.module,
-            entry.argument,
-            view.axes,
-            view.prefix,
-            self._raster_order(index, view.length),
-            None if middle is None else (middle.module, middle.argument),
-        )
-
-    def _reroll(self) -> Callable[[Tensor, int], Tensor] | None:
-        """Return how timm's Hiera puts its tokens back into rows after a block, if this is one."""
-        found = (getattr(module, "reroll", None) for module in self._inside.modules())
-        return next((f for f in found if callable(f)), None)
-
-    def _raster_order(self, level: int, length: int) -> Tensor | None:
-        reroll = self._reroll()
-        if reroll is None:
-            return None
-        return reroll(torch.arange(length)[None, :, None], max(0, level - 1)).flatten()
-
-    def _is_middle(self, call: Call, block: Call) -> bool:
-        outside = (block.received.edge, block.returned.edge)
-        return (
-            _contains(block.module, call.module)
-            and call.received.edge not in outside
-            and call.received.shape == block.received.shape
-            and self._paths.carries_everything(call.received.edge)
-            and self._is_called_once(call)
-            and not call.received.overwritten
-        )
-
-    def _is_called_once(self, call: Call) -> bool:
-        return sum(other.module is call.module for other in self._calls) == 1
-
-    def _is_stage(self, call: Call) -> bool:
-        """Whether everything goes into and out of a call, and branches in between."""
-        first, second = call.received.edge, call.returned.edge
-        return self._carries_features(call) and self._paths.branches_between(first, second)
-
-    def _carries_features(self, call: Call) -> bool:
-        both = (call.received, call.returned)
-        return (
-            all(self._paths.carries_everything(feature.edge) for feature in both)
-            and call.received.edge != self._pixels
-            and self._view(call) is not None
-            and feature_view(call.returned.shape, self._size) is not None
-            and not call.received.overwritten
-        )
-
-    def _view(self, call: Call) -> FeatureView | None:
-        shape = call.received.shape
-        if shape[0] != _PROBE_IMAGES or not self._paths.carries_everything(call.received.edge):
-            return None
-        declared = _declared_prefix(self._root, call.path)
-        if declared is None:
-            return feature_view(shape, self._size)
-        # Some models join the prefix tokens after their blocks.
-        return feature_view(shape, self._size, declared) or feature_view(shape, self._size, 0)
-
-
-def _declared_prefix(root: nn.Module, path: str) -> int | None:
-    """Return what the innermost module around a path that says so calls its prefix tokens."""
-    while path:
-        path = path.rpartition(".")[0]
-        declared = getattr(root.get_submodule(path), "num_prefix_tokens", None)
-        if isinstance(declared, int):
-            return declared
-    return None
-
-
-def _innermost_that_matter(calls: Sequence[Call]) -> list[Call]:
-    """Divide containers and stages into their blocks, but not blocks into their gates.
-
-    Args:
-        calls: Calls in the order in which they return, so that inner ones come first.
-    """
+def _named(
+    finder: BlockFinder, calls: Sequence[Call], module: nn.Module, paths: Sequence[str]
+) -> list[Call]:
+    """Return the calls of modules that the user named."""
     chosen: list[Call] = []
-    for call in calls:
-        inner = [c for c in chosen if _contains(call.module, c.module)]
-        share = sum(_size(c.module) for c in inner) / max(1, _size(call.module))
-        if share <= _INNER_SHARE:
-            chosen = [c for c in chosen if c not in inner] + [call]
+    for path in paths:
+        wanted = submodule(module, path, "blocks")
+        found = [c for c in calls if c.module is wanted]
+        if len(found) != 1 or not finder.carries_features(found[0]):
+            raise UnreadableModelError(
+                f"{path!r} in `blocks` was called {len(found)} times with tokens [B, T, D] or "
+                "feature maps that carry the image; name modules that are called once."
+            )
+        chosen += found
     return chosen
 
 
-def _contains(outer: nn.Module, inner: nn.Module) -> bool:
-    return outer is not inner and any(module is inner for module in outer.modules())
+def _entries(finder: BlockFinder, passes: Sequence[Sequence[Block]]) -> list[list[Call]]:
+    """Return the calls that features enter at every level, one for each pass."""
+    chains = [[finder.entry(chain[0]), *(block.call for block in chain[1:])] for chain in passes]
+    return [list(calls) for calls in zip(*chains, strict=True)]
 
 
-def _is_composed(module: nn.Module) -> bool:
-    return sum(_has_weights(m) for m in module.modules()) >= 2
+def _level(entries: Sequence[Call], blocks: Sequence[Block]) -> Level:
+    """Return where features enter a block, in all passes."""
+    middles = tuple(entry_point(b.middle) for b in blocks if b.middle is not None)
+    return Level(
+        tuple(map(entry_point, entries)),
+        tuple(possible_axes(entries[0].received.shape, _PROBE_IMAGES)),
+        middles if len(middles) == len(blocks) else None,
+        blocks[0].rule,
+    )
 
 
-def _has_weights(module: nn.Module) -> bool:
-    return any(p.dim() > 1 for p in module.parameters(recurse=False))
+def _read_out(logits: Tensor, leaves: Edge) -> tuple[int, ...]:
+    """Return the tokens of the last block's output on which the logits depend, if they are few."""
+    shape = leaves[0]._input_metadata[leaves[1]].shape
+    axes = possible_axes(shape, _PROBE_IMAGES)
+    if not axes:
+        return ()
+    weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
+    edge = [GradientEdge(*leaves)]
+    (gradient,) = torch.autograd.grad(logits, edge, weights, retain_graph=True, allow_unused=True)
+    if gradient is None:
+        return ()
+    read = axes[0].sequence(gradient)[0].any(dim=1).nonzero()[:, 0].tolist()
+    return tuple(read) if len(read) <= _MOST_READ_OUT else ()
 
 
-def _size(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def _located_model(
+    run: Callable[[Tensor], Any],
+    levels: Sequence[Level],
+    passes: Sequence[Sequence[Block]],
+    located: Sequence[Located],
+    readout: tuple[int, ...],
+    images: Tensor,
+) -> TokenModel:
+    """Return the model with the levels whose tokens lie in the image."""
+    chosen = [i for i, level in enumerate(located) if level.view is not None]
+    if not chosen:
+        names = type(passes[0][0].call.module).__name__
+        raise UnreadableModelError(
+            f"The {len(levels)} blocks found ({names}) work on tokens that lie nowhere in the "
+            "image: every one of them depends on all pixels, as latents do that read patches by "
+            "attention; name modules that receive patches or feature maps as `blocks`."
+        )
+    kept = tuple(levels[i] for i in chosen)
+    model = TokenModel(
+        run,
+        kept,
+        tuple(passes[0][i].call.module for i in chosen),
+        tuple(chain[chosen[-1]].end for chain in passes),
+        readout,
+    )
+    model.set_views(images, tuple(located[i].view for i in chosen))
+    return model
 
 
 def _accepted(forward: Callable[[Tensor], Any], images: Tensor) -> Any:
@@ -280,6 +196,15 @@ def _check_images(images: Tensor) -> None:
         raise UnreadableModelError(
             f"`images` must be a floating point tensor [B, C, H, W] with B >= 1 but is "
             f"{images.dtype} {tuple(images.shape)}."
+        )
+
+
+def _check_found(passes: Sequence[Sequence[Block]], inside: nn.Module) -> None:
+    if not passes or not passes[0]:
+        raise UnreadableModelError(
+            f"No blocks were found in {type(inside).__name__}: no module passes all "
+            "tokens or feature maps on to the next; name the modules between which it does as "
+            "`blocks`, or another `backbone`."
         )
 
 

@@ -7,7 +7,7 @@ hooks stand on the entry and on the blocks only while a forward pass of ours run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,35 +17,20 @@ import torch
 from torch import Tensor, nn
 
 from libragrad_lightning.backward import ConstantObserver
-from libragrad_lightning.models.calls import Argument
 from libragrad_lightning.models.errors import UnreadableModelError
-from libragrad_lightning.models.feature_view import Axes, FeatureView, feature_view
-from libragrad_lightning.models.hooks import argument_seen, output_seen, tables_read_at
+from libragrad_lightning.models.feature_view import (
+    Features,
+    FeatureView,
+    View,
+    joined_features,
+    parts_of,
+)
+from libragrad_lightning.models.geometry import Located, located_levels
+from libragrad_lightning.models.hooks import tables_read_at
 from libragrad_lightning.models.image_axes import ImageAxis, image_axes
+from libragrad_lightning.models.levels import Level, Point, seen_at
 from libragrad_lightning.models.logits import logits_of
 from libragrad_lightning.models.refusals import unless_refused
-
-
-@dataclass(frozen=True)
-class Level:
-    """A place in a model where all features pass: the input of a block.
-
-    Attributes:
-        module: The block; for the first level the module where z0 enters.
-        argument: Which of its arguments the features are.
-        axes: The order of their axes.
-        prefix: How many leading tokens are not patches.
-        order: Where in the sequence the patches are, row by row, if not in this order.
-        middle: A module inside of the block that receives the features after its first residual
-            connection, and as which argument; None if there is none.
-    """
-
-    module: nn.Module
-    argument: Argument
-    axes: Axes
-    prefix: int
-    order: Tensor | None = None
-    middle: tuple[nn.Module, Argument] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,10 +48,10 @@ class Recording:
     """
 
     logits: Tensor
-    features: tuple[Tensor, ...]
-    views: tuple[FeatureView, ...]
-    middles: tuple[Tensor | None, ...]
-    output: Tensor
+    features: tuple[Features, ...]
+    views: tuple[View, ...]
+    middles: tuple[Features | None, ...]
+    output: Features
     image_axes: Mapping[int, ImageAxis] = field(default_factory=dict, repr=False)
 
 
@@ -78,11 +63,16 @@ class TokenModel:
         forward: Images `[B, C, H, W]` to logits `[B, classes]`, or to anything that holds them.
         levels: Where z0 enters, then the inputs of all blocks but the first.
         blocks: The blocks.
+        ends: What the last block returns, in each pass; the output of its module by default.
+        readout: The tokens of the last block's output on which the logits depend.
     """
 
     forward: Callable[[Tensor], Any]
     levels: tuple[Level, ...]
     blocks: tuple[nn.Module, ...]
+    ends: tuple[Point, ...] = ()
+    readout: tuple[int, ...] = ()
+    _views: dict[torch.Size, tuple[View, ...]] = field(default_factory=dict, repr=False)
     _drops: dict[torch.Size, bool] = field(default_factory=dict, repr=False)
     _shared_stem: dict[torch.Size, bool] = field(default_factory=dict, repr=False)
     _image_axes: dict[tuple[int, ...], Mapping[int, ImageAxis]] = field(
@@ -93,59 +83,91 @@ class TokenModel:
         """Return the logits `[B, C]` of images `[B, C, H, W]`."""
         return logits_of(self.forward(images))
 
+    def views(self, images: Tensor) -> tuple[View, ...]:
+        """Return how to read the features of all levels; measured once per image size.
+
+        Raises:
+            UnreadableModelError: If the tokens of a level lie in no grid of the images.
+        """
+        size = images.shape[1:]
+        if size not in self._views:
+            found = self._located(images[:1])
+            views = tuple(level.view for level in found if level.view is not None)
+            if len(views) < len(found):
+                raise UnreadableModelError(
+                    f"Where the features of {len(found) - len(views)} of {len(found)} blocks lie in "
+                    f"images of {size[1]} x {size[2]} cannot be told, although it can for other "
+                    "sizes; read the model with images of this size, or name `blocks`."
+                )
+            self._views[size] = views
+        return self._views[size]
+
+    def _located(self, image: Tensor) -> list[Located]:
+        """Measure where the tokens of all levels lie in images of another size."""
+        image = image.detach()
+        seen: dict[Point, Tensor] = {}
+        with torch.enable_grad(), ExitStack() as stack:
+            for point in (point for level in self.levels for point in level.points):
+                stack.enter_context(seen_at(point, partial(seen.__setitem__, point)))
+            logits = self.logits(image.repeat(2, 1, 1, 1).requires_grad_())
+        recorded = [[seen[point] for point in level.points] for level in self.levels]
+        del logits
+        return located_levels(self.forward, self.levels, recorded, image, self.readout)
+
+    def set_views(self, images: Tensor, views: tuple[View, ...]) -> None:
+        """Keep how to read features of images of a size."""
+        self._views[images.shape[1:]] = views
+
     def tokens(self, images: Tensor) -> Tensor:
         """Return z0 `[B, T, D]` without a graph."""
-        z0, view = self._z0(images)
-        return view.tokens(z0)
+        entered: dict[int, Tensor] = {}
+        with torch.no_grad(), ExitStack() as stack:
+            for number, point in enumerate(self.levels[0].points):
+                stack.enter_context(seen_at(point, partial(entered.__setitem__, number)))
+            self.logits(images)
+        return self.views(images)[0].tokens(self._all(entered))
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Return the rows and columns of the patches or cells of z0."""
-        return self._z0(images)[1].grid
+        return self.views(images)[0].grid
 
-    def view(self, images: Tensor, features: Tensor, level: int = 0) -> FeatureView:
-        """Return how to read the features of a level.
+    def prefix(self, images: Tensor) -> int:
+        """Return how many tokens of z0 lie nowhere in the images."""
+        return self.views(images)[0].prefix
 
-        Raises:
-            UnreadableModelError: If the patches do not fill a grid of the images' aspect ratio.
-        """
-        place = self.levels[level]
-        size = (images.shape[-2], images.shape[-1])
-        view = feature_view(features.shape, size, place.prefix)
-        if view is None or view.axes is not place.axes:
-            raise UnreadableModelError(
-                f"Features of shape {tuple(features.shape)} do not fill a grid for images of "
-                f"{size[0]} x {size[1]}; pass images of the aspect ratio that the model was built "
-                "for."
-            )
-        if place.order is None:
-            return view
-        return replace(view, order=place.order.to(features.device))
-
-    def logits_from_tokens(
-        self, images: Tensor, tokens: Tensor, patches: Tensor | None = None
-    ) -> Tensor:
+    def logits_from_tokens(self, images: Tensor, tokens: Tensor) -> Tensor:
         """Return the logits of a forward pass that goes on from other tokens.
 
         Args:
             images: `[B, C, H, W]`; the forward pass starts with them as usual.
-            tokens: `[B, T', D]`, prefix tokens first, in place of z0.
-            patches: Which patches the tokens are, `[B, T' - prefix]`, if they are not all of them
-                in order: position tables that the blocks receive are read at these places.
+            tokens: `[B', T, D]` in place of z0.
         """
-        full: list[FeatureView] = []
+        return self._logits_from(images, self.views(images)[0].features(tokens))
 
-        def exchange(z0: Tensor) -> Tensor:
-            full.append(self.view(images, z0))
-            return full[0].features(tokens)
+    def logits_from_patches(
+        self, images: Tensor, tokens: Tensor, patches: Tensor, read_at: Tensor | None = None
+    ) -> Tensor:
+        """Return the logits of a forward pass that goes on with some of the tokens.
 
+        All tokens that lie nowhere go on, in the places that they have among the others. Position
+        tables that the blocks receive are read at the patches that go on.
+
+        Args:
+            images: `[B, C, H, W]`; the forward pass starts with them as usual.
+            tokens: `[B', T, D]` in place of z0.
+            patches: Which patches go on, `[B', K]`, ascending.
+            read_at: The patches at which tables are read, if tokens of others stand there.
+        """
+        view = self.views(images)[0]
+        assert isinstance(view, FeatureView)
+        first = torch.arange(view.prefix, device=patches.device).expand(len(patches), -1)
+        index = torch.cat([first, patches + view.prefix], dim=1)
+        table = view.patches_in_model(patches, patches if read_at is None else read_at)
+        rows = (view.grid[0] * view.grid[1], table)
         with ExitStack() as stack:
-            stack.enter_context(
-                argument_seen(self.levels[0].module, self.levels[0].argument, exchange)
-            )
-            if patches is not None:
-                for module in self.blocks:
-                    stack.enter_context(tables_read_at(module, patches, full))
-            return self.logits(images)
+            for module in self.blocks:
+                stack.enter_context(tables_read_at(module, lambda: rows))
+            return self._logits_from(images, view.selected(tokens, index))
 
     def stem_images(self, images: Tensor, rows: Tensor) -> Tensor:
         """Return the images with which forward passes from other tokens may start.
@@ -184,91 +206,111 @@ class TokenModel:
 
     def record_alone(self, images: Tensor) -> Recording:
         """Run and record a forward pass as `record` does, without looking where images are."""
-        return self._record(images, lambda z0: z0)
+        return self._record(images, None)
 
-    def _pair(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _pair(self, images: Tensor) -> tuple[Tensor, Features]:
         """Record the first image twice; return the logits and z0."""
         twice = self.record_alone(images[:1].expand(2, -1, -1, -1))
         return twice.logits, twice.features[0]
 
     def record_from_tokens(self, images: Tensor, tokens: Tensor) -> Recording:
         """Record a forward pass that goes on from other tokens `[B, T, D]` in place of z0."""
-        return self._record(images, lambda z0: self.view(images, z0).features(tokens))
+        return self._record(images, self.views(images)[0].features(tokens))
 
-    def _z0(self, images: Tensor) -> tuple[Tensor, FeatureView]:
-        seen: list[Tensor] = []
-        first = self.levels[0]
-        with torch.no_grad(), argument_seen(first.module, first.argument, seen.append):
-            self.logits(images)
-        z0 = _only(seen, first.module)
-        return z0, self.view(images, z0)
+    def _logits_from(self, images: Tensor, z0: Features) -> Tensor:
+        with ExitStack() as stack:
+            for point, part in zip(self.levels[0].points, parts_of(z0), strict=True):
+                stack.enter_context(seen_at(point, lambda _, part=part: part))
+            return self.logits(images)
 
-    def _record(self, images: Tensor, start: Callable[[Tensor], Tensor]) -> Recording:
-        entries: list[Tensor] = []
-        features: list[Tensor] = []
-        middles: dict[int, Tensor] = {}
-        outputs: list[Tensor] = []
+    def _record(self, images: Tensor, z0: Features | None) -> Recording:
+        views = self.views(images)
+        given = None if z0 is None else parts_of(z0)
+        seen: list[dict[int, Tensor]] = [{} for _ in self.levels]
+        middles: list[dict[int, Tensor]] = [{} for _ in self.levels]
+        outputs: dict[int, Tensor] = {}
 
-        def start_here(z0: Tensor) -> Tensor:
-            entries.append(start(z0).detach().requires_grad_())
+        def start_here(number: int, entering: Tensor) -> Tensor:
+            start = entering if given is None else given[number]
+            seen[0][number] = start.detach().requires_grad_()
             # A leaf could not be overwritten by the module that it enters.
-            return entries[-1].clone()
+            return seen[0][number].clone()
 
         with ExitStack() as stack:
             stack.enter_context(ConstantObserver())
-            first = self.levels[0]
-            stack.enter_context(argument_seen(first.module, first.argument, start_here))
-            for level in self.levels[1:]:
-                stack.enter_context(argument_seen(level.module, level.argument, features.append))
-            for i, level in enumerate(self.levels):
-                if level.middle is not None:
-                    keep = partial(middles.__setitem__, i)
-                    stack.enter_context(argument_seen(*level.middle, keep))
-            stack.enter_context(output_seen(self.blocks[-1], outputs.append))
+            for number, point in enumerate(self.levels[0].points):
+                stack.enter_context(seen_at(point, partial(start_here, number)))
+            for level, found in zip(self.levels[1:], seen[1:], strict=True):
+                for number, point in enumerate(level.points):
+                    stack.enter_context(seen_at(point, partial(found.__setitem__, number)))
+            for level, found in zip(self.levels, middles, strict=True):
+                for number, point in enumerate(level.middles or ()):
+                    stack.enter_context(seen_at(point, partial(found.__setitem__, number)))
+            for number, point in enumerate(self.ends or (Point(self.blocks[-1], None),)):
+                stack.enter_context(seen_at(point, partial(outputs.__setitem__, number)))
             logits = self.logits(images)
-        all_features = (_only(entries, first.module), *features)
-        views = tuple(self.view(images, f, level) for level, f in enumerate(all_features))
-        found = tuple(middles.get(i) for i in range(len(self.levels)))
-        return Recording(logits, all_features, views, found, outputs[-1])
+        return Recording(
+            logits,
+            tuple(map(self._all, seen)),
+            views,
+            tuple(self._all(found) if found else None for found in middles),
+            self._all(outputs),
+        )
+
+    def _all(self, parts: Mapping[int, Tensor]) -> Features:
+        """Return the features of all passes, after a look whether all were there."""
+        passes = len(self.levels[0].points)
+        if len(parts) != passes:
+            raise UnreadableModelError(
+                f"A block ran in {len(parts)} instead of {passes} passes of a forward pass, unlike "
+                "when the model was read; pass a `forward` that runs the same modules every time."
+            )
+        return joined_features([parts[number] for number in range(passes)])
 
     def positions_end_at_tokens(self, images: Tensor) -> bool:
         """Return whether patch tokens carry their positions, so that some may be left out.
 
-        That is so if the model accepts fewer tokens, and gives the same logits for the patch tokens
-        in another order, up to rounding. Position tables that the blocks receive (rotary ones) are
-        reordered with them. Models with relative positions, windows, convolutions or token mixing
-        do not. Looked at once per image size.
+        That is so if the model accepts fewer tokens, still reads out the same one, and gives the
+        same logits for the patch tokens in another order, up to rounding. Position tables that the
+        blocks receive (rotary ones) are reordered with them. Models with relative positions,
+        windows, convolutions or token mixing do not. Looked at once per image size.
         """
-        if self.levels[0].axes is not Axes.TOKENS:
+        view = self.views(images)[0]
+        if not isinstance(view, FeatureView) or not view.axes.is_sequence:
             return False
         size = images.shape[1:]
         if size not in self._drops:
             tokens = self.tokens(images[:1])
             with torch.no_grad():
-                self._drops[size] = self._accepts_fewer(images[:1], tokens) and (
-                    self._ignores_order(images[:1], tokens)
+                self._drops[size] = self._accepts_fewer(images[:1], tokens, view) and (
+                    self._ignores_order(images[:1], tokens, view)
                 )
         return self._drops[size]
 
-    def _accepts_fewer(self, images: Tensor, tokens: Tensor) -> bool:
-        patches = torch.arange(tokens.shape[1] - self.levels[0].prefix - 1, device=tokens.device)
-        fewer = partial(self.logits_from_tokens, images, tokens[:, :-1], patches[None])
-        return unless_refused(fewer) is not None
+    def _accepts_fewer(self, images: Tensor, tokens: Tensor, view: FeatureView) -> bool:
+        """Whether leaving out the first patch is to leave out the last with the first in its place.
 
-    def _ignores_order(self, images: Tensor, tokens: Tensor) -> bool:
-        prefix = self.levels[0].prefix
-        patches = torch.arange(tokens.shape[1] - prefix, device=tokens.device).flip(0)
-        reordered = torch.cat([tokens[:, :prefix], tokens[:, prefix:][:, patches]], dim=1)
-        logits = self.logits_from_tokens(images, tokens)
-        change = (self.logits_from_tokens(images, reordered, patches[None]) - logits).abs().max()
-        rounding = 100 * torch.finfo(logits.dtype).eps * logits.abs().max()
-        return bool(change <= rounding)
+        It is not if a token is read out by a number that is another one's then.
+        """
+        patches = torch.arange(view.length - view.prefix, device=tokens.device)[None]
+        without = partial(self.logits_from_patches, images, tokens)
+        left = unless_refused(partial(without, patches[:, 1:]))
+        if left is None:
+            return False
+        moved = torch.cat([patches[:, -1:], patches[:, 1:-1]], dim=1)
+        rolled = tokens.clone()
+        rolled[:, view.prefix] = tokens[:, -1]
+        other = self.logits_from_patches(images, rolled, patches[:, :-1], read_at=moved)
+        return _equal_up_to_rounding(left, other)
+
+    def _ignores_order(self, images: Tensor, tokens: Tensor, view: FeatureView) -> bool:
+        patches = torch.arange(view.length - view.prefix, device=tokens.device)[None]
+        turned = patches.flip(1)
+        reordered = torch.cat([tokens[:, : view.prefix], tokens[:, view.prefix :].flip(1)], dim=1)
+        found = self.logits_from_patches(images, reordered, patches, read_at=turned)
+        return _equal_up_to_rounding(self.logits_from_tokens(images, tokens), found)
 
 
-def _only(tensors: Sequence[Tensor], module: nn.Module) -> Tensor:
-    if len(tensors) != 1:
-        raise UnreadableModelError(
-            f"{type(module).__name__}, where the tokens enter, ran {len(tensors)} times in one "
-            "forward pass instead of once; pass the path of the backbone to explain as `backbone`."
-        )
-    return tensors[0]
+def _equal_up_to_rounding(logits: Tensor, others: Tensor) -> bool:
+    rounding = 100 * torch.finfo(logits.dtype).eps * logits.abs().max()
+    return bool((others - logits).abs().max() <= rounding)

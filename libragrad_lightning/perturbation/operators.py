@@ -62,7 +62,7 @@ class DropTokens:
                 "Tokens cannot be left out of this model, because its blocks rely on where each "
                 "token is; pass `perturbation='zero_tokens'`, or 'tokens' to choose by the model."
             )
-        tokens, prefix = model.tokens(images), model.levels[0].prefix
+        tokens, prefix = model.tokens(images), model.prefix(images)
 
         def logits(rows: Tensor, kept: Tensor, count: int) -> Tensor:
             if count + prefix == 0:
@@ -72,10 +72,8 @@ class DropTokens:
                 )
             # The kept ones in their order; `nonzero` would wait for the device.
             patches = kept.byte().argsort(dim=1, descending=True, stable=True)[:, :count]
-            first = torch.arange(prefix, device=kept.device).expand(len(rows), prefix)
-            index = torch.cat([first, patches + prefix], dim=1)
-            left = tokens[rows[:, None], index]
-            return model.logits_from_tokens(model.stem_images(images, rows), left, patches)
+            stem = model.stem_images(images, rows)
+            return model.logits_from_patches(stem, tokens[rows], patches)
 
         return logits
 
@@ -89,10 +87,10 @@ class ZeroTokens:
 
     def begin(self, model: TokenModel, images: Tensor) -> Masked:
         """Compute z0."""
-        tokens, prefix = model.tokens(images), model.levels[0].prefix
+        tokens, view = model.tokens(images), model.views(images)[0]
 
         def logits(rows: Tensor, kept: Tensor, count: int) -> Tensor:
-            kept = F.pad(kept, (prefix, 0), value=True)
+            kept = view.kept(kept)
             left = tokens[rows] * kept[:, :, None].to(tokens.dtype)
             return model.logits_from_tokens(model.stem_images(images, rows), left)
 

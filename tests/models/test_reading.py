@@ -75,8 +75,8 @@ def test_every_level_is_read_and_complete(name):
     images = torch.randn(2, 3, size, size).double()
     undisturbed = model(images).detach()
     read = read_token_model(model, images)
-    assert (len(read.levels), read.levels[0].prefix) == (levels, prefix)
-    assert read.levels[0].axes is axes
+    assert (len(read.levels), read.prefix(images)) == (levels, prefix)
+    assert read.views(images)[0].axes is axes
     assert read.grid(images) == grid
     with explanation_state(model):
         (explanation,) = explain_tokens(read, images, reward=logit)
@@ -151,8 +151,8 @@ def test_layers_of_other_libraries_are_read_by_their_keyword_arguments():
     model = Library().double()
     images = IMAGES.double()
     read = read_token_model(model, images)
-    assert [level.module for level in read.levels] == list(model.layer)
-    assert read.levels[0].argument == "hidden_states"
+    assert [level.points[0].module for level in read.levels] == list(model.layer)
+    assert read.levels[0].points[0].argument == "hidden_states"
     with explanation_state(model):
         (explanation,) = explain_tokens(read, images, reward=logit)
     difference = (explanation.fullgrad_sums - explanation.target_logit).abs()

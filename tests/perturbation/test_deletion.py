@@ -101,7 +101,7 @@ def test_models_with_positions_in_their_blocks_get_zeros_instead(name):
     images = torch.randn(1, 3, 224, 224)
     read = read_token_model(model, images)
     tokens = read.tokens(images).clone()
-    prefix = read.levels[0].prefix
+    prefix = read.prefix(images)
     patches = tokens.shape[1] - prefix
     score = torch.randn(1, patches)
     result = deletion_logits(read, images, {"a": score}, (0.5,))["a"]
@@ -127,7 +127,7 @@ def test_cells_of_feature_maps_are_zeroed_in_their_own_axes(name):
         return (z0, *args[1:])
 
     with torch.no_grad():
-        handle = read.levels[0].module.register_forward_pre_hook(upper_half)
+        handle = read.levels[0].points[0].module.register_forward_pre_hook(upper_half)
         expected = model(images)
         handle.remove()
     torch.testing.assert_close(result.most_influential_first[:, 0], expected)

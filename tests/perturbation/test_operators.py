@@ -10,6 +10,7 @@ from torch import nn
 from libragrad_lightning.models import (
     Axes,
     Level,
+    Point,
     TokenModel,
     UnreadableModelError,
     read_token_model,
@@ -44,7 +45,7 @@ def pixel_sum(weights=None):
         x = pixels(images)
         return (x if weights is None else x * weights).flatten(1).sum(1, keepdim=True)
 
-    return TokenModel(forward, (Level(pixels, 0, Axes.CHANNELS_FIRST, 0),), (pixels,))
+    return TokenModel(forward, (Level((Point(pixels),), (Axes.CHANNELS_FIRST,)),), (pixels,))
 
 
 PUBLISHED = [

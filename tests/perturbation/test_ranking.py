@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from libragrad_lightning.metrics import SymmetricRelevanceGain
-from libragrad_lightning.models import Axes, Level, TokenModel, read_token_model
+from libragrad_lightning.models import Axes, Level, Point, TokenModel, read_token_model
 from libragrad_lightning.perturbation import LEVELS, deletion_logits, insertion_logits
 from libragrad_lightning.perturbation.ranking import deletion_ranks, tie_breakers
 
@@ -140,7 +140,7 @@ def looks_at_the_upper_half():
         seen = (pixels(images) != 0).float().mean(1).unflatten(1, (2, -1))[:, 0].mean((1, 2))
         return torch.stack([seen - 0.5, 0.5 - seen], dim=1)
 
-    return TokenModel(forward, (Level(pixels, 0, Axes.CHANNELS_FIRST, 0),), (pixels,))
+    return TokenModel(forward, (Level((Point(pixels),), (Axes.CHANNELS_FIRST,)),), (pixels,))
 
 
 def gains(images, scores, model):

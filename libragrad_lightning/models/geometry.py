@@ -1,0 +1,229 @@
+"""Where the tokens of all levels lie, measured once for every size of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from libragrad_lightning.models.continuity import carried
+from libragrad_lightning.models.feature_view import (
+    Axes,
+    FeatureView,
+    View,
+    joined_view,
+)
+from libragrad_lightning.models.levels import Level, Point, seen_at
+from libragrad_lightning.models.places import (
+    Movement,
+    Places,
+    moved_images,
+    movement,
+    places,
+)
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where the tokens of a level lie.
+
+    Attributes:
+        view: How to read its features; None if they lie in no grid of the image.
+        by: What tells: ``"pixels"`` that move the tokens, the ``"graph"`` that leads every token
+            from the level before to here, or their ``"number"`` alone, that of the level before.
+    """
+
+    view: View | None
+    by: str = "pixels"
+
+
+def located_levels(
+    forward: Callable[[Tensor], object],
+    levels: Sequence[Level],
+    recorded: Sequence[Sequence[Tensor]],
+    image: Tensor,
+    readout: Sequence[int] = (),
+) -> list[Located]:
+    """Return where the tokens of every level lie.
+
+    Runs four images without a graph, no further than to the last level whose places do not follow
+    from those of the level before.
+
+    Args:
+        forward: Runs the model on images.
+        levels: The levels.
+        recorded: The features of every level, one tensor for each pass, in a recorded graph of the
+            same image twice.
+        image: `[1, C, H, W]`.
+        readout: The tokens of the last level on which the scores depend, the class token among
+            them.
+    """
+    axes = [level.axes[0] for level in levels]
+    moved, size = moved_images(image), (image.shape[-2], image.shape[-1])
+    first = _measured(forward, [levels[0]], moved, size, readout)[0]
+    chains = [carried(chain, axes) for chain in zip(*recorded, strict=True)]
+    leads = [_all_or_none(steps) for steps in zip(*chains, strict=True)]
+    unknown = [i for i, step in enumerate(leads, 1) if not _is_trusted(step, levels[i - 1 : i + 1])]
+    deep = _measured(forward, [levels[i] for i in unknown], moved, size, readout)
+    measured = dict(zip(unknown, deep, strict=True))
+    found = [Located(first)]
+    for i in range(1, len(levels)):
+        before = found[-1].view
+        view, by = measured.get(i), "pixels"
+        step = None if i in unknown else leads[i - 1]
+        if before is not None and step is not None:
+            view, by = _led(before, step, levels[i], size), "graph"
+        if view is None and before is not None and _as_many(before, recorded[i]):
+            view, by = before, "number"
+        found.append(Located(view, by))
+    return found
+
+
+def _all_or_none(steps: Sequence[Tensor | None]) -> tuple[Tensor, ...] | None:
+    known = tuple(step for step in steps if step is not None)
+    return known if len(known) == len(steps) else None
+
+
+def _is_trusted(steps: tuple[Tensor, ...] | None, levels: Sequence[Level]) -> bool:
+    """Whether the numbers that the graph leads tokens to hold, whatever the axes of features are.
+
+    That no token changes its number holds in any axes.
+    """
+    if steps is None:
+        return False
+    same = levels[0].axes == levels[1].axes and all(map(_is_identity, steps))
+    return same or all(level.axes[0].is_sequence for level in levels)
+
+
+def _is_identity(step: Tensor) -> bool:
+    return torch.equal(step, torch.arange(len(step)))
+
+
+def _led(before: View, steps: Sequence[Tensor], level: Level, size: tuple[int, int]) -> View | None:
+    """Return the view of a level to which the tokens of the one before it were led."""
+    passes = []
+    for view, step in zip(before.passes, steps, strict=True):
+        if _is_identity(step):
+            passes.append(view)
+            continue
+        if view.axes is not level.axes[0]:
+            return None
+        found = places(_moved_along(view, step), size)
+        if found is None:
+            return None
+        order = None if found.is_usual else found.order
+        passes.append(FeatureView(level.axes[0], found.grid, found.prefix, order))
+    return joined_view(passes) if len({view.grid for view in passes}) == 1 else None
+
+
+def _moved_along(view: FeatureView, step: Tensor) -> Movement:
+    """Return where tokens lie that were made of those of a view: amid what each was made of."""
+    order = torch.arange(view.length) if view.order is None else view.order
+    numbers = step[order[view.prefix :]]
+    cells = torch.arange(len(numbers))
+    down = (cells // view.grid[1] + 0.5) / view.grid[0]
+    right = (cells % view.grid[1] + 0.5) / view.grid[1]
+    known = numbers >= 0
+    count = int(step.max()) + 1
+    made_of = torch.zeros(count, dtype=torch.float64).index_add_(
+        0, numbers[known], torch.ones(int(known.sum()), dtype=torch.float64)
+    )
+    centers = [
+        torch.zeros(count, dtype=torch.float64).index_add_(0, numbers[known], x[known].double())
+        / made_of.clamp_min(1)
+        for x in (down, right)
+    ]
+    return Movement((made_of > 0).double(), *centers)
+
+
+def _as_many(before: View, features: Sequence[Tensor]) -> bool:
+    """Whether a level has as many tokens in the same axes as the one before it."""
+    pairs = zip(before.passes, features, strict=True)
+    return all(
+        part.dim() == (3 if view.axes.is_sequence else 4)
+        and view.axes.sequence(part).shape[1] == view.length
+        for view, part in pairs
+    )
+
+
+def _measured(
+    forward: Callable[[Tensor], object],
+    levels: Sequence[Level],
+    images: Tensor,
+    size: tuple[int, int],
+    readout: Sequence[int],
+) -> list[View | None]:
+    """Return how to read the features of some levels, by the pixels that move their tokens."""
+    if not levels:
+        return []
+    features = _features(forward, levels, images)
+    pairs = zip(features, levels, strict=True)
+    return [_view(parts, level.axes, size, readout) for parts, level in pairs]
+
+
+class _SeenError(BaseException):
+    """All that is wanted was seen; no handler of the model's own catches it."""
+
+
+def _features(
+    forward: Callable[[Tensor], object], levels: Sequence[Level], images: Tensor
+) -> list[tuple[Tensor, ...]]:
+    """Return the features of some levels, one tensor for each of their passes."""
+    points = [point for level in levels for point in level.points]
+    seen: dict[Point, Tensor] = {}
+
+    def look(point: Point, tensor: Tensor) -> None:
+        seen[point] = tensor.detach().clone()  # it may be overwritten afterwards
+        if len(seen) == len(points):
+            raise _SeenError
+
+    with ExitStack() as stack, torch.no_grad():
+        for point in points:
+            stack.enter_context(seen_at(point, partial(look, point)))
+        try:
+            forward(images)
+        except _SeenError:
+            pass
+    return [tuple(seen[point] for point in level.points) for level in levels]
+
+
+def _view(
+    features: Sequence[Tensor],
+    axes: Sequence[Axes],
+    size: tuple[int, int],
+    readout: Sequence[int],
+) -> View | None:
+    passes = []
+    for part in features:
+        view = next(filter(None, (_of_one(part, a, size, readout) for a in axes)), None)
+        if view is None or (passes and view.grid != passes[0].grid):
+            return None
+        passes.append(view)
+    return joined_view(passes) if passes else None
+
+
+def _of_one(
+    features: Tensor, axes: Axes, size: tuple[int, int], readout: Sequence[int]
+) -> FeatureView | None:
+    found = places(movement(axes.sequence(features)), size)
+    if found is None:
+        return None
+    cells = axes.cells(features)
+    order = _class_token_first(found, readout) if axes.is_sequence else found.order
+    usual = bool((order == torch.arange(len(order))).all())
+    view = FeatureView(axes, found.grid, found.prefix, None if usual else order)
+    return view if axes.is_sequence or cells == found.grid else replace(view, cells=cells)
+
+
+def _class_token_first(found: Places, readout: Sequence[int]) -> Tensor:
+    """Return the order with the token that is read out first, of those that lie nowhere."""
+    nowhere = found.order[: found.prefix].tolist()
+    first = [token for token in nowhere if token in readout]
+    others = [token for token in nowhere if token not in readout]
+    return torch.cat(
+        [torch.tensor([*first, *others], dtype=torch.int64), found.order[found.prefix :]]
+    )

@@ -1,0 +1,204 @@
+"""Measures where in the image tokens lie: where the pixels are that move them.
+
+Noise on all pixels moves a token by some amount. The same noise, with an energy that grows from the
+top of the image to its bottom, moves it by a share of that, which is how far down the token lies;
+likewise from left to right. Tokens that do not move lie nowhere: class tokens, registers, prompts.
+So neither the order of tokens nor the number of those that are no patches is ever guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_STRENGTH = 0.25
+"""Standard deviation of the noise, of that of the image: enough to be seen in half precision."""
+_STILL = 1e-3
+"""Tokens that move less than this, of the one that moves most, lie nowhere."""
+_GAP = 0.2
+"""How far apart two rows must be, of the distance between their middles."""
+_FIT = 0.9
+"""How well tokens must follow the places that a usual order gives them, as a correlation."""
+_MOST_ELSEWHERE = 32
+"""How many tokens that move with the whole image are looked for among patches,"""
+_MIDDLE = 0.12
+"""if they lie as near as this to the middle of the image, in both directions,"""
+_MOST_AMONG = 1024
+"""if there are not more of them than these."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the tokens of a sequence lie.
+
+    Attributes:
+        order: All tokens by their numbers, int64 `[T]`: those that lie nowhere, then the patches
+            row by row.
+        prefix: How many of them lie nowhere.
+        grid: Rows and columns of the patches.
+    """
+
+    order: Tensor
+    prefix: int
+    grid: tuple[int, int]
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether the tokens stand in this order by themselves."""
+        return bool((self.order == torch.arange(len(self.order))).all())
+
+
+@dataclass(frozen=True)
+class Movement:
+    """How tokens move with the pixels.
+
+    Attributes:
+        size: How far every token moves, `[T]`.
+        down: How far down in the image lies what moves it, from 0 to 1, `[T]`.
+        right: How far to the right, `[T]`.
+    """
+
+    size: Tensor
+    down: Tensor
+    right: Tensor
+
+    def of(self, tokens: Tensor) -> Movement:
+        """Return the movement of some tokens by their numbers."""
+        return Movement(self.size[tokens], self.down[tokens], self.right[tokens])
+
+
+def moved_images(image: Tensor, seed: int = 0) -> Tensor:
+    """Return four images: one as it is, under noise, and under noise that grows down and right.
+
+    Args:
+        image: `[1, C, H, W]`.
+        seed: Of the noise.
+    """
+    height, width = image.shape[-2:]
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(image.shape[1:], generator=generator).to(image)
+    image = image.nan_to_num(0.0, 0.0, 0.0)
+    scale = torch.maximum(image.std(), 0.1 * image.abs().amax())
+    noise = noise * _STRENGTH * torch.where(scale > 0, scale, 1.0)
+    down = ((torch.arange(height).to(image) + 0.5) / height).sqrt()
+    right = ((torch.arange(width).to(image) + 0.5) / width).sqrt()
+    plane = torch.ones_like(image[0, 0])
+    amplitudes = torch.stack([0 * plane, plane, plane * down[:, None], plane * right])
+    return image + amplitudes[:, None] * noise
+
+
+def movement(sequence: Tensor) -> Movement:
+    """Return how tokens move, from the tokens `[4, T, D]` of `moved_images`."""
+    found = sequence.detach().double()
+    size, down, right = (found[1:] - found[:1]).square().sum(2)
+    whole = size.clamp_min(torch.finfo(torch.float64).tiny)
+    return Movement(size.sqrt().cpu(), (down / whole).cpu(), (right / whole).cpu())
+
+
+def places(found: Movement, image_size: tuple[int, int]) -> Places | None:
+    """Return where tokens lie, or None if they do not lie in a grid.
+
+    Args:
+        found: How they move.
+        image_size: Height and width of the image; of several grids that fit, the one whose cells
+            are nearest to squares counts.
+    """
+    if not bool(found.size.isfinite().all()):
+        # Everything is NaN then, wherever it lies.
+        return _places_by_number(len(found.size), image_size)
+    patches = (found.size > _STILL * found.size.max()).nonzero()[:, 0]
+    for some in _without_those_everywhere(found, patches):
+        for grid in _grids(len(some), image_size):
+            cells = _cells(found.of(some), grid)
+            if cells is not None:
+                return _places(len(found.size), some[cells.argsort()], grid)
+    return _usual_places(found, patches, image_size)
+
+
+def follows_rows(found: Movement, grid: tuple[int, int]) -> float:
+    """Return how well tokens lie row by row in a grid, as the smaller of two correlations."""
+    rows, columns = _rows_and_columns(grid)
+    return min(_correlation(found.down, rows), _correlation(found.right, columns))
+
+
+def _places(length: int, patches: Tensor, grid: tuple[int, int]) -> Places:
+    nowhere = torch.ones(length, dtype=torch.bool)
+    nowhere[patches] = False
+    return Places(torch.cat([nowhere.nonzero()[:, 0], patches]), int(nowhere.sum()), grid)
+
+
+def _cells(found: Movement, grid: tuple[int, int]) -> Tensor | None:
+    """Return the number of the cell of every patch, or None if they do not fill the grid."""
+    row, column = _bands(found.down, grid[0]), _bands(found.right, grid[1])
+    if row is None or column is None:
+        return None
+    cells = row * grid[1] + column
+    return cells if len(cells.unique()) == len(cells) else None
+
+
+def _bands(centers: Tensor, count: int) -> Tensor | None:
+    """Divide tokens into bands of equal number, or return None unless they are well apart."""
+    order = centers.argsort()
+    sorted_bands = centers[order].view(count, -1)
+    if count > 1:
+        pitch = sorted_bands.mean(1).diff()
+        gaps = sorted_bands[1:].amin(1) - sorted_bands[:-1].amax(1)
+        if bool((gaps < _GAP * pitch).any()) or bool(pitch.min() < 0.1 * pitch.max()):
+            return None
+    band = torch.empty_like(order)
+    band[order] = torch.arange(count).repeat_interleave(len(order) // count)
+    return band
+
+
+def _without_those_everywhere(found: Movement, patches: Tensor) -> Iterator[Tensor]:
+    """Give the patches, then the patches without the tokens nearest to the middle of the image.
+
+    Tokens that are averages of patches, or attend to all, move with the whole image.
+    """
+    yield patches
+    if len(patches) <= _MOST_AMONG:
+        off = torch.maximum((found.down - 0.5).abs(), (found.right - 0.5).abs())[patches]
+        nearest = off.argsort()
+        for count in range(1, min(_MOST_ELSEWHERE, int((off < _MIDDLE).sum()) + 1, len(off) - 1)):
+            yield patches[nearest[count:].sort().values]
+
+
+def _usual_places(found: Movement, patches: Tensor, image_size: tuple[int, int]) -> Places | None:
+    """Return the places of patches row by row, if those that are less sharp follow them."""
+    some = found.of(patches)
+    grids = [grid for grid in _grids(len(patches), image_size) if min(grid) > 1]
+    fits = [(follows_rows(some, grid), grid) for grid in grids]
+    best = max(fits, default=(0.0, (0, 0)))
+    return _places(len(found.size), patches, best[1]) if best[0] > _FIT else None
+
+
+def _places_by_number(length: int, image_size: tuple[int, int]) -> Places | None:
+    """Return places in a grid of the image's aspect ratio, those of other tokens before it."""
+    for prefix in range(min(length - 1, _MOST_ELSEWHERE)):
+        grid = next(iter(_grids(length - prefix, image_size)), None)
+        if grid and abs(grid[0] * image_size[1] - grid[1] * image_size[0]) <= max(image_size):
+            return Places(torch.arange(length), prefix, grid)
+    return None
+
+
+def _rows_and_columns(grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    numbers = torch.arange(grid[0] * grid[1])
+    return numbers // grid[1], numbers % grid[1]
+
+
+def _correlation(values: Tensor, numbers: Tensor) -> float:
+    if int(numbers.max()) == 0:
+        return 1.0  # A single row, or column, has no order.
+    return float(torch.corrcoef(torch.stack([values, numbers.to(values)]))[0, 1].nan_to_num())
+
+
+def _grids(count: int, image_size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return the grids of a number of cells, those whose cells are nearly squares first."""
+    if count < 2:
+        return []
+    aspect = torch.tensor(image_size[0] / image_size[1]).log()
+    grids = [(n, count // n) for n in range(1, count + 1) if count % n == 0]
+    return sorted(grids, key=lambda g: float((torch.tensor(g[0] / g[1]).log() - aspect).abs()))
