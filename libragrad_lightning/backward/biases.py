@@ -19,6 +19,7 @@ from libragrad_lightning.backward.constant_values import ConstantValues
 from libragrad_lightning.backward.constants import is_noted, observed_constant
 from libragrad_lightning.backward.operations import Node, Operation, Role, Vocabulary
 from libragrad_lightning.backward.readings import GraphReading, NodeReading
+from libragrad_lightning.backward.routing import Routes
 from libragrad_lightning.backward.treatments import Flow
 
 
@@ -55,7 +56,10 @@ class BiasSite:
 
 
 BiasSink: TypeAlias = Callable[[BiasSite, Tensor], None]
-"""Receives the elementwise contributions dF/dy * b at a site, in the shape of y."""
+"""Receives the elementwise contributions dF/dy * b at a site, in the shape of y.
+
+Where rows of y were picked from another value by what they hold, in the shape of that value.
+"""
 
 
 def watch_biases(
@@ -75,12 +79,20 @@ def watch_biases(
     Raises:
         UnknownConstantError: If a constant comes from an operation whose value cannot be found.
     """
-    constants = ConstantValues(vocabulary)
+    constants, routes = ConstantValues(vocabulary), Routes(reading)
     for number, node_reading in enumerate(reading.nodes):
         if reading.receives(node_reading):
             site = _site(node_reading, number)
-            yield from _watch_recorded(node_reading, site, sink, constants)
-            yield from _watch_unrecorded(node_reading, site, sink)
+            at_home = _carried_home(sink, routes, node_reading.node)
+            yield from _watch_recorded(node_reading, site, at_home, constants)
+            yield from _watch_unrecorded(node_reading, site, at_home)
+
+
+def _carried_home(sink: BiasSink, routes: Routes, node: Node) -> BiasSink:
+    def receive(site: BiasSite, contribution: Tensor) -> None:
+        sink(site, routes.home(node, contribution))
+
+    return receive
 
 
 def _watch_unrecorded(

@@ -46,7 +46,7 @@ def read_graph(outputs: Sequence[Tensor], inputs: Sequence[Tensor], rules: RuleS
     reach = _reach(order, sources, rules)
     _check_reached(outputs, inputs, reach, sources)
     readings = _read_nodes(order, reach, sources, rules)
-    return GraphReading(readings, _receiving(readings, roots))
+    return GraphReading(readings, _receiving(readings, roots), frozenset(sources))
 
 
 def _reach(

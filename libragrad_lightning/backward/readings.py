@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from libragrad_lightning.backward.errors import UnknownOperationError
-from libragrad_lightning.backward.operations import Node, Operation
+from libragrad_lightning.backward.operations import Edge, Node, Operation
 from libragrad_lightning.backward.treatments import Correction, Flow
 
 
@@ -39,10 +39,12 @@ class GraphReading:
         nodes: The nodes.
         receiving: Those that receive a gradient in the corrected graph: a path that no rule prunes
             leads to them from the outputs.
+        sources: Where the explained tensors are.
     """
 
     nodes: tuple[NodeReading, ...]
     receiving: frozenset[Node]
+    sources: frozenset[Edge]
 
     def receives(self, reading: NodeReading) -> bool:
         """Return whether a node receives a gradient in the corrected graph."""

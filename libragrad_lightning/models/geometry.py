@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,6 +21,7 @@ from libragrad_lightning.models.levels import Level, Point, seen_at
 from libragrad_lightning.models.places import (
     Movement,
     Places,
+    follows_rows,
     moved_images,
     movement,
     places,
@@ -184,10 +185,8 @@ def _features(
     with ExitStack() as stack, torch.no_grad():
         for point in points:
             stack.enter_context(seen_at(point, partial(look, point)))
-        try:
+        with suppress(_SeenError):
             forward(images)
-        except _SeenError:
-            pass
     return [tuple(seen[point] for point in level.points) for level in levels]
 
 
@@ -199,7 +198,8 @@ def _view(
 ) -> View | None:
     passes = []
     for part in features:
-        view = next(filter(None, (_of_one(part, a, size, readout) for a in axes)), None)
+        found = (_of_one(part, a, size, readout) for a in axes)
+        view = next(filter(None, found), None) or _of_map(part, axes, size)
         if view is None or (passes and view.grid != passes[0].grid):
             return None
         passes.append(view)
@@ -209,14 +209,39 @@ def _view(
 def _of_one(
     features: Tensor, axes: Axes, size: tuple[int, int], readout: Sequence[int]
 ) -> FeatureView | None:
-    found = places(movement(axes.sequence(features)), size)
+    cells = axes.cells(features)
+    likely = None if axes.is_sequence else cells
+    found = places(movement(axes.sequence(features)), size, likely)
     if found is None:
         return None
-    cells = axes.cells(features)
     order = _class_token_first(found, readout) if axes.is_sequence else found.order
     usual = bool((order == torch.arange(len(order))).all())
     view = FeatureView(axes, found.grid, found.prefix, None if usual else order)
     return view if axes.is_sequence or cells == found.grid else replace(view, cells=cells)
+
+
+def _of_map(features: Tensor, axes: Sequence[Axes], size: tuple[int, int]) -> FeatureView | None:
+    """Return the view of a feature map whose cells see too much of the image to be located.
+
+    They lie row by row, as those of all feature maps do. If the shape of the map allows for both
+    orders of axes, the one counts in which cells follow the image better.
+    """
+    if features.dim() != 4:
+        return None
+    fitting = [a for a in axes if _has_aspect(a.cells(features), size)]
+    if not fitting:
+        return None
+
+    def likeness(axes: Axes) -> float:
+        return follows_rows(movement(axes.sequence(features)), axes.cells(features))
+
+    best = max(fitting, key=likeness)
+    return FeatureView(best, best.cells(features))
+
+
+def _has_aspect(cells: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a grid has the aspect ratio of the image, up to one row or column."""
+    return abs(cells[0] * size[1] - cells[1] * size[0]) <= max(size)
 
 
 def _class_token_first(found: Places, readout: Sequence[int]) -> Tensor:

@@ -20,6 +20,8 @@ _STILL = 1e-3
 """Tokens that move less than this, of the one that moves most, lie nowhere."""
 _GAP = 0.2
 """How far apart two rows must be, of the distance between their middles."""
+_REGULAR = 0.4
+"""How far apart the nearest two rows must be, of the distance between those farthest apart."""
 _FIT = 0.9
 """How well tokens must follow the places that a usual order gives them, as a correlation."""
 _MOST_ELSEWHERE = 32
@@ -98,21 +100,27 @@ def movement(sequence: Tensor) -> Movement:
     return Movement(size.sqrt().cpu(), (down / whole).cpu(), (right / whole).cpu())
 
 
-def places(found: Movement, image_size: tuple[int, int]) -> Places | None:
+def places(
+    found: Movement, image_size: tuple[int, int], likely: tuple[int, int] | None = None
+) -> Places | None:
     """Return where tokens lie, or None if they do not lie in a grid.
 
     Args:
         found: How they move.
         image_size: Height and width of the image; of several grids that fit, the one whose cells
             are nearest to squares counts.
+        likely: The grid of a feature map, which is tried first, and of which every cell has a place.
     """
     if not bool(found.size.isfinite().all()):
         # Everything is NaN then, wherever it lies.
         return _places_by_number(len(found.size), image_size)
     patches = (found.size > _STILL * found.size.max()).nonzero()[:, 0]
-    for some in _without_those_everywhere(found, patches):
-        for grid in _grids(len(some), image_size):
-            cells = _cells(found.of(some), grid)
+    if likely and len(patches) < len(found.size):
+        return None
+    for some in [patches] if likely else _without_those_everywhere(found, patches):
+        grids = _grids(len(some), image_size)
+        for grid in sorted(grids, key=lambda grid: grid != likely):
+            cells = _cells(found.of(some), grid, image_size)
             if cells is not None:
                 return _places(len(found.size), some[cells.argsort()], grid)
     return _usual_places(found, patches, image_size)
@@ -130,10 +138,12 @@ def _places(length: int, patches: Tensor, grid: tuple[int, int]) -> Places:
     return Places(torch.cat([nowhere.nonzero()[:, 0], patches]), int(nowhere.sum()), grid)
 
 
-def _cells(found: Movement, grid: tuple[int, int]) -> Tensor | None:
+def _cells(found: Movement, grid: tuple[int, int], size: tuple[int, int]) -> Tensor | None:
     """Return the number of the cell of every patch, or None if they do not fill the grid."""
     row, column = _bands(found.down, grid[0]), _bands(found.right, grid[1])
     if row is None or column is None:
+        return None
+    if 1 in grid and not _is_line(found, grid, size):
         return None
     cells = row * grid[1] + column
     return cells if len(cells.unique()) == len(cells) else None
@@ -146,24 +156,33 @@ def _bands(centers: Tensor, count: int) -> Tensor | None:
     if count > 1:
         pitch = sorted_bands.mean(1).diff()
         gaps = sorted_bands[1:].amin(1) - sorted_bands[:-1].amax(1)
-        if bool((gaps < _GAP * pitch).any()) or bool(pitch.min() < 0.1 * pitch.max()):
+        if bool((gaps < _GAP * pitch).any()) or bool(pitch.min() < _REGULAR * pitch.max()):
             return None
     band = torch.empty_like(order)
     band[order] = torch.arange(count).repeat_interleave(len(order) // count)
     return band
 
 
+def _is_line(found: Movement, grid: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether tokens in one row, or column, are nearer to it than to each other."""
+    along, across = (found.right, found.down) if grid[0] == 1 else (found.down, found.right)
+    scale = size[1] / size[0] if grid[0] == 1 else size[0] / size[1]
+    pitch = (along.max() - along.min()) * scale / max(1, len(along) - 1)
+    return bool(across.max() - across.min() < pitch)
+
+
 def _without_those_everywhere(found: Movement, patches: Tensor) -> Iterator[Tensor]:
-    """Give the patches, then the patches without the tokens nearest to the middle of the image.
+    """Give the patches, then those without the tokens much nearer to the middle of the image.
 
     Tokens that are averages of patches, or attend to all, move with the whole image.
     """
     yield patches
     if len(patches) <= _MOST_AMONG:
         off = torch.maximum((found.down - 0.5).abs(), (found.right - 0.5).abs())[patches]
-        nearest = off.argsort()
+        off, nearest = off.sort()
         for count in range(1, min(_MOST_ELSEWHERE, int((off < _MIDDLE).sum()) + 1, len(off) - 1)):
-            yield patches[nearest[count:].sort().values]
+            if off[count] > 2 * off[count - 1]:
+                yield patches[nearest[count:].sort().values]
 
 
 def _usual_places(found: Movement, patches: Tensor, image_size: tuple[int, int]) -> Places | None:

@@ -162,9 +162,9 @@ def _located_model(
     if not chosen:
         names = type(passes[0][0].call.module).__name__
         raise UnreadableModelError(
-            f"The {len(levels)} blocks found ({names}) work on tokens that lie nowhere in the "
-            "image: every one of them depends on all pixels, as latents do that read patches by "
-            "attention; name modules that receive patches or feature maps as `blocks`."
+            f"The {len(levels)} blocks found ({names}) work on tokens that lie in no grid of the "
+            "image, such as latents that read patches by attention, or a part of the patches; name "
+            "modules that receive all patches, or feature maps, as `blocks`."
         )
     kept = tuple(levels[i] for i in chosen)
     model = TokenModel(

@@ -49,13 +49,13 @@ def test_every_image_is_recorded_once_per_chunk(model):
     SIZES.clear()
     model.register_forward_pre_hook(lambda _, args: SIZES.append(len(args[0])))
     explain(model, IMAGES, memory_gib=LITTLE)
-    assert SIZES == [2, 1] + [1] * 5  # reading, weighing, explaining
+    assert SIZES == [2, 4, 1] + [1] * 5  # reading, measuring, weighing, explaining
     SIZES.clear()
     explain(model, IMAGES)
-    assert SIZES == [2, 1, 5, 2]  # the last to find where images are in the values of operations
+    assert SIZES == [2, 4, 1, 5, 2]  # the last to find where images are in the values of operations
     SIZES.clear()
     explain(model, IMAGES, batch_size=2)
-    assert SIZES == [2, 2, 2, 2, 1]
+    assert SIZES == [2, 4, 2, 2, 2, 1]
 
 
 def test_the_model_is_as_it_was(model):
@@ -151,5 +151,5 @@ def test_tokens_that_fill_no_grid():
         def forward(self, images):
             return self.net(images)
 
-    with pytest.raises(UnreadableModelError, match="No blocks were found in Pairs"):
+    with pytest.raises(UnreadableModelError, match="lie in no grid of the image"):
         explain(Pairs().eval(), IMAGES)

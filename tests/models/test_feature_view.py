@@ -5,41 +5,33 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libragrad_lightning.models import Axes, FeatureView
-from libragrad_lightning.models.feature_view import feature_view, overlap, patch_grid
+from libragrad_lightning.models import Axes, FeatureView, JoinedView
+from libragrad_lightning.models.feature_view import overlap, possible_axes
 
 TOKENS, LAST, FIRST = Axes.TOKENS, Axes.CHANNELS_LAST, Axes.CHANNELS_FIRST
 
 
 @pytest.mark.parametrize(
-    ("shape", "image", "expected"),
+    ("shape", "expected"),
     [
-        ((2, 197, 768), (224, 224), (TOKENS, (14, 14), 1)),
-        ((2, 196, 768), (224, 224), (TOKENS, (14, 14), 0)),
-        ((2, 201, 768), (224, 224), (TOKENS, (14, 14), 5)),
-        ((2, 33, 12), (32, 64), (TOKENS, (4, 8), 1)),
-        ((2, 96, 56, 56), (224, 224), (FIRST, (56, 56), 0)),
-        ((2, 56, 56, 96), (224, 224), (LAST, (56, 56), 0)),
-        ((2, 64, 4, 7), (100, 200), (FIRST, (4, 7), 0)),
-        ((2, 768), (224, 224), None),
-        ((2, 1, 768), (224, 224), None),
-        ((2, 512, 1, 1), (224, 224), None),
-        ((2, 3, 40, 7), (224, 224), None),
+        ((2, 197, 768), [TOKENS, Axes.TOKENS_LAST]),
+        ((197, 2, 768), [Axes.TOKENS_FIRST]),
+        ((2, 96, 56, 56), [FIRST, LAST]),
+        ((2, 768), []),
+        ((2, 1, 768), []),
+        ((2, 512, 1, 1), []),
+        ((8, 49, 96), []),
     ],
 )
-def test_axes_are_told_by_shape_and_aspect(shape, image, expected):
-    view = feature_view(shape, image)
-    assert (None if view is None else (view.axes, view.grid, view.prefix)) == expected
-
-
-def test_a_declared_number_of_prefix_tokens_is_taken_at_its_word():
-    assert feature_view((2, 197, 8), (224, 224), 1) == FeatureView(TOKENS, (14, 14), 1)
-    assert feature_view((2, 197, 8), (224, 224), 0) is None
+def test_axes_in_which_a_tensor_may_hold_tokens(shape, expected):
+    assert possible_axes(shape, 2) == expected
 
 
 @pytest.mark.parametrize("axes", Axes)
 def test_tokens_and_features_are_inverse(axes):
-    shape = {TOKENS: (2, 12, 5), LAST: (2, 3, 4, 5), FIRST: (2, 5, 3, 4)}[axes]
+    shapes = {TOKENS: (2, 12, 5), LAST: (2, 3, 4, 5), FIRST: (2, 5, 3, 4)}
+    shapes |= {Axes.TOKENS_FIRST: (12, 2, 5), Axes.TOKENS_LAST: (2, 5, 12)}
+    shape = shapes[axes]
     view, features = FeatureView(axes, (3, 4)), torch.randn(shape)
     assert view.tokens(features).shape == (2, 12, 5)
     assert torch.equal(view.features(view.tokens(features)), features)
@@ -71,8 +63,24 @@ def test_values_move_to_the_area_that_they_cover():
     )
 
 
-def test_grids_need_the_aspect_ratio_of_the_image():
-    assert patch_grid(196, (224, 224)) == (14, 14)
-    assert patch_grid(195, (224, 224)) is None
-    assert patch_grid(32, (32, 64)) == (4, 8)
-    assert patch_grid(1, (32, 32)) is None
+def test_some_tokens_keep_the_places_that_they_have_in_the_model():
+    order = torch.tensor([4, 3, 1, 0, 2])  # a class token at the end, patches in another order
+    view, tokens = FeatureView(TOKENS, (2, 2), 1, order), torch.arange(5.0)[None, :, None]
+    features = view.features(tokens)
+    assert features.flatten().tolist() == [3.0, 2.0, 4.0, 1.0, 0.0]
+    chosen = view.selected(tokens, torch.tensor([[0, 1, 3]]))
+    assert chosen.flatten().tolist() == [3.0, 1.0, 0.0]
+    patches = torch.tensor([[0, 2]])
+    assert view.patches_in_model(patches, patches).tolist() == [[0, 3]]
+
+
+def test_passes_are_added_on_one_grid():
+    turned = torch.tensor([1, 0, 3, 2])
+    view = JoinedView((FeatureView(TOKENS, (2, 2)), FeatureView(TOKENS, (2, 2), 0, turned)))
+    features = (torch.arange(4.0)[None, :, None], 10 * torch.arange(4.0)[None, :, None])
+    tokens = view.tokens(features)
+    assert tokens.flatten().tolist() == [0, 1, 2, 3, 10, 0, 30, 20]
+    assert view.on_grid(tokens[..., 0]).tolist() == [[[10, 1], [32, 23]]]
+    assert all(map(torch.equal, view.features(tokens), features))
+    kept = view.kept(torch.tensor([[True, False, False, True]]))
+    assert kept.flatten().tolist() == [True, False, False, True] * 2

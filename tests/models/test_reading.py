@@ -263,12 +263,6 @@ def test_grids_follow_the_aspect_ratio():
     assert read.grid(torch.zeros(1, 3, 64, 32)) == (8, 4)
 
 
-def test_features_that_fill_no_grid_are_refused():
-    read = read_token_model(vit(), IMAGES)
-    with pytest.raises(UnreadableModelError, match="do not fill a grid for images of 32 x 32"):
-        read.view(IMAGES, torch.zeros(2, 16, 24))
-
-
 def test_logits_are_taken_out_of_what_models_return():
     logits = torch.randn(2, 3)
     assert logits_of({"logits": logits, "features": torch.randn(2, 48)}) is logits
