@@ -103,6 +103,10 @@ class BlockFinder:
                 current = call
         return current
 
+    def is_whole(self, call: Call) -> bool:
+        """Return whether all that a call receives goes on through what it returns."""
+        return self._share(call.received.edge) == self._share(call.returned.edge)
+
     def carries_features(self, call: Call) -> bool:
         """Return whether a call receives features that carry all of a pass."""
         share = self._share(call.received.edge)

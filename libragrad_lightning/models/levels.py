@@ -39,12 +39,15 @@ class Level:
         middles: Where the features after the first residual connection of the block are; None if
             there is none.
         rule: How the level was found, for reports.
+        is_whole: Whether the features go into the modules at the points alone, so that to replace
+            an argument there is to replace them; else a residual connection outside has them too.
     """
 
     points: tuple[Point, ...]
     axes: tuple[Axes, ...]
     middles: tuple[Point, ...] | None = None
     rule: str = "block"
+    is_whole: bool = True
 
 
 @contextmanager

@@ -8,6 +8,7 @@ which attributions are taken.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -72,7 +73,10 @@ def read_token_model(
             passes = [finder.of_modules(_named(finder, calls, module, blocks))]
         _check_found(passes, inside)
         entries = _entries(finder, passes)
-        levels = list(map(_level, entries, zip(*passes, strict=True)))
+        levels = [
+            replace(_level(calls, blocks), is_whole=all(map(finder.is_whole, calls)))
+            for calls, blocks in zip(entries, zip(*passes, strict=True), strict=True)
+        ]
         recorded = [[call.received.tensor for call in calls] for calls in entries]
         readout = _read_out(logits, passes[0][-1].leaves)
         located = located_levels(run, levels, recorded, image, readout)

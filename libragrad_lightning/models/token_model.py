@@ -218,10 +218,19 @@ class TokenModel:
         return self._record(images, self.views(images)[0].features(tokens))
 
     def _logits_from(self, images: Tensor, z0: Features) -> Tensor:
+        parts = parts_of(z0)
         with ExitStack() as stack:
-            for point, part in zip(self.levels[0].points, parts_of(z0), strict=True):
-                stack.enter_context(seen_at(point, lambda _, part=part: part))
+            for number, point in enumerate(self.levels[0].points):
+                stack.enter_context(seen_at(point, partial(self._replaced, parts[number])))
             return self.logits(images)
+
+    def _replaced(self, by: Tensor, entering: Tensor) -> Tensor | None:
+        """Return what stands for the features that enter, or write it over them."""
+        if self.levels[0].is_whole:
+            return by
+        with torch.no_grad():
+            entering.copy_(by)
+        return None
 
     def _record(self, images: Tensor, z0: Features | None) -> Recording:
         views = self.views(images)
@@ -230,12 +239,17 @@ class TokenModel:
         middles: list[dict[int, Tensor]] = [{} for _ in self.levels]
         outputs: dict[int, Tensor] = {}
 
-        def start_here(number: int, entering: Tensor) -> Tensor:
+        def start_here(number: int, entering: Tensor) -> Tensor | None:
+            if not self.levels[0].is_whole:
+                seen[0][number] = entering
+                return None if given is None else self._replaced(given[number], entering)
             start = entering if given is None else given[number]
             seen[0][number] = start.detach().requires_grad_()
             # A leaf could not be overwritten by the module that it enters.
             return seen[0][number].clone()
 
+        if not self.levels[0].is_whole:  # What enters must have a graph to be seen in it.
+            images = images.detach().requires_grad_()
         with ExitStack() as stack:
             stack.enter_context(ConstantObserver())
             for number, point in enumerate(self.levels[0].points):
@@ -276,7 +290,8 @@ class TokenModel:
         windows, convolutions or token mixing do not. Looked at once per image size.
         """
         view = self.views(images)[0]
-        if not isinstance(view, FeatureView) or not view.axes.is_sequence:
+        first = self.levels[0]
+        if not (isinstance(view, FeatureView) and view.axes.is_sequence and first.is_whole):
             return False
         size = images.shape[1:]
         if size not in self._drops:
