@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
+from libragrad_lightning.backward import steps
 from libragrad_lightning.backward.operations import Node
 from libragrad_lightning.backward.slices import Write, hidden_write, note_clamp
 
@@ -75,6 +76,9 @@ class ConstantObserver(TorchFunctionMode):
         note_clamp(func, args, kwargs)
         if isinstance(result, Tensor) and result.grad_fn is not None:
             node: Node = result.grad_fn
+            steps.note_threshold(node, args, kwargs)
+            if steps.is_step(node):
+                node.metadata[_KEY] = partial(Tensor.clone, result.detach())
             if lacks_constant(node):
                 operands = tree_map_only(Tensor, _without_value, (tuple(args), kwargs))
                 node.metadata[_KEY] = partial(_value_at_zero, again, operands)

@@ -7,6 +7,8 @@ explained tensor flows through it, never passed over in silence.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor
 
 from libragrad_lightning.backward import (
@@ -15,6 +17,7 @@ from libragrad_lightning.backward import (
     held_values,
     normalizations,
     slices,
+    steps,
 )
 from libragrad_lightning.backward.operations import (
     ConstantOf,
@@ -107,7 +110,7 @@ _BATCH_NORM = Operation(
 _CLAMP = Operation(Role.ACTIVATION, gate=gates.clamp_gate, additive=gates.clamp_offset)
 
 
-def _named(names: list[str], operation: Operation) -> dict[str, Operation]:
+def _named(names: Iterable[str], operation: Operation) -> dict[str, Operation]:
     return {f"{name}Backward": operation for name in names}
 
 
@@ -126,6 +129,7 @@ VOCABULARY = Vocabulary(
         "SubBackward": Operation(Role.LINEAR, additive=_sum_of_constants),
         "RsubBackward": _LINEAR,
         **_named(["Maximum", "Minimum"], Operation(Role.LINEAR, additive=gates.extremum_offset)),
+        "ThresholdBackward": Operation(Role.LINEAR, additive=steps.threshold_offset),
         **_named(
             ["Cdist", "EuclideanDist"],
             Operation(
@@ -143,6 +147,7 @@ VOCABULARY = Vocabulary(
             f"{name}Backward": Operation(Role.GATE, value=held_values.FunctionOfSelf(function))
             for name, function in held_values.FUNCTIONS.items()
         },
+        **_named(steps.STEP_NAMES, Operation(Role.GATE)),
         "LogaddexpBackward": Operation(Role.GATE, value=held_values.logaddexp_value),
         "SoftplusBackward": Operation(Role.GATE, value=held_values.softplus_value),
         **_named(_STATISTIC_NAMES, _STATISTIC),

@@ -27,6 +27,11 @@ GATES = {
     "erfc": torch.erfc,
     "logaddexp": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
     "cos": torch.cos,
+    "sign": torch.sign,
+    "round": torch.round,
+    "floor": torch.floor,
+    "ceil": torch.ceil,
+    "trunc": torch.trunc,
 }
 
 

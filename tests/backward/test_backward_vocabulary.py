@@ -145,6 +145,7 @@ LINEAR = {
     "SumBackward": lambda x: x.sum(1),
     "TBackward": lambda x: x.t(),
     "TakeBackward": lambda x: x.take(PICKED),
+    "ThresholdBackward": lambda x: F.threshold(x, 0.3, 0.0),
     "ToCopyBackward": lambda x: x.float(),
     "TopkBackward": lambda x: x.topk(2, 1)[0],
     "TraceBackward": lambda x: x[:, :4].trace(),
