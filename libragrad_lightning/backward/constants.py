@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map_only
 
 from libragrad_lightning.backward import steps
 from libragrad_lightning.backward.operations import Node
-from libragrad_lightning.backward.slices import Write, hidden_write, note_clamp
+from libragrad_lightning.backward.slices import Write, hidden_write, note_kind
 
 _KEY = "libragrad_lightning.constant"
 
@@ -73,7 +73,7 @@ class ConstantObserver(TorchFunctionMode):
         result = func(*args, **kwargs)
         if write is not None:
             _note_write(write, func, args, kwargs)
-        note_clamp(func, args, kwargs)
+        note_kind(func, args, kwargs)
         if isinstance(result, Tensor) and result.grad_fn is not None:
             node: Node = result.grad_fn
             steps.note_threshold(node, args, kwargs)
