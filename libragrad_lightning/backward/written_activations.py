@@ -42,6 +42,9 @@ _ELEMENTWISE = _SUMS | _PROPORTIONAL | _CURVED
 _LIMIT = 64
 """How many operations a gate may consist of, and how many may lie between it and x."""
 
+_DEPTH = 8
+"""How many products may lie between a gate and the product with x."""
+
 
 def written_activations(
     nodes: Sequence[Node],
@@ -94,7 +97,7 @@ class _Search:
             if self._hold(node, gate, values):
                 return
 
-    def _hold(self, node: Node, edge: int, values: Sequence[Edge]) -> bool:
+    def _hold(self, node: Node, edge: int, values: Sequence[Edge], depth: int = 0) -> bool:
         """Hold a factor that is a gate of one of these values; or such factors inside of it.
 
         Returns:
@@ -107,11 +110,11 @@ class _Search:
                 self._note(node, edge, inner)
                 return True
         product = factor[0]
-        if product in self.found or self.consumers[product] != {(node, edge)}:
+        if depth == _DEPTH or product in self.found or self.consumers[product] != {(node, edge)}:
             return False
         if not (product.name().startswith("MulBackward0") and self._joins(product)):
             return False
-        held = [self._hold(product, i, values) for i in (0, 1)]  # both, one held or not
+        held = [self._hold(product, i, values, depth + 1) for i in (0, 1)]  # both, one held or not
         if all(held):
             self._note(node, edge, [product])
             return True
@@ -150,10 +153,8 @@ class _Search:
             edge = queue.pop(0)
             yield edge
             node, _ = edge
-            if edge not in self.sources and _stem(node) in _PROPORTIONAL:
-                operands = node.next_functions
-                operands = operands[:1] if _stem(node) in ("Div", "Pow") else operands
-                queue += [operand for operand in operands if self.reached(operand)]
+            if edge not in self.sources:
+                queue += [operand for operand in _proportional(node) if self.reached(operand)]
 
     def _function_of(self, value: Edge, result: Edge) -> list[Node] | None:
         """Return the operations between a value and an elementwise function of it alone."""
@@ -191,6 +192,18 @@ class _Search:
         operation = self.vocabulary.get(node.name())
         known = operation is not None and operation.role in (Role.PRODUCT, Role.QUOTIENT)
         return known and all(map(self.reached, node.next_functions))
+
+
+def _proportional(node: Node) -> Sequence[Edge]:
+    """Return the operands that a node is homogeneous in, of a positive degree."""
+    stem = _stem(node)
+    if stem not in _PROPORTIONAL:
+        return ()
+    if stem == "Pow":
+        positive = node.name() == "PowBackward0" and float(node._saved_exponent) > 0
+        return node.next_functions if positive else ()
+    edges: Sequence[Edge] = node.next_functions
+    return edges[:1] if stem == "Div" else edges
 
 
 def _part(operation: Operation, factors: tuple[int, ...]) -> Operation:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from backward_cases import FEW, SEEDS, BiasRecord, check, fullgrad_sum, leaves, scaled
 from hypothesis import given
 from hypothesis import strategies as st
-from twin_cases import HOMOGENEOUS, RATE, TWINS, gelu_tanh
+from twin_cases import HOMOGENEOUS, RATE, TWINS, gelu_tanh, softplus_of
 
 from libragrad_lightning.backward import (
     LIBRA,
@@ -152,6 +152,14 @@ PRODUCTS = {
             x, (r := x.roll(1, -1)) * (torch.tanh(r) / r.masked_fill(r == 0, 1)).detach()
         ),
     ),
+    "value_over_a_square": (
+        lambda x, w: torch.tanh(x + 1) * x**-2,
+        lambda x, w: (x + 1) * (torch.tanh(x + 1) / (x + 1) * x**-2).detach(),
+    ),
+    "power_of_two": (
+        lambda x, w: torch.relu(x + 1) * 2**x,
+        lambda x, w: torch.relu(x + 1) * (2**x).detach(),
+    ),
     "two_shifts": (
         lambda x, w: (x + 1) * (x - 2),
         lambda x, w: shared(x + 1, x - 2),
@@ -172,6 +180,26 @@ def test_products_of_two_branches_stay_products(name, seed):
     check(lambda x: forward(x, weight), lambda x: reference(x, weight), [x], rtol=1e-9)
     value = forward(x, weight).sum()
     assert not any(r.operation.written for r in read_graph([value], [x], LIBRA).nodes)
+
+
+def test_long_chains_of_products():
+    x, w = leaves(0, (3, 4), (4, 4))
+    value = x @ w
+    for _ in range(1500):
+        value = value * (1 + 1e-4 * (x @ w))
+    (gradient,) = grad(value.sum(), x)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("form", [softplus_of, lambda x: torch.log1p(torch.exp(x))])
+@pytest.mark.parametrize("rules", RULE_SETS.values(), ids=repr)
+def test_softplus_is_a_gate_however_it_is_written(form, rules):
+    x, w = leaves(0, (3, 4), (4, 4))
+    for use in (lambda y: x + y @ w, lambda y: (x @ w) * y):
+        gradients = [
+            grad(use(phi(x)).square().sum(), x, rules=rules)[0] for phi in (form, F.softplus)
+        ]
+        torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
 
 
 def test_what_a_gate_shares_with_the_rest_stays_live():
