@@ -72,7 +72,7 @@ def written_activations(
             consumers[child].add((node, i))
     for root in roots:
         consumers[root].add((None, 0))
-    search = _Search(nodes, sources, reached, vocabulary, consumers)
+    search = _Search(sources, reached, vocabulary, consumers)
     for node in nodes:
         search.visit(node)
     return search.found
@@ -80,7 +80,6 @@ def written_activations(
 
 @dataclass
 class _Search:
-    nodes: Sequence[Node]
     sources: Collection[Edge]
     reached: Callable[[Edge], bool]
     vocabulary: Vocabulary
@@ -152,9 +151,22 @@ class _Search:
                 return
             edge = queue.pop(0)
             yield edge
-            node, _ = edge
             if edge not in self.sources:
-                queue += [operand for operand in _proportional(node) if self.reached(operand)]
+                queue += [e for e in self._proportional(edge) if self.reached(e)]
+
+    def _proportional(self, edge: Edge) -> Sequence[Edge]:
+        """Return the operands that a value is homogeneous in, of a positive degree."""
+        node, number = edge
+        operands: Sequence[Edge] = node.next_functions
+        stem = _stem(node)
+        if self._is_identity(node):
+            return operands[number : number + 1]
+        if stem == "Pow":
+            positive = node.name() == "PowBackward0" and float(node._saved_exponent) > 0
+            return operands if positive else ()
+        if stem == "Div":
+            return operands[:1]
+        return operands if stem in _PROPORTIONAL else ()
 
     def _function_of(self, value: Edge, result: Edge) -> list[Node] | None:
         """Return the operations between a value and an elementwise function of it alone."""
@@ -169,13 +181,17 @@ class _Search:
                 return None
             if node not in inner:
                 inner[node] = None
-                identity = self.vocabulary[node.name()].identity
-                stack += node.next_functions[number : number + 1 if identity else None]
+                operands = node.next_functions
+                stack += operands[number : number + 1] if self._is_identity(node) else operands
         return list(inner)
 
     def _is_elementwise(self, node: Node) -> bool:
+        known = self.vocabulary.get(node.name()) is not None
+        return known and (_stem(node) in _ELEMENTWISE or self._is_identity(node))
+
+    def _is_identity(self, node: Node) -> bool:
         operation = self.vocabulary.get(node.name())
-        return operation is not None and (operation.identity or _stem(node) in _ELEMENTWISE)
+        return operation is not None and operation.identity
 
     def _is_gate(self, inner: Collection[Node], product: Node) -> bool:
         """Whether operations compute what is not homogeneous, in a product or quotient."""
@@ -192,18 +208,6 @@ class _Search:
         operation = self.vocabulary.get(node.name())
         known = operation is not None and operation.role in (Role.PRODUCT, Role.QUOTIENT)
         return known and all(map(self.reached, node.next_functions))
-
-
-def _proportional(node: Node) -> Sequence[Edge]:
-    """Return the operands that a node is homogeneous in, of a positive degree."""
-    stem = _stem(node)
-    if stem not in _PROPORTIONAL:
-        return ()
-    if stem == "Pow":
-        positive = node.name() == "PowBackward0" and float(node._saved_exponent) > 0
-        return node.next_functions if positive else ()
-    edges: Sequence[Edge] = node.next_functions
-    return edges[:1] if stem == "Div" else edges
 
 
 def _part(operation: Operation, factors: tuple[int, ...]) -> Operation:

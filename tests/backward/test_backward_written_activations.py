@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from backward_cases import FEW, SEEDS, BiasRecord, check, fullgrad_sum, leaves, scaled
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from twin_cases import HOMOGENEOUS, RATE, TWINS, gelu_tanh, softplus_of
 
 from libragrad_lightning.backward import (
@@ -180,6 +181,16 @@ def test_products_of_two_branches_stay_products(name, seed):
     check(lambda x: forward(x, weight), lambda x: reference(x, weight), [x], rtol=1e-9)
     value = forward(x, weight).sum()
     assert not any(r.operation.written for r in read_graph([value], [x], LIBRA).nodes)
+
+
+@pytest.mark.parametrize("hooked", [[0], [1], [0, 1]])
+def test_hooks_on_the_modules_of_the_factors_change_nothing(hooked):
+    """A module with a full backward hook records what enters and leaves it."""
+    (x,) = leaves(0, (3, 4))
+    value, gate = modules = [nn.LeakyReLU(1.0), nn.Hardtanh(0, 6)]
+    for number in hooked:
+        modules[number].register_full_backward_hook(lambda module, received, handed: None)
+    check(lambda x: value(x) * gate(x + 3) / 6, lambda x: x * F.hardsigmoid(x).detach(), [x])
 
 
 def test_long_chains_of_products():
