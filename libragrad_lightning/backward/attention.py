@@ -58,7 +58,7 @@ class AttentionWatch:
         for r in reading.nodes:
             if _is_fused(r):
                 yield r.node.register_prehook(self._hook(r, fused_weights, fused_value))
-            elif r.node.name().startswith("BmmBackward") and _follows_softmax(r.node):
+            elif r.node.name().startswith("BmmBackward") and _averages(r):
                 yield r.node.register_prehook(
                     self._hook(r, lambda node: node._saved_self, lambda node: node._saved_mat2)
                 )
@@ -107,6 +107,14 @@ def _is_fused(reading: NodeReading) -> bool:
     if operation is None or operation.role is not Role.ATTENTION:
         return False
     return operation.part is AttentionPart.FUSED
+
+
+def _averages(reading: NodeReading) -> bool:
+    """Whether the first factor of a product is attention weights."""
+    operation = reading.operation
+    if operation is not None and operation.part is AttentionPart.AVERAGE:
+        return operation.factors[0] == 0
+    return _follows_softmax(reading.node)
 
 
 def _follows_softmax(node: Node) -> bool:

@@ -22,6 +22,10 @@ from libragrad_lightning.backward.operations import Edge, Node, Operation, Role,
 from libragrad_lightning.backward.rule_sets import LIBRA
 from libragrad_lightning.backward.treatments import Correction, Flow, Gradients
 
+_EXACT = (Role.ATTENTION, Role.ACTIVATION, Role.LINEAR)
+"""Roles whose value is taken as saved: it is exact, and some kernels (fused attention, distances)
+cannot be differentiated twice."""
+
 
 @dataclass
 class ConstantValues:
@@ -63,6 +67,8 @@ class ConstantValues:
         operation = self.vocabulary.get(node.name())
         if operation is None or not (operation.applies is None or operation.applies(node)):
             raise _unknown(node)
+        if operation.role in _EXACT and operation.value is not None and not edge[1]:
+            return operation.value(node).detach()
         with torch.no_grad():
             parts = [self._of_operands(edge, operation), *_additions(node, operation)]
         return torch.stack(torch.broadcast_tensors(*parts)).sum(0)
@@ -72,9 +78,7 @@ class ConstantValues:
         edges = [i for i, (child, _) in enumerate(node.next_functions) if child is not None]
         correction = LIBRA.correct(operation, node, _live_at(node, edges))
         value = None
-        # What was saved is exact; and kernels of fused attention cannot be differentiated twice.
-        saved = operation.role in (Role.ATTENTION, Role.ACTIVATION) and operation.value is not None
-        if number not in correction.dead_outputs and not saved:
+        if number not in correction.dead_outputs:
             value = self._image(edge, correction, edges)
         if value is None:
             if operation.value is None or number:

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
+from libragrad_lightning.backward import steps
 from libragrad_lightning.backward.operations import Node
-from libragrad_lightning.backward.slices import Write, hidden_write, note_clamp
+from libragrad_lightning.backward.slices import Write, hidden_write, note_kind
 
 _KEY = "libragrad_lightning.constant"
 
@@ -72,9 +73,12 @@ class ConstantObserver(TorchFunctionMode):
         result = func(*args, **kwargs)
         if write is not None:
             _note_write(write, func, args, kwargs)
-        note_clamp(func, args, kwargs)
+        note_kind(func, args, kwargs)
         if isinstance(result, Tensor) and result.grad_fn is not None:
             node: Node = result.grad_fn
+            steps.note_threshold(node, args, kwargs)
+            if steps.is_step(node):
+                node.metadata[_KEY] = partial(Tensor.clone, result.detach())
             if lacks_constant(node):
                 operands = tree_map_only(Tensor, _without_value, (tuple(args), kwargs))
                 node.metadata[_KEY] = partial(_value_at_zero, again, operands)

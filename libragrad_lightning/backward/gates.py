@@ -7,6 +7,9 @@ An activation phi(x) = x * g(x) is FullGrad-complete when g(x) is held constant 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -150,6 +153,47 @@ def tanh_gate(node: Node) -> Tensor:
     result: Tensor = node._saved_result
     limit = 1 - torch.finfo(result.dtype).eps / 2
     return _quotient(result, torch.atanh(result.clamp(-limit, limit)), 1.0)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The gate phi(x) / x of a function with phi(0) = 0 that keeps its operand.
+
+    A class and not a closure, so that vocabularies can be pickled.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    slope_at_zero: float = 1.0
+
+    def __call__(self, node: Node) -> Tensor:
+        """Return the gate."""
+        x: Tensor = node._saved_self
+        return _quotient(self.function(x), x, self.slope_at_zero)
+
+
+RATIOS: Mapping[str, Ratio] = MappingProxyType(
+    {
+        "Asinh": Ratio(torch.asinh),
+        "Atan": Ratio(torch.atan),
+        "Erf": Ratio(torch.erf, 2 / math.sqrt(math.pi)),
+        "Log1P": Ratio(torch.log1p),
+        "Sin": Ratio(torch.sin),
+        "Sinh": Ratio(torch.sinh),
+    }
+)
+"""Operations that keep their only operand."""
+
+
+def expm1_gate(node: Node) -> Tensor:
+    """Return (exp(x) - 1) / x; autograd keeps the result only, so x is its inverse."""
+    result: Tensor = node._saved_result
+    return _quotient(result, _inverse_expm1(result), 1.0)
+
+
+def softshrink_gate(node: Node) -> Tensor:
+    """Return softshrink(x) / x."""
+    x: Tensor = node._saved_self
+    return _quotient(F.softshrink(x, node._saved_lambd), x, float(node._saved_lambd == 0))
 
 
 def _quotient(numerator: Tensor, denominator: Tensor, at_zero: float) -> Tensor:

@@ -18,6 +18,7 @@ from libragrad_lightning.backward.operations import Edge, Node, Operation, Role
 from libragrad_lightning.backward.readings import GraphReading, NodeReading
 from libragrad_lightning.backward.rule_sets import RuleSet
 from libragrad_lightning.backward.treatments import Flow
+from libragrad_lightning.backward.written_activations import written_activations
 from libragrad_lightning.backward.written_attention import written_attention
 
 _UNKNOWN = Operation(Role.LINEAR)
@@ -45,7 +46,7 @@ def read_graph(outputs: Sequence[Tensor], inputs: Sequence[Tensor], rules: RuleS
     order = nodes_inputs_first(roots)
     reach = _reach(order, sources, rules)
     _check_reached(outputs, inputs, reach, sources)
-    readings = _read_nodes(order, reach, sources, rules)
+    readings = _read_nodes(order, roots, reach, sources, rules)
     return GraphReading(readings, _receiving(readings, roots), frozenset(sources))
 
 
@@ -76,14 +77,20 @@ def _is_identity(operation: Operation | None) -> bool:
 
 def _read_nodes(
     order: Sequence[Node],
+    roots: Sequence[Node],
     reach: Mapping[Node | Edge, int],
     sources: Mapping[Edge, int],
     rules: RuleSet,
 ) -> tuple[NodeReading, ...]:
     nodes = [node for node in order if reach[node]]
-    attention = written_attention(
-        nodes, lambda edge: edge in sources or bool(_bits(edge, reach)), rules.vocabulary
-    )
+
+    def reached(edge: Edge) -> bool:
+        return edge in sources or bool(_bits(edge, reach))
+
+    written = {
+        **written_activations(nodes, roots, sources, reached, rules.vocabulary),
+        **written_attention(nodes, reached, rules.vocabulary),
+    }
     # A node's value has its flow, unless its outputs have others.
     flow: dict[Node | Edge, Flow] = {}
     readings: list[NodeReading] = []
@@ -92,7 +99,7 @@ def _read_nodes(
             Flow.LIVE if e in sources else flow.get(e) or flow.get(e[0], Flow.CONSTANT)
             for e in node.next_functions
         )
-        operation = attention.get(node) or rules.vocabulary.get(node.name())
+        operation = written.get(node) or rules.vocabulary.get(node.name())
         reading = _read_node(node, operation, flows, reach[node], rules)
         flow[node] = reading.flow
         flow.update(((node, i), Flow.DEAD) for i in reading.correction.dead_outputs)

@@ -56,6 +56,11 @@ def variance(node: Node) -> Tensor:
     return x.var(axes, correction=node._saved_correction, keepdim=node._saved_keepdim)
 
 
+def logaddexp_value(node: Node) -> Tensor:
+    """Return log(exp(x) + exp(y))."""
+    return torch.logaddexp(node._saved_self, node._saved_other)
+
+
 def power_value(node: Node) -> Tensor:
     """Return x to a power."""
     value: Tensor = node._saved_self**node._saved_exponent
@@ -68,14 +73,21 @@ def quotient_value(node: Node) -> Tensor:
     return value
 
 
+def product_value(node: Node) -> Tensor:
+    """Return the product of two tensors."""
+    value: Tensor = node._saved_self * node._saved_other
+    return value
+
+
 FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     {
         "Cos": torch.cos,
-        "Erf": torch.erf,
+        "Erfc": torch.erfc,
         "Hardsigmoid": F.hardsigmoid,
         "Log": torch.log,
+        "Log10": torch.log10,
+        "Log2": torch.log2,
         "LogSigmoid": F.logsigmoid,
-        "Sin": torch.sin,
     }
 )
 """Operations that keep their only operand."""

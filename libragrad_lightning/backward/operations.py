@@ -94,8 +94,8 @@ class Operation:
     Attributes:
         role: The role of the operation in the theory.
         factors: The edges whose product is formed (`PRODUCT`; `NORMALIZATION`: the input, then the
-            scale), or the edges that stay live (`ATTENTION`, `QUOTIENT`, `WEIGHTING`, `POWER`).
-            Empty for the other roles.
+            scale), or the edges that stay live (`ATTENTION`, `QUOTIENT`, `WEIGHTING`, `POWER`, an
+            `ACTIVATION` that is written out). Empty for the other roles.
         gate: For `ACTIVATION`, phi(x) / x; for `POWER`, the degree; in the dtype of the node.
         additive: The constant that the operation adds to its output, broadcastable to the output;
             None stands for "operands add up and each constant operand is a bias".
@@ -112,6 +112,8 @@ class Operation:
         identity: Whether every output is the operand at its place and depends on no other; a
             constant among them adds nothing here, but where its output does.
         part: For `ATTENTION`, which part of it; parts are found by their place in the graph.
+        written: For `ACTIVATION`, whether the node is one of several that compute it together: the
+            product of x and the gate, whose live edges are the `factors`, or a part of the gate.
     """
 
     role: Role
@@ -126,6 +128,7 @@ class Operation:
     contiguous: bool = False
     identity: bool = False
     part: AttentionPart = AttentionPart.FUSED
+    written: bool = False
 
 
 class Vocabulary(Mapping[str, Operation]):

@@ -1,8 +1,8 @@
 """In-place operations on views, such as ``x[:, 1:] += y``.
 
 Autograd records them as a node that hides the operation proper. Whether it is affine can be seen
-from its derivative, unless it is a clamp; what it adds, and that it clamps, a `ConstantObserver`
-can tell.
+from its derivative, unless it is a clamp or a leaky relu; what it adds, and whether it is one of
+those, a `ConstantObserver` can tell.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from libragrad_lightning.backward.operations import Node
 
 _CLAMPS = "libragrad_lightning.clamps"
+_SLOPES = "libragrad_lightning.slopes"
 
 _AFFINE = frozenset(
     [
@@ -38,6 +39,8 @@ _AFFINE = frozenset(
 _CLAMPING = frozenset(
     ["clamp_", "clamp_max_", "clamp_min_", "clip_", "hardtanh", "hardtanh_", "relu6", "relu6_"]
 )
+_SLOPING = frozenset(["leaky_relu", "leaky_relu_", "neg_", "negative_"])
+"""Piecewise linear operations whose slopes are others than 0 and 1."""
 
 
 def is_affine_write(node: Node) -> bool:
@@ -45,9 +48,11 @@ def is_affine_write(node: Node) -> bool:
 
     Then every element of the base is kept or dropped, so that its derivative is 1 or 0 (as for
     additions, copies, and selections such as relu). A product, a power or an activation scales it
-    by something else; a clamp must have been observed to be told apart.
+    by something else; a clamp or a leaky relu must have been observed to be told apart.
     """
     metadata = node._input_metadata[0]
+    if _SLOPES in node.metadata:
+        return True
     if metadata.device.type == "meta":
         return True
     if len(node.next_functions) > 2 or _CLAMPS in node.metadata:
@@ -127,17 +132,15 @@ def hidden_write(target: Tensor) -> Node | None:
     return node if node is not None and node.name().endswith("CopySlices") else None
 
 
-def note_clamp(
-    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> None:
-    """Leave a note with the node of a clamp that happened in place on a view."""
+def note_kind(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Leave a note with the node of a clamp or leaky relu that happened in place on a view."""
     name = getattr(function, "__name__", "")
-    if name not in _CLAMPING or not args:
+    if name not in _CLAMPING | _SLOPING or not args:
         return
     if name.endswith("_") or any(a is True for a in (*args[1:], kwargs.get("inplace"))):
         node = hidden_write(args[0])
         if node is not None:
-            node.metadata[_CLAMPS] = True
+            node.metadata[_CLAMPS if name in _CLAMPING else _SLOPES] = True
 
 
 def _base(tensor: Tensor) -> Tensor:

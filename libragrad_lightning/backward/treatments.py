@@ -101,7 +101,12 @@ def _shared_among(factors: Sequence[int], flows: Sequence[Flow]) -> tuple[float,
 
 
 def hold_gate(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
-    """Scale the gradient of x * g(x) by the constant g(x) (Thm 5)."""
+    """Scale the gradient of x * g(x) by the constant g(x) (Thm 5).
+
+    Where the activation is written out, its product does so if the gate gets no gradient.
+    """
+    if operation.written:
+        return hold_others(operation, node, flows)
 
     def rewrite(node: Node, ordinary: Tensor, outgoing: Tensor) -> Tensor:
         if operation.input_gradient is not None:

@@ -7,9 +7,18 @@ explained tensor flows through it, never passed over in silence.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor
 
-from libragrad_lightning.backward import gates, held_values, normalizations, slices
+from libragrad_lightning.backward import (
+    distances,
+    gates,
+    held_values,
+    normalizations,
+    slices,
+    steps,
+)
 from libragrad_lightning.backward.operations import (
     ConstantOf,
     Node,
@@ -55,21 +64,24 @@ _STATISTIC = Operation(Role.STATISTIC, value=held_values.saved_result)
 
 # Piecewise linear maps of one operand, and rearrangements (Cor 1). Max and its relatives select.
 _LINEAR_NAMES = _words("""
-Abs AdaptiveAvgPool2D AdaptiveAvgPool3D AdaptiveMaxPool2D Alias Amax Amin AsStrided AvgPool2D
-AvgPool3D Cat Clone Col2Im Complex ConstantPadNd Copy Cummax Cumsum Diagonal DiagonalScatter
-Embedding Expand Flip FftC2C FftC2R FftR2C Gather Im2Col Index IndexAdd IndexFill IndexPut
-IndexSelect Kthvalue LeakyRelu Lift MaskedFill MaskedScatter Max MaxPool2DWithIndices
+Abs AdaptiveAvgPool2D AdaptiveAvgPool3D AdaptiveMaxPool2D AdaptiveMaxPool3D AffineGridGenerator
+Alias Amax Amin AsStrided AvgPool2D AvgPool3D Cat ChannelShuffle Clone Col2Im Complex ConstantPadNd
+Copy Cummax Cumsum Diagonal DiagonalScatter Embedding Expand FftC2C FftC2R FftR2C Flip
+FractionalMaxPool2D Gather Hardshrink Im2Col Index IndexAdd IndexCopy IndexFill IndexPut IndexSelect
+Kthvalue LeakyRelu Lift MaskedFill MaskedScatter MaskedSelect Max MaxPool2DWithIndices
 MaxPool3DWithIndices Mean Median Min MkldnnMaxPool2D NanToNum Neg Permute PixelShuffle
-PixelUnshuffle ReflectionPad1D ReflectionPad2D Relu Repeat ReplicationPad2D ReshapeAlias Roll
-Scatter ScatterAdd Select SelectScatter Slice SliceScatter Sort Split SplitWithSizes Squeeze Stack
-Sum T ToCopy Topk Transpose Tril Triu Unbind Unfold UnsafeSplit UnsafeSplitWithSizes UnsafeView
-Unsqueeze UpsampleBicubic2D UpsampleBicubic2DAa UpsampleBilinear2D UpsampleBilinear2DAa
-UpsampleLinear1D UpsampleNearest2D UpsampleNearestExact2D View ViewAsComplex ViewAsReal Where
+PixelUnshuffle ReflectionPad1D ReflectionPad2D ReflectionPad3D Relu Repeat ReplicationPad1D
+ReplicationPad2D ReplicationPad3D ReshapeAlias Roll Rot90 RreluWithNoise Scatter ScatterAdd Select
+SelectScatter Slice SliceScatter Sort Split SplitWithSizes Squeeze Stack Sum T Take ToCopy Topk
+Trace Transpose Tril Triu Unbind Unfold UnsafeSplit UnsafeSplitWithSizes UnsafeView Unsqueeze
+UpsampleBicubic2D UpsampleBicubic2DAa UpsampleBilinear2D UpsampleBilinear2DAa UpsampleLinear1D
+UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D UpsampleNearestExact1D UpsampleNearestExact2D
+UpsampleNearestExact3D UpsampleTrilinear3D View ViewAsComplex ViewAsReal Where
 """)
 
 # Bounded or normalised weights, and functions without an affine part.
 _GATE_NAMES = _words("""
-Exp Expm1 LogSoftmax Logsumexp SafeSoftmax Sigmoid Softmax
+Exp Exp2 LogSoftmax Logsumexp SafeSoftmax Sigmoid Softmax
 """)
 
 # Scales of composed normalisations: constant in the backward pass.
@@ -98,7 +110,7 @@ _BATCH_NORM = Operation(
 _CLAMP = Operation(Role.ACTIVATION, gate=gates.clamp_gate, additive=gates.clamp_offset)
 
 
-def _named(names: list[str], operation: Operation) -> dict[str, Operation]:
+def _named(names: Iterable[str], operation: Operation) -> dict[str, Operation]:
     return {f"{name}Backward": operation for name in names}
 
 
@@ -117,6 +129,16 @@ VOCABULARY = Vocabulary(
         "SubBackward": Operation(Role.LINEAR, additive=_sum_of_constants),
         "RsubBackward": _LINEAR,
         **_named(["Maximum", "Minimum"], Operation(Role.LINEAR, additive=gates.extremum_offset)),
+        "ThresholdBackward": Operation(Role.LINEAR, additive=steps.threshold_offset),
+        **_named(
+            ["Cdist", "EuclideanDist"],
+            Operation(
+                Role.LINEAR,
+                additive=distances.constant_points,
+                applies=distances.is_distance,
+                value=held_values.saved_result,
+            ),
+        ),
         # Overloads whose other operand is a Python number have one edge.
         **dict.fromkeys(("AddBackward1", "SubBackward1", "MulBackward1"), _LINEAR),
         **dict.fromkeys(("DivBackward1", "DivBackward3"), _LINEAR),
@@ -125,16 +147,19 @@ VOCABULARY = Vocabulary(
             f"{name}Backward": Operation(Role.GATE, value=held_values.FunctionOfSelf(function))
             for name, function in held_values.FUNCTIONS.items()
         },
+        **_named(steps.STEP_NAMES, Operation(Role.GATE)),
+        "LogaddexpBackward": Operation(Role.GATE, value=held_values.logaddexp_value),
         "SoftplusBackward": Operation(Role.GATE, value=held_values.softplus_value),
         **_named(_STATISTIC_NAMES, _STATISTIC),
         "VarBackward": Operation(Role.STATISTIC, value=held_values.variance),
         # Products. The factor that is a parameter makes the product a linear map.
-        "MulBackward": _product(0, 1),
+        "MulBackward": Operation(Role.PRODUCT, (0, 1), value=held_values.product_value),
         "MmBackward": _product(0, 1),
         "BmmBackward": _product(0, 1),
         "MvBackward": _product(0, 1),
         "DotBackward": _product(0, 1),
         "PreluKernelBackward": _product(0, 1),
+        "TrilinearBackward": _product(0, 1, 2),
         "AddmmBackward": Operation(Role.PRODUCT, (1, 2), additive=_scaled_addend),
         "AddmvBackward": Operation(Role.PRODUCT, (1, 2), additive=_scaled_addend),
         "BaddbmmBackward": Operation(Role.PRODUCT, (1, 2), additive=_scaled_addend),
@@ -153,6 +178,16 @@ VOCABULARY = Vocabulary(
         "TanhBackward": Operation(
             Role.ACTIVATION, gate=gates.tanh_gate, value=held_values.saved_result
         ),
+        **{
+            f"{name}Backward": Operation(
+                Role.ACTIVATION, gate=ratio, value=held_values.FunctionOfSelf(ratio.function)
+            )
+            for name, ratio in gates.RATIOS.items()
+        },
+        "Expm1Backward": Operation(
+            Role.ACTIVATION, gate=gates.expm1_gate, value=held_values.saved_result
+        ),
+        "SoftshrinkBackward": Operation(Role.ACTIVATION, gate=gates.softshrink_gate),
         "HardtanhBackward": Operation(Role.ACTIVATION, gate=gates.clamp_gate),
         # Bounds that are numbers, then bounds that are tensors, which are not gated by x alone.
         **dict.fromkeys(("ClampBackward1", "ClampMinBackward0", "ClampMaxBackward0"), _CLAMP),

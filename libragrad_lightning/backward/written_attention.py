@@ -1,11 +1,11 @@
 """Recognises attention that is written out, softmax(q k') v, by its place in the graph.
 
 It consists of three operations that mean something else elsewhere: a product of queries and keys,
-a softmax, and a product of its result A with the values. A softmax is taken for attention if its
-scores come from a product of two values of the graph, or from a batched product with a constant
-(the queries of a pooling), and if A is a factor of a matrix product with values that depend on the
-explained tensors. Everything else, such as gates, softmax pooling of linear scores, or averages
-that are written with elementwise products, is none.
+a softmax, which may be written out too, and a product of its result A with the values. A softmax is
+taken for attention if its scores come from a product of two values of the graph, or from a batched
+product with a constant (the queries of a pooling), and if A is a factor of a matrix product with
+values that depend on the explained tensors. Everything else, such as gates, softmax pooling of
+linear scores, or averages that are written with elementwise products, is none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from libragrad_lightning.backward import held_values
 from libragrad_lightning.backward.operations import (
     AttentionPart,
     Edge,
@@ -22,8 +21,8 @@ from libragrad_lightning.backward.operations import (
     Role,
     Vocabulary,
 )
+from libragrad_lightning.backward.written_softmax import Softmax, SoftmaxReader
 
-_SOFTMAX = ("SoftmaxBackward", "SafeSoftmaxBackward")
 _MATRIX_PRODUCTS = ("BmmBackward", "MmBackward", "BaddbmmBackward", "AddmmBackward")
 _BATCHED = ("BmmBackward", "BaddbmmBackward")
 _STEPS = 32
@@ -63,39 +62,38 @@ class _Search:
             return
         for weights, values in (operation.factors, operation.factors[::-1]):
             softmax = self._softmax_behind(product.next_functions[weights])
-            scores = None if softmax is None else self._scores_behind(softmax)
+            if softmax is None:
+                continue
+            scores = self._scores_behind(softmax)
             if scores is not None:
                 for node in scores:
-                    self._note(node, AttentionPart.SCORES)
-                self.found[softmax] = Operation(
-                    Role.ATTENTION, value=held_values.saved_result, part=AttentionPart.SOFTMAX
-                )
+                    self._note(node, AttentionPart.SCORES, self.vocabulary[node.name()].factors)
+                for node in softmax.nodes:
+                    self._note(node, AttentionPart.SOFTMAX, ())
                 self._note(product, AttentionPart.AVERAGE, (weights, values))
                 return
 
-    def _note(
-        self, node: Node, part: AttentionPart, factors: tuple[int, ...] | None = None
-    ) -> None:
+    def _note(self, node: Node, part: AttentionPart, factors: tuple[int, ...]) -> None:
         operation = self.vocabulary[node.name()]
-        self.found[node] = replace(
-            operation, role=Role.ATTENTION, part=part, factors=factors or operation.factors
-        )
+        self.found[node] = replace(operation, role=Role.ATTENTION, part=part, factors=factors)
 
-    def _softmax_behind(self, edge: Edge) -> Node | None:
+    def _softmax_behind(self, edge: Edge) -> Softmax | None:
         """Follow the only path through linear operations."""
+        reader = SoftmaxReader(self.reached, self.vocabulary)
         for _ in range(_STEPS):
             node = edge[0]
             if node is None or not self.reached(edge):
                 return None
-            if node.name().startswith(_SOFTMAX):
-                return node
+            softmax = reader.read(node)
+            if softmax is not None:
+                return softmax
             edges = self._reached_edges(edge)
             if len(edges) != 1 or not self._is_linear(node):
                 return None
             edge = edges[0]
         return None
 
-    def _scores_behind(self, softmax: Node) -> list[Node] | None:
+    def _scores_behind(self, softmax: Softmax) -> list[Node] | None:
         """Return the products of queries and keys that add to the scores, None if there are none.
 
         Products with constants, such as the queries of a pooling, need no correction. One matrix
@@ -103,7 +101,7 @@ class _Search:
         """
         products: list[Node] = []
         constant_queries = False
-        stack = [(edge, 0) for edge in self._reached_edges((softmax, 0))]
+        stack = [(edge, 0) for edge in softmax.scores]
         for _ in range(_STEPS):
             if not stack:
                 break

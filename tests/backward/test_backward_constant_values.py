@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from backward_cases import FEW, SEEDS, BiasRecord, fullgrad_sum, leaves
 from hypothesis import given
 from hypothesis import strategies as st
-from test_backward_vocabulary import LINEAR
+from linear_cases import LINEAR
 from torch import nn
 
 from libragrad_lightning.backward import (

@@ -20,11 +20,18 @@ GATES = {
     "softplus": F.softplus,
     "logsigmoid": F.logsigmoid,
     "exp": torch.exp,
-    "expm1": torch.expm1,
+    "exp2": torch.exp2,
     "log": lambda x: torch.log(x.abs() + 1),
-    "erf": torch.erf,
-    "sin": torch.sin,
+    "log2": lambda x: torch.log2(x.abs() + 1),
+    "log10": lambda x: torch.log10(x.abs() + 1),
+    "erfc": torch.erfc,
+    "logaddexp": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
     "cos": torch.cos,
+    "sign": torch.sign,
+    "round": torch.round,
+    "floor": torch.floor,
+    "ceil": torch.ceil,
+    "trunc": torch.trunc,
 }
 
 

@@ -232,7 +232,7 @@ def test_written_attention_is_complete_under_libra(seed, form, heads):
 @pytest.mark.parametrize("dead", ["values", "scores", "both"])
 def test_attention_to_held_values_is_complete(dead):
     (x,) = leaves(0, (2, 5, 8))
-    held = x.sin()
+    held = x.cos()
     q = held if dead in ("scores", "both") else x
     v = held if dead in ("values", "both") else x
     for attend in (fused, math, written):

@@ -11,6 +11,7 @@ from torch import nn
 from libragrad_lightning.backward import (
     LIBRA,
     PLAIN,
+    ConstantObserver,
     LibraGradError,
     TrainingStatisticsError,
     UnknownOperationError,
@@ -254,6 +255,23 @@ def test_affine_writes_into_a_view_are_known_and_complete(name):
 )
 def test_other_writes_into_a_view_are_reported(write):
     (x,) = leaves(7, (3, 4))
+    with pytest.raises(UnknownOperationError, match="CopySlices"):
+        grad(written(x, write).sum(), x)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda y, x: F.leaky_relu(y[:, 1:], 0.1, inplace=True),
+        lambda y, x: nn.LeakyReLU(0.1, inplace=True)(y.view(-1)),
+        lambda y, x: torch.neg_(y[:, 1:]),
+    ],
+)
+def test_piecewise_linear_writes_are_known_where_they_were_observed(write):
+    (x,) = leaves(6, (3, 4))
+    with ConstantObserver():
+        output = written(x, write).square().sum()
+    assert_complete(output, [x])
     with pytest.raises(UnknownOperationError, match="CopySlices"):
         grad(written(x, write).sum(), x)
 
