@@ -14,7 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from libragrad_lightning.backward import BiasSite, LibraGradError
-from libragrad_lightning.models import Axes, FeatureView, ImageAxis, View
+from libragrad_lightning.models import (
+    FeatureView,
+    ImageAxis,
+    TokenLayout,
+    View,
+    possible_layouts,
+)
 
 
 @dataclass
@@ -27,11 +33,13 @@ class BiasLedger:
         batch: Number of images.
         views: How to read the explained tensors, in the order of levels.
         image_axes: Where images are in the values of operations, by the number of the operation.
+        token_layouts: Where tokens are in them, where their shape does not tell.
     """
 
     batch: int
     views: Sequence[View]
-    image_axes: Mapping[int, ImageAxis] = field(default_factory=dict, repr=False)
+    image_axes: Mapping[int, ImageAxis | None] = field(default_factory=dict, repr=False)
+    token_layouts: Mapping[int, TokenLayout] = field(default_factory=dict, repr=False)
     _placed: dict[int, Tensor] = field(default_factory=dict, repr=False)
     _unplaced: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
@@ -40,11 +48,12 @@ class BiasLedger:
         axis = self.image_axes.get(site.number)
         if axis is not None and axis.operation == site.operation:
             contribution = axis.batch_first(contribution, self.batch)
+        layout = self.token_layouts.get(site.number)
         level, number = divmod(site.reach.bit_length() - 1, len(self.views[0].passes))
         views = [view.passes[number] for view in self.views[level : level + 2]]
         first = self.views[0].passes[number]
         for view in views:  # it arose in the block of the level, or on the way to the next
-            values = contribution_per_token(contribution, self.batch, view)
+            values = contribution_per_token(contribution, self.batch, view, layout)
             if values is not None:
                 self._add_placed(site, number, view.moved(values, first))
                 if view.prefix != first.prefix:
@@ -86,33 +95,24 @@ class BiasLedger:
         sums[reach] = sums.get(reach, 0) + values
 
 
-def contribution_per_token(contribution: Tensor, batch: int, view: FeatureView) -> Tensor | None:
+def contribution_per_token(
+    contribution: Tensor, batch: int, view: FeatureView, layout: TokenLayout | None = None
+) -> Tensor | None:
     """Sum an elementwise contribution to `[B, T]`, or return None if it has no such axis.
 
-    Feature maps occur in both orders of axes whatever that of the level; token sequences as
-    `[B, T, ...]`; rows `[B * T, D]`; and, where an operation mixes tokens, `[B, D, T]` or its rows
-    `[B * D, T]`.
+    Args:
+        contribution: The contribution, images first.
+        batch: Number of images.
+        view: How to read the tokens.
+        layout: Where they are in the contribution, if its shape allows for several layouts.
     """
-    found = _per_cell(contribution, batch, view)
-    return found if found is None or view.order is None else found[:, view.order.to(found.device)]
-
-
-def _per_cell(contribution: Tensor, batch: int, view: FeatureView) -> Tensor | None:
-    """Sum a contribution to `[B, T]` in the order of the model."""
-    shape, tokens, cells = contribution.shape, view.length, view.cells or view.grid
-    if len(shape) == 4 and view.prefix == 0 and shape[0] == batch:
-        if shape[2:] == cells and (shape[1:3] != cells or view.axes is not Axes.CHANNELS_LAST):
-            return contribution.sum(1).flatten(1)
-        if shape[1:3] == cells:
-            return contribution.sum(3).flatten(1)
-    if len(shape) >= 3 and shape[:2] == (batch, tokens):
-        return contribution.flatten(2).sum(2)
-    if len(shape) == 2 and shape[0] == batch * tokens:
-        return contribution.sum(1).view(batch, tokens)
-    if len(shape) == 3 and (shape[0], shape[2]) == (batch, tokens):
-        return contribution.sum(1)
-    mixed = len(shape) == 2 and shape[1] == tokens and shape[0] > batch and shape[0] % batch == 0
-    return contribution.view(batch, -1, tokens).sum(1) if mixed else None
+    layouts = possible_layouts(contribution.shape, batch, view)
+    if not layouts:
+        return None
+    chosen = layout if layout in layouts else layouts[0]
+    assert chosen is not None
+    found = chosen.tokens(contribution, batch, view).sum(2)
+    return found if view.order is None else found[:, view.order.to(found.device)]
 
 
 def contribution_per_image(contribution: Tensor, batch: int) -> Tensor:

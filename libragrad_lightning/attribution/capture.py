@@ -102,7 +102,7 @@ def capture(
     """
     views = recording.views
     batch = len(recording.logits)
-    ledger = BiasLedger(batch, views, recording.image_axes)
+    ledger = BiasLedger(batch, views, recording.image_axes, recording.token_layouts)
     attentions = AttentionLedger(batch, views)
     explained = [part for features in recording.features for part in parts_of(features)]
     gradients = grad(

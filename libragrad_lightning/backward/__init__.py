@@ -4,7 +4,13 @@ Knows torch alone. `grad` is the public call; `LIBRA` and `PLAIN` are the rule s
 """
 
 from libragrad_lightning.backward.attention import AttentionSite, AttentionWatch
-from libragrad_lightning.backward.biases import BiasKind, BiasSink, BiasSite
+from libragrad_lightning.backward.biases import (
+    BiasKind,
+    BiasSink,
+    BiasSite,
+    bias_sites,
+    watch_bias_sites,
+)
 from libragrad_lightning.backward.constants import ConstantObserver
 from libragrad_lightning.backward.errors import (
     LibraGradError,
@@ -22,6 +28,7 @@ from libragrad_lightning.backward.graph import (
 from libragrad_lightning.backward.operations import (
     AttentionPart,
     Edge,
+    Node,
     Operation,
     Role,
     Vocabulary,
@@ -63,6 +70,7 @@ __all__ = [
     "Flow",
     "GraphReading",
     "LibraGradError",
+    "Node",
     "NodeReading",
     "Operation",
     "Role",
@@ -75,9 +83,11 @@ __all__ = [
     "Vocabulary",
     "Watch",
     "WeighAttention",
+    "bias_sites",
     "edge_of",
     "grad",
     "nodes_inputs_first",
     "read_graph",
     "rule_set",
+    "watch_bias_sites",
 ]

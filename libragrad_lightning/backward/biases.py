@@ -88,6 +88,51 @@ def watch_biases(
             yield from _watch_unrecorded(node_reading, site, at_home)
 
 
+def watch_bias_sites(reading: GraphReading, sink: BiasSink) -> Iterator[RemovableHandle]:
+    """Register hooks that report dF/dy at every site of biases, whatever the biases are.
+
+    Args:
+        reading: The graph.
+        sink: Receives the gradients; those of values that the rules hold constant among them.
+
+    Yields:
+        The handle of every hook as soon as it is registered.
+    """
+    routes = Routes(reading)
+
+    def report(site: BiasSite, node: Node) -> RemovableHandle:
+        def before(gradients: tuple[Tensor | None, ...]) -> None:
+            if gradients[0] is not None:
+                sink(site, routes.home(node, gradients[0]))
+
+        return node.register_prehook(before)
+
+    for site in bias_sites(reading):
+        yield report(site, reading.nodes[site.number].node)
+
+
+def bias_sites(reading: GraphReading) -> list[BiasSite]:
+    """Return the sites of biases that receive a gradient, in the order of the forward pass."""
+    found = [
+        _site(node_reading, number)
+        for number, node_reading in enumerate(reading.nodes)
+        if reading.receives(node_reading) and _may_add(node_reading)
+    ]
+    return sorted(found, key=lambda site: site.sequence)
+
+
+def _may_add(reading: NodeReading) -> bool:
+    """Whether an operation may add a constant."""
+    operation = reading.operation
+    if operation is None or is_noted(reading.node):
+        return operation is not None
+    held = operation.value is not None and _is_held(reading)
+    recorded = zip(reading.flows, reading.node.next_functions, strict=True)
+    constants = any(flow is Flow.CONSTANT and edge[0] is not None for flow, edge in recorded)
+    inner = operation.additive is not None and operation.role is not Role.LINEAR
+    return held or inner or constants
+
+
 def _carried_home(sink: BiasSink, routes: Routes, node: Node) -> BiasSink:
     def receive(site: BiasSite, contribution: Tensor) -> None:
         sink(site, routes.home(node, contribution))

@@ -1,4 +1,4 @@
-"""Rows that were picked from a value by what they hold, such as those that a router sends to experts.
+"""Rows that were picked from a value by what they hold, as those that a router sends to experts.
 
 How many there are, and to which image each of them belongs, differs from one forward pass to the
 next, so that no axis of theirs runs over images. What they contribute is carried back to the value

@@ -19,6 +19,7 @@ from libragrad_lightning.models.reading import read_token_model, submodule
 from libragrad_lightning.models.refusals import is_out_of_memory
 from libragrad_lightning.models.squashing import SQUASHING, Origins, called_with_origins
 from libragrad_lightning.models.state import explanation_state
+from libragrad_lightning.models.token_layouts import TokenLayout, possible_layouts
 from libragrad_lightning.models.token_model import Recording, TokenModel
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Origins",
     "Point",
     "Recording",
+    "TokenLayout",
     "TokenModel",
     "UnreadableModelError",
     "View",
@@ -42,6 +44,7 @@ __all__ = [
     "logits_of",
     "only",
     "parts_of",
+    "possible_layouts",
     "prefix_of",
     "read_token_model",
     "submodule",

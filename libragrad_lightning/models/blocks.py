@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -126,8 +127,9 @@ class BlockFinder:
         return [replace(self._of_call(call), rule="layer") for call in layers]
 
     def _several_passes(self) -> list[list[Block]]:
-        """Return the blocks of passes that together carry everything, such as those of test-time
-        flips and ensembles; empty unless they are built alike.
+        """Return the blocks of passes that together carry everything.
+
+        Such are those of test-time flips and ensembles. Empty unless they are built alike.
         """
         stages = [c for c in self._calls if self._carries(c, part=True) and self._branches(c)]
         calls = _innermost_that_matter([c for c in stages if _is_composed(c.module)])
@@ -187,7 +189,7 @@ class BlockFinder:
         return sorted(by_edge.values(), key=lambda c: self._paths.position(c.received.edge))
 
     def _branching(self, stream: Sequence[Call]) -> list[bool]:
-        pairs = zip(stream, stream[1:], strict=False)
+        pairs = pairwise(stream)
         return [self._paths.branches_between(a.received.edge, b.received.edge) for a, b in pairs]
 
     def _sections(

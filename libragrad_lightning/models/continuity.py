@@ -8,6 +8,7 @@ tells which token of the second level each token of the first one becomes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -59,7 +60,7 @@ def carried(features: Sequence[Tensor], axes: Sequence[Axes]) -> list[Tensor | N
         if len(run) > 1 and _are_same(run, axes[start]):
             found += [_numbers(run[0], axes[start])] * (len(run) - 1)
         else:
-            pairs = zip(run, run[1:], strict=False)
+            pairs = pairwise(run)
             found += [_becomes(a, b, axes[start], axes[start], _STREAM) for a, b in pairs]
         if end < len(features):
             pair = (features[end - 1], features[end])

@@ -27,6 +27,9 @@ from libragrad_lightning.models.places import (
     places,
 )
 
+_DRAWS = 8
+"""How often noise is drawn at most."""
+
 
 @dataclass(frozen=True)
 class Located:
@@ -64,12 +67,12 @@ def located_levels(
             them.
     """
     axes = [level.axes[0] for level in levels]
-    moved, size = moved_images(image), (image.shape[-2], image.shape[-1])
-    first = _measured(forward, [levels[0]], moved, size, readout)[0]
+    size = (image.shape[-2], image.shape[-1])
+    first = _measured(forward, [levels[0]], image, readout)[0]
     chains = [carried(chain, axes) for chain in zip(*recorded, strict=True)]
     leads = [_all_or_none(steps) for steps in zip(*chains, strict=True)]
     unknown = [i for i, step in enumerate(leads, 1) if not _is_trusted(step, levels[i - 1 : i + 1])]
-    deep = _measured(forward, [levels[i] for i in unknown], moved, size, readout)
+    deep = _measured(forward, [levels[i] for i in unknown], image, readout)
     measured = dict(zip(unknown, deep, strict=True))
     found = [Located(first)]
     for i in range(1, len(levels)):
@@ -154,16 +157,28 @@ def _as_many(before: View, features: Sequence[Tensor]) -> bool:
 def _measured(
     forward: Callable[[Tensor], object],
     levels: Sequence[Level],
-    images: Tensor,
-    size: tuple[int, int],
+    image: Tensor,
     readout: Sequence[int],
 ) -> list[View | None]:
-    """Return how to read the features of some levels, by the pixels that move their tokens."""
-    if not levels:
-        return []
-    features = _features(forward, levels, images)
-    pairs = zip(features, levels, strict=True)
-    return [_view(parts, level.axes, size, readout) for parts, level in pairs]
+    """Return how to read the features of some levels, by the pixels that move their tokens.
+
+    Where one draw of noise leaves it open, several are taken together.
+    """
+    found: list[View | None] = [None] * len(levels)
+    draws: list[list[tuple[Tensor, ...]]] = [[] for _ in levels]
+    size = (image.shape[-2], image.shape[-1])
+    for seed in range(_DRAWS):
+        left = [i for i, level in enumerate(levels) if found[i] is None and _is_open(level, seed)]
+        features = _features(forward, [levels[i] for i in left], moved_images(image, seed))
+        for i, parts in zip(left, features, strict=True):
+            draws[i].append(parts)
+            found[i] = _view(list(zip(*draws[i], strict=True)), levels[i].axes, size, readout)
+    return found
+
+
+def _is_open(level: Level, seed: int) -> bool:
+    """Whether another draw may tell more; the cells of a feature map are in order by themselves."""
+    return seed == 0 or any(axes.is_sequence for axes in level.axes)
 
 
 class _SeenError(BaseException):
@@ -191,27 +206,31 @@ def _features(
 
 
 def _view(
-    features: Sequence[Tensor],
+    features: Sequence[Sequence[Tensor]],
     axes: Sequence[Axes],
     size: tuple[int, int],
     readout: Sequence[int],
 ) -> View | None:
-    passes = []
-    for part in features:
-        found = (_of_one(part, a, size, readout) for a in axes)
-        view = next(filter(None, found), None) or _of_map(part, axes, size)
+    """Return the view of a level, from the features of each pass under some draws of noise."""
+    passes: list[FeatureView] = []
+    for draws in features:
+        found = (_of_one(draws, a, size, readout) for a in axes)
+        view = next(filter(None, found), None) or _of_map(draws, axes, size)
         if view is None or (passes and view.grid != passes[0].grid):
             return None
         passes.append(view)
-    return joined_view(passes) if passes else None
+    return joined_view(passes)
+
+
+def _moved(draws: Sequence[Tensor], axes: Axes) -> Movement:
+    return movement([axes.sequence(features) for features in draws])
 
 
 def _of_one(
-    features: Tensor, axes: Axes, size: tuple[int, int], readout: Sequence[int]
+    draws: Sequence[Tensor], axes: Axes, size: tuple[int, int], readout: Sequence[int]
 ) -> FeatureView | None:
-    cells = axes.cells(features)
-    likely = None if axes.is_sequence else cells
-    found = places(movement(axes.sequence(features)), size, likely)
+    cells = axes.cells(draws[0])
+    found = places(_moved(draws, axes), size, None if axes.is_sequence else cells)
     if found is None:
         return None
     order = _class_token_first(found, readout) if axes.is_sequence else found.order
@@ -220,22 +239,21 @@ def _of_one(
     return view if axes.is_sequence or cells == found.grid else replace(view, cells=cells)
 
 
-def _of_map(features: Tensor, axes: Sequence[Axes], size: tuple[int, int]) -> FeatureView | None:
+def _of_map(
+    draws: Sequence[Tensor], axes: Sequence[Axes], size: tuple[int, int]
+) -> FeatureView | None:
     """Return the view of a feature map whose cells see too much of the image to be located.
 
     They lie row by row, as those of all feature maps do. If the shape of the map allows for both
     orders of axes, the one counts in which cells follow the image better.
     """
+    features = draws[0]
     if features.dim() != 4:
         return None
     fitting = [a for a in axes if _has_aspect(a.cells(features), size)]
     if not fitting:
         return None
-
-    def likeness(axes: Axes) -> float:
-        return follows_rows(movement(axes.sequence(features)), axes.cells(features))
-
-    best = max(fitting, key=likeness)
+    best = max(fitting, key=lambda a: follows_rows(_moved(draws, a), a.cells(features)))
     return FeatureView(best, best.cells(features))
 
 

@@ -2,22 +2,31 @@
 
 Most operations have the batch first, but attention of `torch.nn` works on `[T, B, D]` and on its
 rows, recurrent layers on `[T, B, ...]`, and windows on `[B * windows, ...]`. Shapes alone cannot
-tell rows in one order from rows in another; the gradients of one image of two can. What they tell
-holds for one image too, although torch may then take other operations, as an axis of length one is
-contiguous in more ways: the sites of biases are the same, in the order of the forward pass.
+tell rows in one order from rows in another. The gradients of the same image twice can, if the
+scores of the second one count double: then theirs are twice those of the first. What they tell holds for
+one image too, although torch may then take other operations, as an axis of length one is contiguous
+in more ways: the sites of biases are the same, in the order of the forward pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.hooks import RemovableHandle
 
-from libragrad_lightning.backward import PLAIN, BiasSite, grad
+from libragrad_lightning.backward import (
+    PLAIN,
+    BiasSite,
+    GraphReading,
+    bias_sites,
+    grad,
+    read_graph,
+    watch_bias_sites,
+)
 from libragrad_lightning.models.feature_view import Features, parts_of
 
 Recorded: TypeAlias = tuple[Tensor, Features]
@@ -38,6 +47,11 @@ class ImageAxis:
     axis: int
     repeats: int
 
+    @property
+    def is_first(self) -> bool:
+        """Whether images come first, each in one piece."""
+        return self.axis == 0 and self.repeats == 1
+
     def batch_first(self, values: Tensor, batch: int) -> Tensor:
         """Return values with the images first along the first axis, each in one piece.
 
@@ -45,7 +59,7 @@ class ImageAxis:
         of images alone is moved to the front.
         """
         length = values.shape[self.axis]
-        if self.axis == 0 and self.repeats == 1:
+        if self.is_first:
             return values
         pieces = values.unflatten(self.axis, (self.repeats, batch, length // self.repeats // batch))
         moved = pieces.movedim(self.axis + 1, 0)
@@ -54,129 +68,103 @@ class ImageAxis:
         return moved.flatten(self.axis + 1, self.axis + 2).squeeze(self.axis + 1)
 
 
-def image_axes(
-    pair: Callable[[], Recorded], alone: Recorded | None = None
-) -> Mapping[int, ImageAxis]:
+def image_axes(pair: Recorded, alone: Recorded | None = None) -> dict[int, ImageAxis | None]:
     """Find where images are at every site of biases, in recorded forward passes of a model.
 
-    An axis is unknown where no image can be told from the other, and where biases are zero or
-    without effect, so that no image shows.
+    An axis is unknown where no image can be told from the other, as nothing there has an effect.
 
     Args:
-        pair: Runs the model on an image twice, to tell images apart.
-        alone: A recorded forward pass of the image alone, which can be used again, if the axes are
-            to be those in forward passes of one image; else they are those in passes of several.
+        pair: A recorded forward pass of an image twice, to tell images apart.
+        alone: A recorded forward pass of the image alone, if the axes are to be those in forward
+            passes of one image; else they are those in passes of several.
 
     Returns:
-        By the number of the site, without those that are unknown.
+        By the number of the site; None where it is unknown.
     """
-    # Hides what is saved here from a caller that weighs what its images need.
-    with saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
-        of_one = {} if alone is None else _touched(*alone, 0)
-        if alone and not any(_may_be_misplaced(site.values) for site in of_one.values()):
-            return {}
-        two = pair()
-        first, second = _touched(*two, 0), _touched(*two, 1)
-    axes = _axes(first, second)
-    if alone:
-        axes = _axes_of_one(axes, first, of_one)
-    return {number: axis for number, axis in axes.items() if axis is not None}
+    seen = _seen(*pair)
+    axes = _axes(seen)
+    if alone is None:
+        return axes
+    reading = read_graph([alone[0]], parts_of(alone[1]), PLAIN)
+    return _axes_of_one(axes, seen, reading)
 
 
 @dataclass(frozen=True)
-class _Touched:
-    """A site of biases, and which of its values have a gradient of an image."""
+class _Seen:
+    """A site of biases in a forward pass of two, and the axes along which they may follow."""
 
-    operation: str
-    sequence: int
-    values: Tensor
+    site: BiasSite
+    shape: torch.Size
+    fitting: tuple[ImageAxis, ...]
 
 
-def _touched(logits: Tensor, z0: Features, image: int) -> dict[int, _Touched]:
+def _seen(logits: Tensor, z0: Features) -> dict[int, _Seen]:
     """Return the sites by their number, in the order of the forward pass."""
-    found: dict[int, _Touched] = {}
+    found: dict[int, _Seen] = {}
 
-    def look(site: BiasSite, contribution: Tensor) -> None:
-        values = contribution != 0
-        if site.number in found:
-            values = values | found[site.number].values
-        found[site.number] = _Touched(site.operation, site.sequence, values)
+    def look(site: BiasSite, gradient: Tensor) -> None:
+        fitting = tuple(_fitting(site.operation, gradient))
+        found[site.number] = _Seen(site, gradient.shape, fitting)
+
+    def watch(reading: GraphReading) -> Iterable[RemovableHandle]:
+        return watch_bias_sites(reading, look)
 
     generator = torch.Generator().manual_seed(0)
-    of_image = torch.zeros_like(logits)
-    of_image[image] = torch.randn(logits.shape[1], generator=generator).to(logits)
-    rules, inputs = PLAIN, parts_of(z0)
-    grad(logits, inputs, of_image, rules=rules, retain_graph=True, unknown="ignore", on_bias=look)
-    return dict(sorted(found.items(), key=lambda item: item[1].sequence))
-
-
-def _may_be_misplaced(values: Tensor) -> bool:
-    """Whether values of one image are neither image first nor rows, which are both in order."""
-    return values.dim() > 2 and values.shape[0] > 1
+    of_one = torch.randn(logits.shape[1], generator=generator).to(logits)
+    twice = torch.stack([of_one, 2 * of_one])
+    inputs = parts_of(z0)
+    grad(logits, inputs, twice, rules=PLAIN, retain_graph=True, unknown="ignore", watch=[watch])
+    return dict(sorted(found.items(), key=lambda item: item[1].site.sequence))
 
 
 def _axes_of_one(
-    axes: Mapping[int, ImageAxis | None],
-    of_two: Mapping[int, _Touched],
-    of_one: Mapping[int, _Touched],
+    axes: Mapping[int, ImageAxis | None], of_two: Mapping[int, _Seen], reading: GraphReading
 ) -> dict[int, ImageAxis | None]:
     """Return the axes in a forward pass of one image, given those in one of two.
 
     Unknown for values that do not have the form of those of two images, which are rows in order.
     """
-    if len(of_one) != len(of_two):
+    sites = bias_sites(reading)
+    if len(sites) != len(of_two):
         return {}
     found: dict[int, ImageAxis | None] = {}
-    for (number, one), (n, two) in zip(of_one.items(), of_two.items(), strict=True):
-        axis = axes[n]
+    for site, (number, two) in zip(sites, of_two.items(), strict=True):
+        axis = axes[number]
         if axis is not None:
-            doubled = [k * 2 if i == axis.axis else k for i, k in enumerate(one.values.shape)]
-            fits = doubled == list(two.values.shape)
-            found[number] = replace(axis, operation=one.operation) if fits else None
+            shape = reading.nodes[site.number].node._input_metadata[0].shape
+            doubled = [k * 2 if i == axis.axis else k for i, k in enumerate(shape)]
+            fits = doubled == list(two.shape)
+            axis = replace(axis, operation=site.operation) if fits else None
+        found[site.number] = axis
     return found
 
 
-def _axes(
-    first: Mapping[int, _Touched], second: Mapping[int, _Touched]
-) -> dict[int, ImageAxis | None]:
+def _axes(seen: Mapping[int, _Seen]) -> dict[int, ImageAxis | None]:
     """Return the axis of every site, None where it is unknown.
 
     Where only a few values have a gradient, as those of the token that is read out, several axes
     may fit; then that of sites of the same form counts, where all tokens have one.
     """
-    fitting = {number: _fitting(touched, second[number]) for number, touched in first.items()}
     sure = {
-        (tuple(first[number].values.shape), axes[0].axis, axes[0].repeats)
-        for number, axes in fitting.items()
-        if len(axes) == 1
+        (site.shape, site.fitting[0].axis, site.fitting[0].repeats)
+        for site in seen.values()
+        if len(site.fitting) == 1
     }
     found: dict[int, ImageAxis | None] = {}
-    for number, axes in fitting.items():
-        shape = tuple(first[number].values.shape)
-        alike = [a for a in axes if (shape, a.axis, a.repeats) in sure]
-        found[number] = next(iter([*alike, *axes]), None)
+    for number, site in seen.items():
+        alike = [a for a in site.fitting if (site.shape, a.axis, a.repeats) in sure]
+        found[number] = next(iter([*alike, *site.fitting]), None)
     return found
 
 
-def _fitting(of_first: _Touched, of_second: _Touched) -> list[ImageAxis]:
-    """Return the axes along which what belongs to one image is apart from what belongs to another.
-
-    Some values have no gradient of any image, such as all tokens but one in a last block; no value
-    has those of both.
-    """
-    if not (of_first.values.any() and of_second.values.any()):
-        return []
-    found = []
-    for axis in range(of_first.values.dim()):
-        first, second = (_along(axis, touched.values) for touched in (of_first, of_second))
-        length = len(first)
+def _fitting(operation: str, gradient: Tensor) -> Iterable[ImageAxis]:
+    """Give the axes along which all of the second image is twice what is of the first."""
+    if not gradient.any():
+        return
+    limit = max(1e-3, 8 * torch.finfo(gradient.dtype).eps) * gradient.abs().amax()
+    for axis in range(gradient.dim()):
+        length = gradient.shape[axis]
         for repeats in (r for r in range(1, length // 2 + 1) if length % (2 * r) == 0):
-            pieces = [touched.unflatten(0, (repeats, 2, -1)) for touched in (first, second)]
-            if not pieces[0][:, 1].any() and not pieces[1][:, 0].any():
-                found.append(ImageAxis(of_first.operation, axis, repeats))
-    return found
-
-
-def _along(axis: int, touched: Tensor) -> Tensor:
-    others = [i for i in range(touched.dim()) if i != axis]
-    return touched.any(dim=others) if others else touched
+            first, second = gradient.unflatten(axis, (repeats, 2, -1)).unbind(axis + 1)
+            if bool(((second - 2 * first).abs() <= limit).all()):
+                yield ImageAxis(operation, axis, repeats)

@@ -8,7 +8,7 @@ So neither the order of tokens nor the number of those that are no patches is ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,12 +92,13 @@ def moved_images(image: Tensor, seed: int = 0) -> Tensor:
     return image + amplitudes[:, None] * noise
 
 
-def movement(sequence: Tensor) -> Movement:
-    """Return how tokens move, from the tokens `[4, T, D]` of `moved_images`."""
-    found = sequence.detach().double()
-    size, down, right = (found[1:] - found[:1]).square().sum(2)
+def movement(sequences: Sequence[Tensor]) -> Movement:
+    """Return how tokens move, from the tokens `[4, T, D]` of `moved_images` with some seeds."""
+    moved = [sequence.detach().double() for sequence in sequences]
+    squares = torch.stack([(m[1:] - m[:1]).square().sum(2) for m in moved])
+    size, down, right = squares.sum(0).cpu()
     whole = size.clamp_min(torch.finfo(torch.float64).tiny)
-    return Movement(size.sqrt().cpu(), (down / whole).cpu(), (right / whole).cpu())
+    return Movement(size.sqrt(), down / whole, right / whole)
 
 
 def places(
@@ -108,7 +109,7 @@ def places(
     Args:
         found: How they move.
         image_size: Height and width of the image; of several grids that fit, the one whose cells
-            are nearest to squares counts.
+            are most like squares counts.
         likely: The grid of a feature map, which is tried first, and of which every cell has a place.
     """
     if not bool(found.size.isfinite().all()):

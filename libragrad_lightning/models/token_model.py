@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from libragrad_lightning.backward import ConstantObserver
 from libragrad_lightning.models.errors import UnreadableModelError
@@ -31,6 +32,7 @@ from libragrad_lightning.models.image_axes import ImageAxis, image_axes
 from libragrad_lightning.models.levels import Level, Point, seen_at
 from libragrad_lightning.models.logits import logits_of
 from libragrad_lightning.models.refusals import unless_refused
+from libragrad_lightning.models.token_layouts import TokenLayout, token_layouts
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Recording:
             one.
         output: What the last block returned.
         image_axes: Where images are in the values of operations, by the number of the operation.
+        token_layouts: Where tokens are in them, where their shape does not tell.
     """
 
     logits: Tensor
@@ -52,7 +55,28 @@ class Recording:
     views: tuple[View, ...]
     middles: tuple[Features | None, ...]
     output: Features
-    image_axes: Mapping[int, ImageAxis] = field(default_factory=dict, repr=False)
+    image_axes: Mapping[int, ImageAxis | None] = field(default_factory=dict, repr=False)
+    token_layouts: Mapping[int, TokenLayout] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class KnownAxes:
+    """Where images and tokens are in the values of operations.
+
+    Attributes:
+        images: By the number of the operation; None where it is unknown.
+        tokens: Where the shape does not tell.
+        steps: How often weights had been changed when this was measured.
+    """
+
+    images: Mapping[int, ImageAxis | None]
+    tokens: Mapping[int, TokenLayout]
+    steps: int
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it is known of all operations."""
+        return None not in self.images.values()
 
 
 @dataclass(frozen=True)
@@ -75,9 +99,7 @@ class TokenModel:
     _views: dict[torch.Size, tuple[View, ...]] = field(default_factory=dict, repr=False)
     _drops: dict[torch.Size, bool] = field(default_factory=dict, repr=False)
     _shared_stem: dict[torch.Size, bool] = field(default_factory=dict, repr=False)
-    _image_axes: dict[tuple[int, ...], Mapping[int, ImageAxis]] = field(
-        default_factory=dict, repr=False
-    )
+    _axes: dict[tuple[int, ...], KnownAxes] = field(default_factory=dict, repr=False)
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the logits `[B, C]` of images `[B, C, H, W]`."""
@@ -195,23 +217,29 @@ class TokenModel:
         weights, in a forward pass of two.
         """
         recording = self.record_alone(images)
-        # Biases of zero tell nothing, and may be something else after a step of training.
+        key = (*images.shape[1:], min(len(images), 2))
+        # Values without any effect tell nothing, and may have one after a step of training.
         parameters = (p for block in self.blocks for p in block.parameters())
         steps = sum(p._version for p in parameters if not p.is_inference())
-        key = (*images.shape[1:], steps, min(len(images), 2))
-        if key not in self._image_axes:
-            alone = (recording.logits, recording.features[0]) if len(images) == 1 else None
-            self._image_axes[key] = image_axes(partial(self._pair, images), alone)
-        return replace(recording, image_axes=self._image_axes[key])
+        known = self._axes.get(key)
+        if known is None or not (known.is_complete or known.steps == steps):
+            known = self._axes[key] = self._measured_axes(images, recording, steps)
+        return replace(recording, image_axes=known.images, token_layouts=known.tokens)
 
     def record_alone(self, images: Tensor) -> Recording:
         """Run and record a forward pass as `record` does, without looking where images are."""
         return self._record(images, None)
 
-    def _pair(self, images: Tensor) -> tuple[Tensor, Features]:
-        """Record the first image twice; return the logits and z0."""
-        twice = self.record_alone(images[:1].expand(2, -1, -1, -1))
-        return twice.logits, twice.features[0]
+    def _measured_axes(self, images: Tensor, recording: Recording, steps: int) -> KnownAxes:
+        """Record the first image twice, to tell where images and tokens are."""
+        # Hides what is saved here from a caller that weighs what its images need.
+        with saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
+            twice = self.record_alone(images[:1].expand(2, -1, -1, -1))
+        one = (recording.logits, recording.features[0]) if len(images) == 1 else None
+        axes = image_axes((twice.logits, twice.features[0]), one)
+        measured = recording if one else twice
+        layouts = token_layouts(measured.logits, measured.features, measured.views, axes)
+        return KnownAxes(axes, layouts, steps)
 
     def record_from_tokens(self, images: Tensor, tokens: Tensor) -> Recording:
         """Record a forward pass that goes on from other tokens `[B, T, D]` in place of z0."""
