@@ -112,13 +112,12 @@ def watch_bias_sites(reading: GraphReading, sink: BiasSink) -> Iterator[Removabl
 
 
 def bias_sites(reading: GraphReading) -> list[BiasSite]:
-    """Return the sites of biases that receive a gradient, in the order of the forward pass."""
-    found = [
+    """Return the sites of biases that receive a gradient."""
+    return [
         _site(node_reading, number)
         for number, node_reading in enumerate(reading.nodes)
         if reading.receives(node_reading) and _may_add(node_reading)
     ]
-    return sorted(found, key=lambda site: site.sequence)
 
 
 def _may_add(reading: NodeReading) -> bool:

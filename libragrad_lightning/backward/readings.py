@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+import torch
+
 from libragrad_lightning.backward.errors import UnknownOperationError
 from libragrad_lightning.backward.operations import Edge, Node, Operation
 from libragrad_lightning.backward.treatments import Correction, Flow
@@ -49,6 +51,10 @@ class GraphReading:
     def receives(self, reading: NodeReading) -> bool:
         """Return whether a node receives a gradient in the corrected graph."""
         return reading.node in self.receiving
+
+    def shape_at(self, number: int) -> torch.Size:
+        """Return the shape of the (first) output of a node by its number."""
+        return torch.Size(self.nodes[number].node._input_metadata[0].shape)
 
     def unknown(self) -> Counter[str]:
         """Return how often each operation without an entry is met by a gradient.

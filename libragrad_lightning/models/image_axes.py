@@ -3,15 +3,14 @@
 Most operations have the batch first, but attention of `torch.nn` works on `[T, B, D]` and on its
 rows, recurrent layers on `[T, B, ...]`, and windows on `[B * windows, ...]`. Shapes alone cannot
 tell rows in one order from rows in another. The gradients of the same image twice can, if the
-scores of the second one count double: then theirs are twice those of the first. What they tell holds for
-one image too, although torch may then take other operations, as an axis of length one is contiguous
-in more ways: the sites of biases are the same, in the order of the forward pass.
+scores of the second one count double: then theirs are twice those of the first. Where the graph
+depends on what images hold, as with routers, the gradients of some images of the batch tell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -22,9 +21,7 @@ from libragrad_lightning.backward import (
     PLAIN,
     BiasSite,
     GraphReading,
-    bias_sites,
     grad,
-    read_graph,
     watch_bias_sites,
 )
 from libragrad_lightning.models.feature_view import Features, parts_of
@@ -68,78 +65,75 @@ class ImageAxis:
         return moved.flatten(self.axis + 1, self.axis + 2).squeeze(self.axis + 1)
 
 
-def image_axes(pair: Recorded, alone: Recorded | None = None) -> dict[int, ImageAxis | None]:
-    """Find where images are at every site of biases, in recorded forward passes of a model.
+def axis_of_one(operation: str, shape: Sequence[int]) -> ImageAxis:
+    """Return where the image is in values of an operation on one image alone.
 
-    An axis is unknown where no image can be told from the other, as nothing there has an effect.
+    An axis of length one is that of images; else the values of the image are in one piece.
+    """
+    alone = [axis for axis, length in enumerate(shape) if length == 1]
+    return ImageAxis(operation, alone[0] if alone and len(shape) > 2 else 0, 1)
 
-    Args:
-        pair: A recorded forward pass of an image twice, to tell images apart.
-        alone: A recorded forward pass of the image alone, if the axes are to be those in forward
-            passes of one image; else they are those in passes of several.
+
+def axes_of_pair(pair: Recorded) -> dict[int, ImageAxis | None]:
+    """Find where images are at every site of biases, in a recorded forward pass of an image twice.
 
     Returns:
-        By the number of the site; None where it is unknown.
+        By the number of the site; None where no image can be told from the other, as nothing there
+        has an effect.
     """
-    seen = _seen(*pair)
-    axes = _axes(seen)
-    if alone is None:
-        return axes
-    reading = read_graph([alone[0]], parts_of(alone[1]), PLAIN)
-    return _axes_of_one(axes, seen, reading)
+
+    def fits(pieces: Tensor, limit: Tensor) -> bool:
+        first, second = pieces.unbind(1)
+        return bool(((second - 2 * first).abs() <= limit).all())
+
+    return _axes(_seen(pair, torch.tensor([1.0, 2.0]), fits))
+
+
+def axes_of_batch(recorded: Recorded) -> dict[int, ImageAxis | None]:
+    """Find where images are at every site of biases, in a recorded forward pass of any images."""
+    batch = len(recorded[0])
+    chosen = torch.arange(batch) % 2 == 0
+
+    def fits(pieces: Tensor, limit: Tensor) -> bool:
+        shown = (pieces != 0).movedim(1, 0).flatten(1).any(dim=1)
+        return torch.equal(shown.cpu(), chosen)
+
+    return _axes(_seen(recorded, chosen.float(), fits))
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """A site of biases in a forward pass of two, and the axes along which they may follow."""
+    """A site of biases, and the axes along which images may follow each other there."""
 
-    site: BiasSite
     shape: torch.Size
     fitting: tuple[ImageAxis, ...]
 
 
-def _seen(logits: Tensor, z0: Features) -> dict[int, _Seen]:
-    """Return the sites by their number, in the order of the forward pass."""
+_Fits: TypeAlias = Callable[[Tensor, Tensor], bool]
+"""Whether values `[repeats, B, length, ...]` may be those of images, up to a limit of rounding."""
+
+
+def _seen(recorded: Recorded, weights: Tensor, fits: _Fits) -> dict[int, _Seen]:
+    """Return the sites by their number, with gradients of scores that are weighed by image."""
+    logits, z0 = recorded
     found: dict[int, _Seen] = {}
 
     def look(site: BiasSite, gradient: Tensor) -> None:
-        fitting = tuple(_fitting(site.operation, gradient))
-        found[site.number] = _Seen(site, gradient.shape, fitting)
+        fitting = tuple(_fitting(site.operation, gradient, len(weights), fits))
+        found[site.number] = _Seen(gradient.shape, fitting)
 
     def watch(reading: GraphReading) -> Iterable[RemovableHandle]:
         return watch_bias_sites(reading, look)
 
     generator = torch.Generator().manual_seed(0)
     of_one = torch.randn(logits.shape[1], generator=generator).to(logits)
-    twice = torch.stack([of_one, 2 * of_one])
+    of_all = weights.to(logits)[:, None] * of_one
     inputs = parts_of(z0)
-    grad(logits, inputs, twice, rules=PLAIN, retain_graph=True, unknown="ignore", watch=[watch])
-    return dict(sorted(found.items(), key=lambda item: item[1].site.sequence))
-
-
-def _axes_of_one(
-    axes: Mapping[int, ImageAxis | None], of_two: Mapping[int, _Seen], reading: GraphReading
-) -> dict[int, ImageAxis | None]:
-    """Return the axes in a forward pass of one image, given those in one of two.
-
-    Unknown for values that do not have the form of those of two images, which are rows in order.
-    """
-    sites = bias_sites(reading)
-    if len(sites) != len(of_two):
-        return {}
-    found: dict[int, ImageAxis | None] = {}
-    for site, (number, two) in zip(sites, of_two.items(), strict=True):
-        axis = axes[number]
-        if axis is not None:
-            shape = reading.nodes[site.number].node._input_metadata[0].shape
-            doubled = [k * 2 if i == axis.axis else k for i, k in enumerate(shape)]
-            fits = doubled == list(two.shape)
-            axis = replace(axis, operation=site.operation) if fits else None
-        found[site.number] = axis
+    grad(logits, inputs, of_all, rules=PLAIN, retain_graph=True, unknown="ignore", watch=[watch])
     return found
 
 
-def _axes(seen: Mapping[int, _Seen]) -> dict[int, ImageAxis | None]:
+def _axes(seen: dict[int, _Seen]) -> dict[int, ImageAxis | None]:
     """Return the axis of every site, None where it is unknown.
 
     Where only a few values have a gradient, as those of the token that is read out, several axes
@@ -157,14 +151,15 @@ def _axes(seen: Mapping[int, _Seen]) -> dict[int, ImageAxis | None]:
     return found
 
 
-def _fitting(operation: str, gradient: Tensor) -> Iterable[ImageAxis]:
-    """Give the axes along which all of the second image is twice what is of the first."""
+def _fitting(operation: str, gradient: Tensor, batch: int, fits: _Fits) -> Iterable[ImageAxis]:
+    """Give the axes along which images may follow each other."""
     if not gradient.any():
         return
     limit = max(1e-3, 8 * torch.finfo(gradient.dtype).eps) * gradient.abs().amax()
     for axis in range(gradient.dim()):
-        length = gradient.shape[axis]
-        for repeats in (r for r in range(1, length // 2 + 1) if length % (2 * r) == 0):
-            first, second = gradient.unflatten(axis, (repeats, 2, -1)).unbind(axis + 1)
-            if bool(((second - 2 * first).abs() <= limit).all()):
+        moved = gradient.movedim(axis, 0)
+        length = len(moved)
+        for repeats in range(1, length // batch + 1):
+            divides = length % (batch * repeats) == 0
+            if divides and fits(moved.unflatten(0, (repeats, batch, -1)), limit):
                 yield ImageAxis(operation, axis, repeats)

@@ -25,7 +25,7 @@ class TokenLayout(Enum):
     MAP_FIRST = "[B, D, h, w]"
     MAP_LAST = "[B, h, w, D]"
     TOKENS = "[B, T, ...]"
-    ROWS = "[B * T, D]"
+    ROWS = "[B * T, ...]"
     TOKENS_LAST = "[B, D, T]"
     LAST_ROWS = "[B * D, T]"
 
@@ -38,7 +38,7 @@ class TokenLayout(Enum):
         if self is TokenLayout.TOKENS:
             return values.flatten(2)
         if self is TokenLayout.ROWS:
-            return values.view(batch, view.length, -1)
+            return values.reshape(batch, view.length, -1)
         if self is TokenLayout.TOKENS_LAST:
             return values.transpose(1, 2)
         return values.view(batch, -1, view.length).transpose(1, 2)
@@ -58,7 +58,7 @@ def possible_layouts(shape: Sequence[int], batch: int, view: FeatureView) -> lis
         found += [layout for there, layout in ordered if there == cells]
     if len(shape) >= 3 and shape[:2] == (batch, tokens):
         found.append(TokenLayout.TOKENS)
-    if len(shape) == 2 and shape[0] == batch * tokens:
+    if len(shape) > 1 and shape[0] == batch * tokens and shape[0] > batch:
         found.append(TokenLayout.ROWS)
     if len(shape) == 3 and (shape[0], shape[2]) == (batch, tokens):
         found.append(TokenLayout.TOKENS_LAST)

@@ -17,7 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from libragrad_lightning.backward import ConstantObserver
+from libragrad_lightning.backward import (
+    PLAIN,
+    ConstantObserver,
+    GraphReading,
+    bias_sites,
+    read_graph,
+)
 from libragrad_lightning.models.errors import UnreadableModelError
 from libragrad_lightning.models.feature_view import (
     Features,
@@ -28,7 +34,12 @@ from libragrad_lightning.models.feature_view import (
 )
 from libragrad_lightning.models.geometry import Located, located_levels
 from libragrad_lightning.models.hooks import tables_read_at
-from libragrad_lightning.models.image_axes import ImageAxis, image_axes
+from libragrad_lightning.models.image_axes import (
+    ImageAxis,
+    axes_of_batch,
+    axes_of_pair,
+    axis_of_one,
+)
 from libragrad_lightning.models.levels import Level, Point, seen_at
 from libragrad_lightning.models.logits import logits_of
 from libragrad_lightning.models.refusals import unless_refused
@@ -57,6 +68,10 @@ class Recording:
     output: Features
     image_axes: Mapping[int, ImageAxis | None] = field(default_factory=dict, repr=False)
     token_layouts: Mapping[int, TokenLayout] = field(default_factory=dict, repr=False)
+
+    def reading(self) -> GraphReading:
+        """Return the graph between the logits and z0, as it is without rules."""
+        return read_graph([self.logits], parts_of(self.features[0]), PLAIN)
 
 
 @dataclass(frozen=True)
@@ -99,7 +114,7 @@ class TokenModel:
     _views: dict[torch.Size, tuple[View, ...]] = field(default_factory=dict, repr=False)
     _drops: dict[torch.Size, bool] = field(default_factory=dict, repr=False)
     _shared_stem: dict[torch.Size, bool] = field(default_factory=dict, repr=False)
-    _axes: dict[tuple[int, ...], KnownAxes] = field(default_factory=dict, repr=False)
+    _axes: dict[tuple[object, ...], KnownAxes] = field(default_factory=dict, repr=False)
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the logits `[B, C]` of images `[B, C, H, W]`."""
@@ -217,27 +232,40 @@ class TokenModel:
         weights, in a forward pass of two.
         """
         recording = self.record_alone(images)
-        key = (*images.shape[1:], min(len(images), 2))
+        reading = recording.reading()
+        key = (images.shape[1:], len(images) == 1, _sites(reading))
         # Values without any effect tell nothing, and may have one after a step of training.
         parameters = (p for block in self.blocks for p in block.parameters())
         steps = sum(p._version for p in parameters if not p.is_inference())
         known = self._axes.get(key)
         if known is None or not (known.is_complete or known.steps == steps):
-            known = self._axes[key] = self._measured_axes(images, recording, steps)
+            known = self._axes[key] = self._measured_axes(images, recording, reading, steps)
         return replace(recording, image_axes=known.images, token_layouts=known.tokens)
 
     def record_alone(self, images: Tensor) -> Recording:
         """Run and record a forward pass as `record` does, without looking where images are."""
         return self._record(images, None)
 
-    def _measured_axes(self, images: Tensor, recording: Recording, steps: int) -> KnownAxes:
-        """Record the first image twice, to tell where images and tokens are."""
-        # Hides what is saved here from a caller that weighs what its images need.
-        with saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
-            twice = self.record_alone(images[:1].expand(2, -1, -1, -1))
-        one = (recording.logits, recording.features[0]) if len(images) == 1 else None
-        axes = image_axes((twice.logits, twice.features[0]), one)
-        measured = recording if one else twice
+    def _measured_axes(
+        self, images: Tensor, recording: Recording, reading: GraphReading, steps: int
+    ) -> KnownAxes:
+        """Return where images and tokens are, from the first image twice if its graph is the same.
+
+        What is saved for that is hidden from a caller that weighs what its images need.
+        """
+        axes: dict[int, ImageAxis | None] = {
+            number: axis_of_one(operation, reading.shape_at(number))
+            for number, operation in _sites(reading)
+            if len(images) == 1
+        }
+        measured = recording
+        if not axes:
+            with saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
+                twice = self.record_alone(images[:1].expand(2, -1, -1, -1))
+            if _sites(twice.reading()) == _sites(reading):
+                measured, axes = twice, axes_of_pair((twice.logits, twice.features[0]))
+            else:
+                axes = axes_of_batch((recording.logits, recording.features[0]))
         layouts = token_layouts(measured.logits, measured.features, measured.views, axes)
         return KnownAxes(axes, layouts, steps)
 
@@ -352,6 +380,10 @@ class TokenModel:
         reordered = torch.cat([tokens[:, : view.prefix], tokens[:, view.prefix :].flip(1)], dim=1)
         found = self.logits_from_patches(images, reordered, patches, read_at=turned)
         return _equal_up_to_rounding(self.logits_from_tokens(images, tokens), found)
+
+
+def _sites(reading: GraphReading) -> tuple[tuple[int, str], ...]:
+    return tuple((site.number, site.operation) for site in bias_sites(reading))
 
 
 def _equal_up_to_rounding(logits: Tensor, others: Tensor) -> bool:
