@@ -24,6 +24,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(D, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return what it makes of features."""
         y = self.norm1(x)
         x = x + self.attention(y, y, y, need_weights=False)[0]
         return x + self.mlp(self.norm2(x))
@@ -149,6 +150,7 @@ class PackedRows(Layout):
         super().__init__("patches", mean=True)
 
     def encoded(self, tokens: Tensor) -> Tensor:
+        """Return what the blocks make of tokens `[B, T, D]`."""
         images, length = tokens.shape[:2]
         owner = torch.arange(images).repeat_interleave(length)
         packed, mask = tokens.flatten(0, 1)[None], owner[:, None] != owner
@@ -168,6 +170,7 @@ class Rowwise(nn.Module):
         self.layers = nn.Sequential(nn.Linear(D, D), nn.GELU(), nn.Linear(D, D))
 
     def forward(self, rows: Tensor) -> Tensor:
+        """Return what it makes of features."""
         return rows + self.layers(self.norm(rows))
 
 
@@ -179,6 +182,7 @@ class FlattenedRows(Layout):
         self.blocks = nn.Sequential(Rowwise(), Rowwise())
 
     def encoded(self, tokens: Tensor) -> Tensor:
+        """Return what the blocks make of tokens `[B, T, D]`."""
         return self.blocks(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
 
 
@@ -186,6 +190,7 @@ class PaddedTokens(Layout):
     """Fills the sequence up with tokens of zeros, as batches of different sizes need it."""
 
     def sequence(self, images: Tensor) -> tuple[Tensor, int | None]:
+        """Return the tokens `[B, T, D]` and where the class token is."""
         tokens, place = super().sequence(images)
         return nn.functional.pad(tokens, (0, 0, 0, 4)), place
 
@@ -194,6 +199,7 @@ class TwoPasses(Layout):
     """Runs an image and its mirror image through the same blocks, one after the other."""
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits `[B, classes]`."""
         return super().forward(images) + super().forward(images.flip(3))
 
 
@@ -201,6 +207,7 @@ class MirroredBatch(Layout):
     """Runs images and their mirror images as one batch."""
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits `[B, classes]`."""
         both = super().forward(torch.cat([images, images.flip(3)]))
         return sum(both.chunk(2))  # type: ignore[return-value]
 
@@ -209,6 +216,7 @@ class MirroredTokens(Layout):
     """Puts the patches of the mirror image behind those of the image."""
 
     def sequence(self, images: Tensor) -> tuple[Tensor, int | None]:
+        """Return the tokens `[B, T, D]` and where the class token is."""
         tokens, place = super().sequence(images)
         return torch.cat([tokens, super().sequence(images.flip(3))[0]], dim=1), place
 
@@ -217,6 +225,7 @@ class Mirrored(Layout):
     """Turns the image around before anything else."""
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits `[B, classes]`."""
         return super().forward(images.flip(3))
 
 
@@ -233,6 +242,7 @@ class Latents(nn.Module):
         self.head = nn.Linear(D, CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits `[B, classes]`."""
         patches = self.before(self.stem(images).flatten(2).transpose(1, 2))
         latents = self.latents.expand(len(images), -1, -1)
         latents = latents + self.reading(latents, patches, patches, need_weights=False)[0]
@@ -248,11 +258,13 @@ def models() -> Iterator[PlaceModel]:
             yield PlaceModel("layouts", name, build, (32, 48))
 
 
-def _sequences() -> Iterator[
-    tuple[str, Callable[[], nn.Module]] | tuple[str, Callable[[], nn.Module], Size]
-]:
+Named = tuple[str, Callable[[], nn.Module]] | tuple[str, Callable[[], nn.Module], Size]
+
+
+def _sequences() -> Iterator[Named]:
     for parts in (
-        "class patches", "patches class", "first class second", "class 4 patches", "4 class patches",
+        "class patches", "patches class", "first class second", "class 4 patches",
+        "4 class patches",
         "class patches 4", "patches 4 class", "4 patches class", "2 patches 2", "class 2 patches 3",
         "first 4 second", "first 2 class 2 second", "2 first class second 3",
     ):  # fmt: skip

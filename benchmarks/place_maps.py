@@ -25,6 +25,7 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return what it makes of features."""
         return x + self.layers(x)
 
 
@@ -39,6 +40,7 @@ class ChannelsLastBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return what it makes of features."""
         y = self.mix(self.norm(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         x = x + y
         return x + self.mlp(self.norm(x))
@@ -54,6 +56,7 @@ class ChannelsLast(nn.Module):
         self.head = nn.Linear(channels, CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits `[B, classes]`."""
         return self.head(self.blocks(self.stem(images).permute(0, 2, 3, 1)).mean((1, 2)))
 
 
@@ -67,6 +70,7 @@ class ChannelsFirst(nn.Module):
         self.head = nn.Linear(channels, CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits `[B, classes]`."""
         return self.head(self.blocks(self.stem(images)).mean((2, 3)))
 
 
@@ -79,6 +83,7 @@ class Padded(nn.Module):
         self.project = nn.Conv2d(3, 12, patch, patch)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits `[B, classes]`."""
         right, below = (-n % self.patch for n in (images.shape[3], images.shape[2]))
         size = (self.around, self.around + right, self.around, self.around + below)
         return self.project(F.pad(images, size))
@@ -92,6 +97,7 @@ class Turned(nn.Module):
         self.inner = ChannelsFirst(12, nn.Conv2d(3, 12, 4, 4))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits `[B, classes]`."""
         return self.inner(images.transpose(2, 3))
 
 
@@ -107,6 +113,7 @@ class UShape(nn.Module):
         self.head = nn.Linear(12, CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits `[B, classes]`."""
         shallow = self.first(self.stem(images))
         x = self.last(shallow + self.up(self.deep(self.down(shallow))))
         return self.head(x.mean((2, 3)))
@@ -125,6 +132,7 @@ class UShapeOfTokens(nn.Module):
         self.head = nn.Linear(D, CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits `[B, classes]`."""
         x, kept = self.stem(images).flatten(2).transpose(1, 2), []
         for block in self.early:
             x = block(x)

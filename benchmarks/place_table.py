@@ -11,17 +11,18 @@ from place_measurement import PlaceRow
 _HEADER = """# Where tokens lie
 
 A map is only worth something if the value at a cell belongs to what the image has there. This page
-says for which models that was checked, by a test that knows nothing of how the places of tokens are
-found: pixels in the middle of a cell's area are changed, and the token that moves must be the cell's.
+says for which models that was checked, by a test that knows nothing of how the places of tokens
+are found: the pixels of a cell are changed, and the token that moves must be the cell's.
 
-Models are small and random, biases and scales included. Two different images are changed at once, in
-different cells: up to 16 cells with all corners. At the first level the token of the cell must move
-most; where patches do not overlap it must be the only one, and tokens that are no patches must not
-move. At deeper levels tokens have mixed; there the weights are made small, so that the residual
-connections alone carry a token on, and what is still spread out counts as *unclear*. A model is
-*in place* if no level is wrong.
+Models are small and random, biases and scales included. Two different images are changed at once,
+in different cells, up to 16 of them with all corners. At the first level the cell's token must move
+most, or next to another one that does nearly as much, as behind stems that overlap; where patches
+do not overlap it must be the only one, and tokens that are no patches must not move. Where that is
+not clear, as at deeper levels, where tokens have mixed, weights are made small, so that residual
+connections alone carry a token on, and kernels narrow. What is still spread out then is *unclear*.
+A model is *in place* if no level is wrong.
 
-`alone` are those of which only one token of the first level moved each time. The residual is the
+`alone` are those of which each change moved one token of the first level alone. The residual is the
 largest of a level under Libra, relative to the logit; `batch` says how far the map of an image
 depends on the other one in its batch. Every model is in [places.csv](places.csv).
 
