@@ -94,7 +94,13 @@ def _has(key: str, word: str) -> bool:
 def _all() -> Iterator[PlaceModel]:
     # Here, since each of these files needs the class above.
     import place_layouts
+    import place_libraries
     import place_timm
+    import place_transformers
+    import place_vit_pytorch
 
     yield from place_layouts.models()
     yield from place_timm.models()
+    yield from place_libraries.models()
+    yield from place_vit_pytorch.models()
+    yield from place_transformers.models()

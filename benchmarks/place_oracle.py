@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from libragrad_lightning.backward import LibraGradError
 from libragrad_lightning.models import FeatureView, TokenModel, explanation_state
 
-_CELLS = 16
+_CELLS, _FEWER_CELLS = 16, 8
 _DAMPINGS = (0.3, 0.1, 0.03)
 _ROUNDING = 1e-12
 _CLEAR = 0.6
@@ -92,10 +92,10 @@ class Oracle:
         for level in levels:
             by_grid.setdefault(self.views[level].grid, []).append(level)
         found: dict[int, Finding] = {}
+        before = self._tokens(self.images, [level for same in by_grid.values() for level in same])
         for grid, same in by_grid.items():
-            cells = probed_cells(grid)
+            cells = probed_cells(grid, _CELLS if 0 in same else _FEWER_CELLS)
             moves: dict[int, list[Tensor]] = {level: [] for level in same}
-            before = self._tokens(self.images, same)
             for pair in zip(cells[::2], cells[1::2], strict=True):
                 after = self._tokens(self._changed(grid, pair), same)
                 for level in same:
@@ -151,7 +151,7 @@ def judge(
     if far:
         text = f"{len(far)} of {len(cells)} cells elsewhere, {_example(far[0], moves, view, cells)}"
         share = moves.max(dim=1).values / moves.sum(dim=1)
-        clear = any(share[i] > _CLEAR for i in far)
+        clear = any(share[i] > _CLEAR and _distance(moves[i], view, cells[i]) > 1 for i in far)
         return Finding(wrong=text) if clear else Finding(unclear=text)
     if min(view.grid) <= _FEW and strays:
         text = _example(strays[0], moves, view, cells)
@@ -166,12 +166,17 @@ def _token(view: FeatureView, cell: Cell) -> int:
     return view.prefix + cell[0] * view.grid[1] + cell[1]
 
 
-def _is_near(moves: Tensor, view: FeatureView, cell: Cell) -> bool:
-    """Whether the token that moves most is a neighbour, and the cell's moves nearly as much."""
+def _distance(moves: Tensor, view: FeatureView, cell: Cell) -> float:
+    """Return how many cells away the token is that moves most."""
     token = int(moves.argmax()) - view.prefix
     row, column = divmod(token, view.grid[1])
-    distance = max(abs(row - cell[0]), abs(column - cell[1]))
-    return token >= 0 and distance <= 1 and bool(moves[_token(view, cell)] > _NEARLY * moves.max())
+    return max(abs(row - cell[0]), abs(column - cell[1])) if token >= 0 else float("inf")
+
+
+def _is_near(moves: Tensor, view: FeatureView, cell: Cell) -> bool:
+    """Whether the token that moves most is a neighbour, and the cell's moves nearly as much."""
+    own = moves[_token(view, cell)]
+    return _distance(moves, view, cell) <= 1 and bool(own > _NEARLY * moves.max())
 
 
 def _example(i: int, moves: Tensor, view: FeatureView, cells: Sequence[Cell]) -> str:
@@ -180,15 +185,15 @@ def _example(i: int, moves: Tensor, view: FeatureView, cells: Sequence[Cell]) ->
     return f"as {cells[i]} at {seen}: its own moves {float(moves[i, own] / moves[i].max()):.2g}"
 
 
-def probed_cells(grid: Grid) -> list[Cell]:
+def probed_cells(grid: Grid, most: int) -> list[Cell]:
     """Return an even number of cells: all of them, or corners, borders and some at random."""
     rows, columns = grid
     every = [(r, c) for r in range(rows) for c in range(columns)]
-    if len(every) > _CELLS:
-        ends = ((0, rows // 2, rows - 1), (0, columns // 2, columns - 1))
+    if len(every) > most:
+        corners = [(r, c) for r in (0, rows - 1) for c in (0, columns - 1)]
+        borders = [(r, columns // 2) for r in (0, rows // 2, rows - 1)]
         order = torch.randperm(len(every), generator=torch.Generator().manual_seed(3)).tolist()
-        marked = [(r, c) for r in ends[0] for c in ends[1]]
-        every = list(dict.fromkeys([*marked, *(every[i] for i in order)]))[:_CELLS]
+        every = list(dict.fromkeys([*corners, *borders, *(every[i] for i in order)]))[:most]
     return every if len(every) % 2 == 0 else [*every, every[0]]
 
 
