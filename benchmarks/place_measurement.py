@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from completeness import double_precision
-from place_models import PlaceModel, UnbuildableError, place_models
+from place_models import PlaceModel, UnbuildableError, place_model
 from place_oracle import Oracle
 from torch import Tensor, nn
 
@@ -57,7 +57,7 @@ class PlaceRow:
 def measure(key: str) -> PlaceRow:
     """Check the model of this key."""
     start = time.perf_counter()
-    model = place_models()[key]
+    model = place_model(key)
     row = PlaceRow(key, model.library)
     with double_precision():
         try:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import torch
-from completeness import double_precision
 from random_constants import draw_constants
 from torch import Tensor, nn
 
@@ -82,25 +82,32 @@ def place_models(words: tuple[str, ...] = ()) -> dict[str, PlaceModel]:
         words: Keep only those whose key holds one of these; a word of several parts, joined by
             ``+``, asks for all of its parts.
     """
-    with double_precision():
-        found = {model.key: model for model in _all()}
+    found = {model.key: model for file in dict.fromkeys(_FILES.values()) for model in _of(file)}
     return {key: m for key, m in found.items() if not words or any(_has(key, w) for w in words)}
+
+
+def place_model(key: str) -> PlaceModel:
+    """Return the model of a key; imports no more than its library."""
+    return next(model for model in _of(_FILES[key.partition(" ")[0]]) if model.key == key)
+
+
+_FILES = {
+    "layouts": "place_layouts",
+    "vit-pytorch": "place_vit_pytorch",
+    "x-transformers": "place_vit_pytorch",
+    "transformers": "place_transformers",
+    "open_clip": "place_open_clip",
+    "tests": "place_open_clip",
+    "torchvision": "place_torchvision",
+    "timm": "place_timm",
+}
+"""Where the models of each library are listed."""
+
+
+def _of(file: str) -> Iterator[PlaceModel]:
+    found: Iterator[PlaceModel] = import_module(file).models()
+    return found
 
 
 def _has(key: str, word: str) -> bool:
     return all(part in key for part in word.split("+"))
-
-
-def _all() -> Iterator[PlaceModel]:
-    # Here, since each of these files needs the class above.
-    import place_layouts
-    import place_libraries
-    import place_timm
-    import place_transformers
-    import place_vit_pytorch
-
-    yield from place_layouts.models()
-    yield from place_timm.models()
-    yield from place_libraries.models()
-    yield from place_vit_pytorch.models()
-    yield from place_transformers.models()

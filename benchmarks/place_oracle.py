@@ -5,7 +5,8 @@ looks which token moves.
 
 At the first level the cell's token must move most, or, where stems overlap, nearly as much as a
 neighbour that does. If nearly every change moves one token alone, patches do not overlap, and then
-none may move another one. Tokens that are no patches must not move at all.
+none may move another one. Tokens that are no patches must not move, or with every change, as tokens
+do that see the whole image.
 
 Deeper, tokens have mixed, and which one moves most may say nothing. Where tokens lie is a property
 of a model's code and not of its weights. So where it is not clear, other weights are looked at:
@@ -68,17 +69,19 @@ class Oracle:
     views: tuple[FeatureView, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.views = self._record(self.images)[1]
+        with explanation_state(self.module):
+            self.views = self._record(self.images)[1]
 
     def findings(self) -> dict[int, Finding]:
         """Return what is found at every level."""
-        found = self._judged(range(len(self.views)))
+        with explanation_state(self.module):
+            found = self._judged(range(len(self.views)))
         for factor in _DAMPINGS:
             left = [level for level, f in found.items() if f.unclear]
             if not left:
                 break
             try:
-                with _simplified(self.module, factor):
+                with _simplified(self.module, factor), explanation_state(self.module):
                     again = self._judged(left)
             except LibraGradError:  # nothing may be left of the image in what such weights make
                 break
@@ -121,9 +124,8 @@ class Oracle:
         return {level: self.views[level].tokens(features[level]).detach() for level in levels}
 
     def _record(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[FeatureView, ...]]:
-        with explanation_state(self.module):
-            torch.manual_seed(0)  # for models that draw at random even in evaluation mode
-            recording = self.read.record(images)
+        torch.manual_seed(0)  # for models that draw at random even in evaluation mode
+        recording = self.read.record(images)
         return recording.features, recording.views
 
 
@@ -141,20 +143,24 @@ def judge(
     """
     if moves.shape[1] != view.length:
         return Finding(wrong=f"{moves.shape[1]} tokens for {view.length} places")
-    if first and (moves[:, : view.prefix] > 0).any():
-        return Finding(wrong="a prefix token moves")
     if not moves.isfinite().all() or not (moves.sum(1) > 0).all():
         return Finding(unclear="nothing moves")
-    moved = (moves > _ROUNDING * moves.max(dim=1, keepdim=True).values).sum(dim=1)
-    strays = [i for i, cell in enumerate(cells) if int(moves[i].argmax()) != _token(view, cell)]
-    far = [i for i in strays if not _is_near(moves[i], view, cells[i])]
+    others, patches = moves[:, : view.prefix], moves[:, view.prefix :]
+    sees = others > 0
+    if first and (sees.any(dim=0) & ~sees.all(dim=0)).any():
+        return Finding(wrong="a prefix token moves with some cells and not with others")
+    moved = (patches > _ROUNDING * moves.max(dim=1, keepdim=True).values).sum(dim=1)
+    strays = [i for i, cell in enumerate(cells) if int(patches[i].argmax()) != _place(view, cell)]
+    far = [i for i in strays if not _is_near(patches[i], view, cells[i])]
     if far:
-        text = f"{len(far)} of {len(cells)} cells elsewhere, {_example(far[0], moves, view, cells)}"
-        share = moves.max(dim=1).values / moves.sum(dim=1)
-        clear = any(share[i] > _CLEAR and _distance(moves[i], view, cells[i]) > 1 for i in far)
+        text = (
+            f"{len(far)} of {len(cells)} cells elsewhere, {_example(far[0], patches, view, cells)}"
+        )
+        share = patches.max(dim=1).values / patches.sum(dim=1)
+        clear = any(share[i] > _CLEAR and _distance(patches[i], view, cells[i]) > 1 for i in far)
         return Finding(wrong=text) if clear else Finding(unclear=text)
     if min(view.grid) <= _FEW and strays:
-        text = _example(strays[0], moves, view, cells)
+        text = _example(strays[0], patches, view, cells)
         return Finding(unclear=f"{len(strays)} of {len(cells)} cells close by, {text}")
     single = bool((moved == 1).all())
     if first and whole and (moved == 1).double().mean() > 0.5 and not single:
@@ -162,27 +168,26 @@ def judge(
     return Finding(alone=single)
 
 
-def _token(view: FeatureView, cell: Cell) -> int:
-    return view.prefix + cell[0] * view.grid[1] + cell[1]
+def _place(view: FeatureView, cell: Cell) -> int:
+    return cell[0] * view.grid[1] + cell[1]
 
 
-def _distance(moves: Tensor, view: FeatureView, cell: Cell) -> float:
-    """Return how many cells away the token is that moves most."""
-    token = int(moves.argmax()) - view.prefix
-    row, column = divmod(token, view.grid[1])
-    return max(abs(row - cell[0]), abs(column - cell[1])) if token >= 0 else float("inf")
+def _distance(patches: Tensor, view: FeatureView, cell: Cell) -> int:
+    """Return how many cells away the patch is that moves most."""
+    row, column = divmod(int(patches.argmax()), view.grid[1])
+    return max(abs(row - cell[0]), abs(column - cell[1]))
 
 
-def _is_near(moves: Tensor, view: FeatureView, cell: Cell) -> bool:
-    """Whether the token that moves most is a neighbour, and the cell's moves nearly as much."""
-    own = moves[_token(view, cell)]
-    return _distance(moves, view, cell) <= 1 and bool(own > _NEARLY * moves.max())
+def _is_near(patches: Tensor, view: FeatureView, cell: Cell) -> bool:
+    """Whether the patch that moves most is a neighbour, and the cell's moves nearly as much."""
+    own = patches[_place(view, cell)]
+    return _distance(patches, view, cell) <= 1 and bool(own > _NEARLY * patches.max())
 
 
-def _example(i: int, moves: Tensor, view: FeatureView, cells: Sequence[Cell]) -> str:
-    token, own = int(moves[i].argmax()) - view.prefix, _token(view, cells[i])
-    seen = str(divmod(token, view.grid[1])) if token >= 0 else "a prefix token"
-    return f"as {cells[i]} at {seen}: its own moves {float(moves[i, own] / moves[i].max()):.2g}"
+def _example(i: int, patches: Tensor, view: FeatureView, cells: Sequence[Cell]) -> str:
+    seen = divmod(int(patches[i].argmax()), view.grid[1])
+    share = float(patches[i, _place(view, cells[i])] / patches[i].max())
+    return f"as {cells[i]} at {seen}: its own moves {share:.2g}"
 
 
 def probed_cells(grid: Grid, most: int) -> list[Cell]:
