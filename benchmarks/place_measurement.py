@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from libragrad_lightning import explain
 from libragrad_lightning.backward import LibraGradError
-from libragrad_lightning.models import read_token_model
+from libragrad_lightning.models import is_out_of_memory, read_token_model
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ def measure(key: str) -> PlaceRow:
         except LibraGradError as error:
             row = replace(row, verdict="refused", reason=_line(error))
         except Exception as error:  # the verdict is about just these
+            if is_out_of_memory(error):
+                raise
             row = replace(row, verdict="foreign error", reason=_foreign(error))
     return replace(row, seconds=round(time.perf_counter() - start, 1))
 
@@ -102,6 +104,8 @@ def _explained(model: PlaceModel, module: nn.Module, images: Tensor, row: PlaceR
     except LibraGradError as error:
         return replace(row, unexplained=_line(error))
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         return replace(row, verdict="foreign error", reason=_foreign(error))
     difference = (maps[:1] - alone).abs().max() / maps[:1].abs().max()
     return replace(row, residual=float(residual), batch=float(difference))

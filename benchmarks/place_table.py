@@ -18,9 +18,9 @@ Models are small and random, biases and scales included. Two different images ar
 in different cells, up to 16 of them (8 at deeper levels) with all corners. At the first level the
 cell's token must move most, or next to another one that does nearly as much, as behind stems that
 overlap; where patches do not overlap it must be the only one, and tokens that are no patches must
-not move, or with every cell. Where that is not clear, as at deeper levels, where tokens have mixed, weights are made
-small, so that residual connections alone carry a token on, and kernels narrow. What is still spread
-out then is *unclear*. A model is *in place* if no level is wrong.
+not move, or with every cell. Where that is not clear, as at deeper levels, where tokens have mixed,
+weights are made small, so that residual connections alone carry a token on, and kernels narrow.
+What is still spread out then is *unclear*. A model is *in place* if no level is wrong.
 
 `alone` are those of which each change moved one token of the first level alone. The residual is the
 largest of a level under Libra, relative to the logit; `batch` says how far the map of an image

