@@ -35,8 +35,8 @@ layouts borders-cropped,14 40x40
 timm test_vit 64x64
 timm test_resnet 64x64
 timm test_mambaout 64x64
-timm levit_128s 64x96
-timm hiera_tiny_224 224x224
+transformers Levit 64x64
+transformers MobileViT 64x64
 vit-pytorch vit 32x48
 vit-pytorch simple_vit_with_register_tokens 32x48
 vit-pytorch simple_uvit-depth=4 32x32
@@ -65,7 +65,7 @@ def cases():
             yield pytest.param(key, marks=pytest.mark.slow, id=key)
 
 
-@pytest.mark.parametrize("key", cases())
+@pytest.mark.parametrize("key", list(cases()))
 def test_tokens_are_where_the_page_says(key):
     row, known = measure(key), KNOWN[key]
     assert (row.verdict, row.unexplained) == (known.verdict, known.unexplained), row.reason
