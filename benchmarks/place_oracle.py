@@ -180,9 +180,12 @@ def _distance(patches: Tensor, view: FeatureView, cell: Cell) -> int:
 
 
 def _is_near(patches: Tensor, view: FeatureView, cell: Cell) -> bool:
-    """Whether the patch that moves most is a neighbour, and the cell's moves nearly as much."""
-    own = patches[_place(view, cell)]
-    return _distance(patches, view, cell) <= 1 and bool(own > _NEARLY * patches.max())
+    """Whether the patch that moves most is a neighbour, and the cell's moves nearly as much.
+
+    Convolutions without padding shift what is fine by some cells.
+    """
+    own, close = patches[_place(view, cell)], max(1, min(view.grid) // 8)
+    return _distance(patches, view, cell) <= close and bool(own > _NEARLY * patches.max())
 
 
 def _example(i: int, patches: Tensor, view: FeatureView, cells: Sequence[Cell]) -> str:
