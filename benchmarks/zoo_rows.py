@@ -88,7 +88,7 @@ def _identity(t: Trace) -> dict[str, Any]:
     }
 
 
-RowType = TypeVar("RowType", Row, Trace)
+RowType = TypeVar("RowType")
 
 
 def read(path: Path, row_type: type[RowType]) -> Iterator[RowType]:
@@ -100,7 +100,7 @@ def read(path: Path, row_type: type[RowType]) -> Iterator[RowType]:
             yield row_type(**{f.name: _parse(f, values[f.name]) for f in fields(row_type)})
 
 
-def append(path: Path, row: Row | Trace) -> None:
+def append(path: Path, row: Any) -> None:
     """Add a row to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     names = [f.name for f in fields(row)]
