@@ -133,12 +133,13 @@ class BlockFinder:
         """
         stages = [c for c in self._calls if self._carries(c, part=True) and self._branches(c)]
         calls = _innermost_that_matter([c for c in stages if _is_composed(c.module)])
-        ends = [c.returned.edge for c in calls]
-        behind = self._paths.origins([*ends, *(c.received.edge for c in calls)])
+        if not calls:
+            return []
+        ends = [call.returned.edge for call in calls]
+        behind = self._paths.origins(ends, [call.received.edge for call in calls])
         chains: list[list[int]] = []
-        for i, call in enumerate(calls):
-            comes_from = behind[call.received.edge]
-            own = next((chain for chain in chains if comes_from >> chain[-1] & 1), None)
+        for i, origins in enumerate(behind):
+            own = next((chain for chain in chains if origins >> chain[-1] & 1), None)
             if own is None:
                 chains.append([i])
             else:

@@ -54,14 +54,12 @@ class PathCounts:
         """Return the place of a tensor in an order in which it follows what it comes from."""
         return self._positions[edge[0]], edge[1]
 
-    def origins(self, marks: Sequence[Edge]) -> dict[Edge, int]:
-        """Return for some tensors, as bits, from which of them each comes, itself left out."""
+    def origins(self, marks: Sequence[Edge], edges: Sequence[Edge]) -> list[int]:
+        """Return for tensors, as bits, which of the marked tensors they are or come from."""
         own: defaultdict[object, int] = defaultdict(int)
         for i, (node, _) in enumerate(marks):
             own[node] |= 1 << i
-        behind: dict[object, int] = {None: 0}
         found: dict[object, int] = {None: 0}
         for node in self._positions:
-            behind[node] = reduce(or_, (found[n] for n, _ in node.next_functions), 0)
-            found[node] = behind[node] | own[node]
-        return {edge: behind[edge[0]] for edge in marks}
+            found[node] = reduce(or_, (found[n] for n, _ in node.next_functions), own[node])
+        return [found[node] for node, _ in edges]
