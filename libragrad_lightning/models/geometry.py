@@ -169,6 +169,8 @@ def _measured(
     size = (image.shape[-2], image.shape[-1])
     for seed in range(_DRAWS):
         left = [i for i, level in enumerate(levels) if found[i] is None and _is_open(level, seed)]
+        if not left:
+            break
         features = _features(forward, [levels[i] for i in left], moved_images(image, seed))
         for i, parts in zip(left, features, strict=True):
             draws[i].append(parts)

@@ -110,7 +110,7 @@ def places(
         found: How they move.
         image_size: Height and width of the image; of several grids that fit, the one whose cells
             are most like squares counts.
-        likely: The grid of a feature map, which is tried first, and of which every cell has a place.
+        likely: The grid of a feature map, which is tried first; all of its cells have a place.
     """
     if not bool(found.size.isfinite().all()):
         # Everything is NaN then, wherever it lies.

@@ -132,9 +132,9 @@ class TokenModel:
             views = tuple(level.view for level in found if level.view is not None)
             if len(views) < len(found):
                 raise UnreadableModelError(
-                    f"Where the features of {len(found) - len(views)} of {len(found)} blocks lie in "
-                    f"images of {size[1]} x {size[2]} cannot be told, although it can for other "
-                    "sizes; read the model with images of this size, or name `blocks`."
+                    f"It cannot be told where the features of {len(found) - len(views)} blocks lie "
+                    f"in images of {size[1]} x {size[2]}, although it can for other sizes; read "
+                    "the model with images of this size, or name `blocks`."
                 )
             self._views[size] = views
         return self._views[size]

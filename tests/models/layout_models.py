@@ -52,7 +52,9 @@ class Layout:
     @property
     def plain(self) -> Layout:
         """The layout of the plain twin: class token first, patches row by row, in modules."""
-        return Layout(self.grid, self.others, 1 + self.others, 0, width=self.width, pooled=self.pooled)
+        return Layout(
+            self.grid, self.others, 1 + self.others, 0, width=self.width, pooled=self.pooled
+        )
 
 
 @st.composite
@@ -179,7 +181,11 @@ class LaidOut(nn.Module):
         layout, p = self.layout, self.patches(images)
         rows = p.flatten(2).transpose(1, 2)[:, in_order(layout.order, layout.grid)]
         # The class token is the first of the weights, wherever it stands.
-        numbers = [*range(1, layout.class_at + 1), 0, *range(layout.class_at + 1, 1 + layout.others)]
+        numbers = [
+            *range(1, layout.class_at + 1),
+            0,
+            *range(layout.class_at + 1, 1 + layout.others),
+        ]
         nowhere = self.nowhere[:, numbers].expand(len(images), -1, -1)
         front, back = nowhere[:, : layout.before], nowhere[:, layout.before :]
         half = rows.shape[1] // 2 if layout.order == "halves" else rows.shape[1]
@@ -206,7 +212,9 @@ def in_order(order: str, grid: tuple[int, int]) -> Tensor:
     if order == "snake":
         return torch.stack([r.flip(0) if i % 2 else r for i, r in enumerate(numbers)]).flatten()
     if order == "shuffled":
-        return numbers.flatten()[torch.randperm(numbers.numel(), generator=torch.Generator().manual_seed(5))]
+        return numbers.flatten()[
+            torch.randperm(numbers.numel(), generator=torch.Generator().manual_seed(5))
+        ]
     if order == "windows":
         cut = (max(1, grid[0] // 2), max(1, grid[1] // 2))
         bands = [band.split(cut[1], 1) for band in numbers.split(cut[0], 0)]
