@@ -19,6 +19,7 @@ from libragrad_lightning.audit.measurement import reasons_for_missing
 from libragrad_lightning.audit.metric_table import DEFAULT_METRICS, METRICS
 from libragrad_lightning.audit.precision import in_float32
 from libragrad_lightning.audit.probe_set import ProbeGroup, ProbeSet, Shard, shard_of
+from libragrad_lightning.audit.readings import Readings
 from libragrad_lightning.audit.result import AuditResult, Failure, gathered, merged
 from libragrad_lightning.audit.run import AuditRun, AuditWatcher, ExplainedChunk
 from libragrad_lightning.audit.samples import Samples
@@ -46,6 +47,7 @@ __all__ = [
     "ProbeGroup",
     "ProbeRequest",
     "ProbeSet",
+    "Readings",
     "Samples",
     "SeenStep",
     "Selection",

@@ -19,11 +19,12 @@ from libragrad_lightning.audit.measurement import Measurement
 from libragrad_lightning.audit.metric_table import MetricInputs
 from libragrad_lightning.audit.precision import floating_dtype
 from libragrad_lightning.audit.probe_set import ProbeGroup, fingerprint
+from libragrad_lightning.audit.readings import Readings
 from libragrad_lightning.audit.result import AuditResult, Key
 from libragrad_lightning.audit.rows import ExplainedRows, Truth, explained_rows
 from libragrad_lightning.audit.samples import Samples
 from libragrad_lightning.metrics.functional.maps import is_degenerate
-from libragrad_lightning.models import TokenModel, is_out_of_memory, read_token_model
+from libragrad_lightning.models import TokenModel, is_out_of_memory
 from libragrad_lightning.perturbation import DeletionLogits, deletion_logits
 
 
@@ -100,6 +101,7 @@ class AuditRun:
         previous: What the audit before found.
         watcher: Looks on.
         batch_size: How many images are explained at once; smaller after memory has run out.
+        readings: What audits before have read of the module.
     """
 
     module: nn.Module
@@ -108,6 +110,7 @@ class AuditRun:
     previous: AuditResult
     watcher: AuditWatcher
     batch_size: int
+    readings: Readings = field(default_factory=Readings)
     measurement: Measurement = field(init=False)
     _maps: dict[str, dict[Key, Tensor]] = field(init=False)
     _prints: dict[Key, int] = field(default_factory=dict)
@@ -180,14 +183,8 @@ class AuditRun:
                 start = start if part.inputs is None else stop
 
     def _model(self, first: Samples) -> TokenModel:
-        call = self.learned.call
-        model = read_token_model(
-            self.module,
-            first.pixels,
-            backbone=self.config.backbone or "",
-            blocks=self.config.blocks,
-            forward=call.beside(first.others),
-        )
+        forward = self.learned.call.beside(first.others)
+        model = self.readings.of(self.module, first.pixels, forward, self.config)
         self.watcher.model_read(model, first.pixels)
         return model
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from libragrad_lightning.backward import LIBRA, Flow, GraphReading, NodeReading, RuleSet, read_graph
 from libragrad_lightning.diagnosis.tracing import ModuleCall, traced_calls
-from libragrad_lightning.models import TokenModel, explanation_state, logits_of
+from libragrad_lightning.models import TokenModel, explanation_state, logits_of, parts_of
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,43 @@ class OperationUse:
         )
 
 
+_RULES = {
+    "block": "input of a module around a residual connection",
+    "stream": "residual stream, before a branch that mixes tokens",
+    "layer": "input of a layer with weights",
+    "pass": "inputs of one module in several passes over the images",
+    "named": "named in `blocks`",
+}
+_LOCATED_BY = {
+    "pixels": "the pixels that move its tokens",
+    "graph": "the graph, from the level before",
+    "number": "the number of its tokens alone, which is that of the level before",
+}
+
+
+@dataclass(frozen=True)
+class LevelUse:
+    """A level at which attributions are taken, and what told that it is one.
+
+    Attributes:
+        place: Path of the module that receives its features.
+        passes: In how many passes over the images.
+        found: By which rule it was found.
+        layout: The axes of its features.
+        grid: Rows and columns of its patches or cells.
+        prefix: How many of its tokens lie nowhere in the image.
+        located: What told where its tokens lie.
+    """
+
+    place: str
+    passes: int
+    found: str
+    layout: str
+    grid: tuple[int, int]
+    prefix: int
+    located: str
+
+
 @dataclass(frozen=True)
 class CoverageReport:
     """All operations between the logits and the explained tensor.
@@ -51,10 +88,12 @@ class CoverageReport:
     Attributes:
         rules: The name of the rule set.
         uses: One entry per operation, unknown ones first, then by role.
+        levels: Where attributions are taken; empty for the pixels.
     """
 
     rules: str
     uses: tuple[OperationUse, ...]
+    levels: tuple[LevelUse, ...] = ()
 
     @property
     def unknown(self) -> tuple[OperationUse, ...]:
@@ -81,7 +120,22 @@ class CoverageReport:
             for u in self.uses
         ]
         advice = [f"- {use.advice}" for use in self.unknown]
-        return "\n".join(rows + (["", *advice] if advice else []))
+        return "\n".join(rows + (["", *advice] if advice else []) + self._levels_markdown())
+
+    def _levels_markdown(self) -> list[str]:
+        if not self.levels:
+            return []
+        rows = ["", "| level | enters | found as | axes | grid | elsewhere | located by |"]
+        return [
+            *rows,
+            "|---|---|---|---|---|---|---|",
+            *(
+                f"| {i} | {level.place}{f' ({level.passes} passes)' if level.passes > 1 else ''} "
+                f"| {level.found} | {level.layout} | {level.grid[0]} x {level.grid[1]} "
+                f"| {level.prefix} | {level.located} |"
+                for i, level in enumerate(self.levels)
+            ),
+        ]
 
 
 def coverage(
@@ -106,13 +160,32 @@ def coverage(
     with explanation_state(model):
         with traced_calls(model, isolate=False) as roots:
             if tokens is None:
-                explained = images.detach().clone().requires_grad_()
-                logits = logits_of((forward or model)(explained))
+                inputs: tuple[Tensor, ...] = (images.detach().clone().requires_grad_(),)
+                logits = logits_of((forward or model)(inputs[0]))
             else:
                 recording = tokens.record_alone(images)
-                explained, logits = recording.features[0], recording.logits
-        reading = read_graph([logits], [explained], rules)
-    return CoverageReport(rules.name, _uses(reading, roots, places))
+                inputs, logits = parts_of(recording.features[0]), recording.logits
+        reading = read_graph([logits], inputs, rules)
+        levels = () if tokens is None else _levels(model, tokens, images)
+    return CoverageReport(rules.name, _uses(reading, roots, places), levels)
+
+
+def _levels(model: nn.Module, tokens: TokenModel, images: Tensor) -> tuple[LevelUse, ...]:
+    paths = {module: path for path, module in model.named_modules()}
+    located = tokens.located_by or ("pixels",) * len(tokens.levels)
+    triples = zip(tokens.levels, tokens.views(images), located, strict=True)
+    return tuple(
+        LevelUse(
+            paths.get(level.points[0].module) or type(level.points[0].module).__name__,
+            len(level.points),
+            _RULES[level.rule],
+            view.passes[0].axes.value,
+            view.grid,
+            view.prefix,
+            _LOCATED_BY[by],
+        )
+        for level, view, by in triples
+    )
 
 
 def _uses(

@@ -18,12 +18,11 @@ from torch.autograd.graph import GradientEdge
 
 from libragrad_lightning.backward import Edge, edge_of
 from libragrad_lightning.models.calls import Call
+from libragrad_lightning.models.containers import has_weights, innermost_that_matter, is_composed
 from libragrad_lightning.models.feature_view import Axes, possible_axes
 from libragrad_lightning.models.levels import Point
 from libragrad_lightning.models.paths import PathCounts
 
-_INNER_SHARE = 0.5
-"""A module is divided into the blocks inside of it if they hold more than this share of it."""
 _BRANCHES_OF_A_BLOCK = 2
 """A module with more residual branches on its stream may hold several blocks."""
 
@@ -83,7 +82,7 @@ class BlockFinder:
 
     def of_modules(self, named: Sequence[Call]) -> list[Block]:
         """Return the blocks of calls that the user named."""
-        return [self._of_call(call, "named") for call in named]
+        return [self._of_call(c, "named") for c in named]
 
     def entry(self, block: Block) -> Call:
         """Return the call where the tokens z0 enter: the first block, or a norm right before it.
@@ -115,15 +114,15 @@ class BlockFinder:
 
     def _blocks(self, calls: Sequence[Call]) -> list[Block]:
         carrying = [call for call in calls if self._carries(call)]
-        stages = [c for c in carrying if self._branches(c) and _is_composed(c.module)]
-        chosen = _innermost_that_matter(stages)
+        stages = [c for c in carrying if self._branches(c) and is_composed(c.module)]
+        chosen = innermost_that_matter(stages)
         if chosen:
             return [block for call in chosen for block in self._divided(call)]
         stream = self._stream_blocks(calls)
         if stream:
             return stream
         # Without any branches, the layers with weights are what there is.
-        layers = _innermost_that_matter([c for c in carrying if _has_weights(c.module)])
+        layers = innermost_that_matter([c for c in carrying if has_weights(c.module)])
         return [replace(self._of_call(call), rule="layer") for call in layers]
 
     def _several_passes(self) -> list[list[Block]]:
@@ -132,7 +131,7 @@ class BlockFinder:
         Such are those of test-time flips and ensembles. Empty unless they are built alike.
         """
         stages = [c for c in self._calls if self._carries(c, part=True) and self._branches(c)]
-        calls = _innermost_that_matter([c for c in stages if _is_composed(c.module)])
+        calls = innermost_that_matter([c for c in stages if is_composed(c.module)])
         if not calls:
             return []
         ends = [call.returned.edge for call in calls]
@@ -273,30 +272,3 @@ class BlockFinder:
 
     def _branches(self, call: Call) -> bool:
         return self._paths.branches_between(call.received.edge, call.returned.edge)
-
-
-def _innermost_that_matter(calls: Sequence[Call]) -> list[Call]:
-    """Divide containers and stages into their blocks, but not blocks into their gates.
-
-    Args:
-        calls: Calls in the order in which they return, so that inner ones come first.
-    """
-    chosen: list[Call] = []
-    for call in calls:
-        inner = [c for c in chosen if call.contains(c)]
-        share = sum(map(_size, {c.module for c in inner})) / max(1, _size(call.module))
-        if share <= _INNER_SHARE:
-            chosen = [c for c in chosen if c not in inner] + [call]
-    return chosen
-
-
-def _is_composed(module: nn.Module) -> bool:
-    return sum(_has_weights(m) for m in module.modules()) >= 2
-
-
-def _has_weights(module: nn.Module) -> bool:
-    return any(p.dim() > 1 for p in module.parameters(recurse=False))
-
-
-def _size(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())

@@ -74,7 +74,9 @@ def located_levels(
     unknown = [i for i, step in enumerate(leads, 1) if not _is_trusted(step, levels[i - 1 : i + 1])]
     deep = _measured(forward, [levels[i] for i in unknown], image, readout)
     measured = dict(zip(unknown, deep, strict=True))
-    found = [Located(first)]
+    # Where nothing is finite, nothing moves: places are those of usual models then.
+    finite = all(bool(part.isfinite().all()) for part in recorded[0])
+    found = [Located(first, "pixels" if finite else "number")]
     for i in range(1, len(levels)):
         before = found[-1].view
         view, by = measured.get(i), "pixels"

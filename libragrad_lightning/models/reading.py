@@ -18,6 +18,7 @@ from torch.autograd.graph import GradientEdge
 from libragrad_lightning.backward import Edge
 from libragrad_lightning.models.blocks import Block, BlockFinder, entry_point
 from libragrad_lightning.models.calls import Call, recorded_calls
+from libragrad_lightning.models.causes import check_found, check_recorded
 from libragrad_lightning.models.errors import UnreadableModelError
 from libragrad_lightning.models.feature_view import possible_axes
 from libragrad_lightning.models.geometry import Located, located_levels
@@ -65,13 +66,13 @@ def read_token_model(
             image = images[:1].detach().as_subclass(Tensor)
             pixels = image.repeat(_PROBE_IMAGES, 1, 1, 1).requires_grad_()
             logits = logits_of(_accepted(run, pixels))
-        _check_recorded(logits)
+        check_recorded(logits, pixels, calls)
         finder = BlockFinder(inside, calls, logits, pixels)
         if blocks is None:
             passes = finder.passes()
         else:
             passes = [finder.of_modules(_named(finder, calls, module, blocks))]
-        _check_found(passes, inside)
+        check_found(bool(passes and passes[0]), inside, calls, _PROBE_IMAGES)
         entries = _entries(finder, passes)
         levels = [
             replace(_level(calls, blocks), is_whole=all(map(finder.is_whole, calls)))
@@ -107,18 +108,28 @@ def submodule(module: nn.Module, path: str, argument: str = "backbone") -> nn.Mo
 def _named(
     finder: BlockFinder, calls: Sequence[Call], module: nn.Module, paths: Sequence[str]
 ) -> list[Call]:
-    """Return the calls of modules that the user named."""
+    """Return the calls of modules that the user named; all of them if a module runs several times.
+
+    Raises:
+        UnreadableModelError: If one of them does not receive all that is known of the images.
+    """
     chosen: list[Call] = []
     for path in paths:
         wanted = submodule(module, path, "blocks")
         found = [c for c in calls if c.module is wanted]
-        if len(found) != 1 or not finder.carries_features(found[0]):
+        if not found:
             raise UnreadableModelError(
-                f"{path!r} in `blocks` was called {len(found)} times with tokens [B, T, D] or "
-                "feature maps that carry the image; name modules that are called once."
+                f"{path!r} in `blocks` received nothing that depends on the images; name modules "
+                "that do, each of which passes all features on to the next."
+            )
+        if not all(map(finder.carries_features, found)):
+            shapes = ", ".join(str(tuple(c.received.shape)) for c in found)
+            raise UnreadableModelError(
+                f"{path!r} in `blocks` received {shapes}, which are no tokens or feature maps, "
+                "or not all that the logits know of the images; name modules that receive all."
             )
         chosen += found
-    return chosen
+    return sorted(chosen, key=lambda call: call.start)
 
 
 def _entries(finder: BlockFinder, passes: Sequence[Sequence[Block]]) -> list[list[Call]]:
@@ -146,10 +157,8 @@ def _read_out(logits: Tensor, leaves: Edge) -> tuple[int, ...]:
         return ()
     weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
     edge = [GradientEdge(*leaves)]
-    (gradient,) = torch.autograd.grad(logits, edge, weights, retain_graph=True, allow_unused=True)
-    if gradient is None:
-        return ()
-    read = axes[0].sequence(gradient)[0].any(dim=1).nonzero()[:, 0].tolist()
+    (gradient,) = torch.autograd.grad(logits, edge, weights, retain_graph=True)
+    read = (axes[0].sequence(gradient)[0] != 0).any(dim=1).nonzero()[:, 0].tolist()
     return tuple(read) if len(read) <= _MOST_READ_OUT else ()
 
 
@@ -162,23 +171,23 @@ def _located_model(
     images: Tensor,
 ) -> TokenModel:
     """Return the model with the levels whose tokens lie in the image."""
-    chosen = [i for i, level in enumerate(located) if level.view is not None]
-    if not chosen:
+    views = {i: level.view for i, level in enumerate(located) if level.view is not None}
+    if not views:
         names = type(passes[0][0].call.module).__name__
         raise UnreadableModelError(
             f"The {len(levels)} blocks found ({names}) work on tokens that lie in no grid of the "
             "image, such as latents that read patches by attention, or a part of the patches; name "
             "modules that receive all patches, or feature maps, as `blocks`."
         )
-    kept = tuple(levels[i] for i in chosen)
     model = TokenModel(
         run,
-        kept,
-        tuple(passes[0][i].call.module for i in chosen),
-        tuple(chain[chosen[-1]].end for chain in passes),
+        tuple(levels[i] for i in views),
+        tuple(passes[0][i].call.module for i in views),
+        tuple(chain[max(views)].end for chain in passes),
         readout,
+        tuple(located[i].by for i in views),
     )
-    model.set_views(images, tuple(located[i].view for i in chosen))
+    model.set_views(images, tuple(views.values()))
     return model
 
 
@@ -200,21 +209,4 @@ def _check_images(images: Tensor) -> None:
         raise UnreadableModelError(
             f"`images` must be a floating point tensor [B, C, H, W] with B >= 1 but is "
             f"{images.dtype} {tuple(images.shape)}."
-        )
-
-
-def _check_found(passes: Sequence[Sequence[Block]], inside: nn.Module) -> None:
-    if not passes or not passes[0]:
-        raise UnreadableModelError(
-            f"No blocks were found in {type(inside).__name__}: no module passes all "
-            "tokens or feature maps on to the next; name the modules between which it does as "
-            "`blocks`, or another `backbone`."
-        )
-
-
-def _check_recorded(logits: Tensor) -> None:
-    if not logits.requires_grad:
-        raise UnreadableModelError(
-            "The logits do not depend on the images in a differentiable way; the forward pass must "
-            "not run under `torch.no_grad()` or detach its features."
         )

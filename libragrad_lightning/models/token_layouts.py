@@ -125,10 +125,8 @@ def _depends_alone(block: _Block, node: Node, layout: TokenLayout) -> bool:
     tokens = layout.tokens(values, block.batch, block.view)
     tokens[:, chosen.to(tokens.device)] = _noise(tokens)[:, chosen.to(tokens.device)]
     edge = [GradientEdge(node, 0)]
-    (gradient,) = torch.autograd.grad(
-        edge, [block.before], [values], retain_graph=True, allow_unused=True
-    )
-    return gradient is not None and _touches_only(block.view.axes.sequence(gradient), chosen)
+    (gradient,) = torch.autograd.grad(edge, [block.before], [values], retain_graph=True)
+    return _touches_only(block.view.axes.sequence(gradient), chosen)
 
 
 def _is_alone_needed(block: _Block, node: Node, layout: TokenLayout) -> bool:
@@ -140,11 +138,7 @@ def _is_alone_needed(block: _Block, node: Node, layout: TokenLayout) -> bool:
     tokens = block.view.axes.sequence(values)
     tokens[:, chosen.to(tokens.device)] = _noise(tokens)[:, chosen.to(tokens.device)]
     edge = [GradientEdge(node, 0)]
-    (gradient,) = torch.autograd.grad(
-        [block.after], edge, [values], retain_graph=True, allow_unused=True
-    )
-    if gradient is None:
-        return False
+    (gradient,) = torch.autograd.grad([block.after], edge, [values], retain_graph=True)
     return _touches_only(layout.tokens(gradient, block.batch, block.view), chosen)
 
 

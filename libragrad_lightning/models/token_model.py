@@ -9,21 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 
-from libragrad_lightning.backward import (
-    PLAIN,
-    ConstantObserver,
-    GraphReading,
-    bias_sites,
-    read_graph,
-)
+from libragrad_lightning.backward import ConstantObserver
+from libragrad_lightning.models.dropping import accepts_fewer, ignores_order
 from libragrad_lightning.models.errors import UnreadableModelError
 from libragrad_lightning.models.feature_view import (
     Features,
@@ -34,64 +28,10 @@ from libragrad_lightning.models.feature_view import (
 )
 from libragrad_lightning.models.geometry import Located, located_levels
 from libragrad_lightning.models.hooks import tables_read_at
-from libragrad_lightning.models.image_axes import (
-    ImageAxis,
-    axes_of_batch,
-    axes_of_pair,
-    axis_of_one,
-)
 from libragrad_lightning.models.levels import Level, Point, seen_at
 from libragrad_lightning.models.logits import logits_of
+from libragrad_lightning.models.recording import AxesMemory, Recording
 from libragrad_lightning.models.refusals import unless_refused
-from libragrad_lightning.models.token_layouts import TokenLayout, token_layouts
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One recorded forward pass.
-
-    Attributes:
-        logits: `[B, C]`, with a graph that starts at z0.
-        features: z0 and the inputs of all blocks but the first, in their own axes; z0 is a leaf.
-        views: How to read each of them.
-        middles: The features after the first residual connection of each block, where there is
-            one.
-        output: What the last block returned.
-        image_axes: Where images are in the values of operations, by the number of the operation.
-        token_layouts: Where tokens are in them, where their shape does not tell.
-    """
-
-    logits: Tensor
-    features: tuple[Features, ...]
-    views: tuple[View, ...]
-    middles: tuple[Features | None, ...]
-    output: Features
-    image_axes: Mapping[int, ImageAxis | None] = field(default_factory=dict, repr=False)
-    token_layouts: Mapping[int, TokenLayout] = field(default_factory=dict, repr=False)
-
-    def reading(self) -> GraphReading:
-        """Return the graph between the logits and z0, as it is without rules."""
-        return read_graph([self.logits], parts_of(self.features[0]), PLAIN)
-
-
-@dataclass(frozen=True)
-class KnownAxes:
-    """Where images and tokens are in the values of operations.
-
-    Attributes:
-        images: By the number of the operation; None where it is unknown.
-        tokens: Where the shape does not tell.
-        steps: How often weights had been changed when this was measured.
-    """
-
-    images: Mapping[int, ImageAxis | None]
-    tokens: Mapping[int, TokenLayout]
-    steps: int
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether it is known of all operations."""
-        return None not in self.images.values()
 
 
 @dataclass(frozen=True)
@@ -104,6 +44,8 @@ class TokenModel:
         blocks: The blocks.
         ends: What the last block returns, in each pass; the output of its module by default.
         readout: The tokens of the last block's output on which the logits depend.
+        located_by: What told where the tokens of each level lie: ``"pixels"`` that move them, the
+            ``"graph"`` from the level before, or their ``"number"`` alone.
     """
 
     forward: Callable[[Tensor], Any]
@@ -111,10 +53,16 @@ class TokenModel:
     blocks: tuple[nn.Module, ...]
     ends: tuple[Point, ...] = ()
     readout: tuple[int, ...] = ()
+    located_by: tuple[str, ...] = ()
     _views: dict[torch.Size, tuple[View, ...]] = field(default_factory=dict, repr=False)
     _drops: dict[torch.Size, bool] = field(default_factory=dict, repr=False)
     _shared_stem: dict[torch.Size, bool] = field(default_factory=dict, repr=False)
-    _axes: dict[tuple[object, ...], KnownAxes] = field(default_factory=dict, repr=False)
+    _axes: AxesMemory = field(default_factory=AxesMemory, repr=False)
+
+    @property
+    def is_located(self) -> bool:
+        """Whether pixels told where the tokens of the first level lie."""
+        return self.located_by[:1] != ("number",)
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the logits `[B, C]` of images `[B, C, H, W]`."""
@@ -232,42 +180,15 @@ class TokenModel:
         weights, in a forward pass of two.
         """
         recording = self.record_alone(images)
-        reading = recording.reading()
-        key = (images.shape[1:], len(images) == 1, _sites(reading))
+        twice = partial(self.record_alone, images[:1].expand(2, -1, -1, -1))
         # Values without any effect tell nothing, and may have one after a step of training.
         parameters = (p for block in self.blocks for p in block.parameters())
         steps = sum(p._version for p in parameters if not p.is_inference())
-        known = self._axes.get(key)
-        if known is None or not (known.is_complete or known.steps == steps):
-            known = self._axes[key] = self._measured_axes(images, recording, reading, steps)
-        return replace(recording, image_axes=known.images, token_layouts=known.tokens)
+        return self._axes.completed(recording, images, twice, steps)
 
     def record_alone(self, images: Tensor) -> Recording:
         """Run and record a forward pass as `record` does, without looking where images are."""
         return self._record(images, None)
-
-    def _measured_axes(
-        self, images: Tensor, recording: Recording, reading: GraphReading, steps: int
-    ) -> KnownAxes:
-        """Return where images and tokens are, from the first image twice if its graph is the same.
-
-        What is saved for that is hidden from a caller that weighs what its images need.
-        """
-        axes: dict[int, ImageAxis | None] = {
-            number: axis_of_one(operation, reading.shape_at(number))
-            for number, operation in _sites(reading)
-            if len(images) == 1
-        }
-        measured = recording
-        if not axes:
-            with saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
-                twice = self.record_alone(images[:1].expand(2, -1, -1, -1))
-            if _sites(twice.reading()) == _sites(reading):
-                measured, axes = twice, axes_of_pair((twice.logits, twice.features[0]))
-            else:
-                axes = axes_of_batch((recording.logits, recording.features[0]))
-        layouts = token_layouts(measured.logits, measured.features, measured.views, axes)
-        return KnownAxes(axes, layouts, steps)
 
     def record_from_tokens(self, images: Tensor, tokens: Tensor) -> Recording:
         """Record a forward pass that goes on from other tokens `[B, T, D]` in place of z0."""
@@ -345,47 +266,14 @@ class TokenModel:
         blocks receive (rotary ones) are reordered with them. Models with relative positions,
         windows, convolutions or token mixing do not. Looked at once per image size.
         """
-        view = self.views(images)[0]
-        first = self.levels[0]
+        view, first, size = self.views(images)[0], self.levels[0], images.shape[1:]
         if not (isinstance(view, FeatureView) and view.axes.is_sequence and first.is_whole):
             return False
-        size = images.shape[1:]
         if size not in self._drops:
             tokens = self.tokens(images[:1])
+            go_on = partial(self.logits_from_patches, images[:1])
             with torch.no_grad():
-                self._drops[size] = self._accepts_fewer(images[:1], tokens, view) and (
-                    self._ignores_order(images[:1], tokens, view)
+                self._drops[size] = accepts_fewer(go_on, tokens, view) and ignores_order(
+                    go_on, tokens, view
                 )
         return self._drops[size]
-
-    def _accepts_fewer(self, images: Tensor, tokens: Tensor, view: FeatureView) -> bool:
-        """Whether leaving out the first patch is to leave out the last with the first in its place.
-
-        It is not if a token is read out by a number that is another one's then.
-        """
-        patches = torch.arange(view.length - view.prefix, device=tokens.device)[None]
-        without = partial(self.logits_from_patches, images, tokens)
-        left = unless_refused(partial(without, patches[:, 1:]))
-        if left is None:
-            return False
-        moved = torch.cat([patches[:, -1:], patches[:, 1:-1]], dim=1)
-        rolled = tokens.clone()
-        rolled[:, view.prefix] = tokens[:, -1]
-        other = self.logits_from_patches(images, rolled, patches[:, :-1], read_at=moved)
-        return _equal_up_to_rounding(left, other)
-
-    def _ignores_order(self, images: Tensor, tokens: Tensor, view: FeatureView) -> bool:
-        patches = torch.arange(view.length - view.prefix, device=tokens.device)[None]
-        turned = patches.flip(1)
-        reordered = torch.cat([tokens[:, : view.prefix], tokens[:, view.prefix :].flip(1)], dim=1)
-        found = self.logits_from_patches(images, reordered, patches, read_at=turned)
-        return _equal_up_to_rounding(self.logits_from_tokens(images, tokens), found)
-
-
-def _sites(reading: GraphReading) -> tuple[tuple[int, str], ...]:
-    return tuple((site.number, site.operation) for site in bias_sites(reading))
-
-
-def _equal_up_to_rounding(logits: Tensor, others: Tensor) -> bool:
-    rounding = 100 * torch.finfo(logits.dtype).eps * logits.abs().max()
-    return bool((others - logits).abs().max() <= rounding)

@@ -15,6 +15,7 @@ from libragrad_lightning.audit import (
     AuditResult,
     AuditRun,
     Named,
+    Readings,
     changed_settings,
     gathered,
     merged,
@@ -56,19 +57,17 @@ class AuditSession:
         name: str,
     ) -> None:
         self.name = name
-        self._config, self._notices = config, Notices()
-        self._guard = FailureGuard(on_error)
+        self._config, self._notices, self._guard = config, Notices(), FailureGuard(on_error)
         self._collector = ProbeCollector(config, self._notices)
         self._publisher = Publisher(config, pictures, num_images, self._notices, name)
         self._history = self._publisher.history
         self._overhead = Overhead(max_overhead)
-        self._batch_size = config.batch_size
+        self._batch_size, self._readings = config.batch_size, Readings()
         self._resumed: list[int] | None = None
-        self._is_due, self._covered = False, False
-        self._weights = ExplainedWeights()
+        self._is_due, self._covered, self._weights = False, False, ExplainedWeights()
         self._run: AuditRun | None = None
-        self._result = AuditResult()
         self._drawer: PanelDrawer | None = None
+        self._drop()
 
     @property
     def records(self) -> list[AuditRecord]:
@@ -268,7 +267,8 @@ class AuditSession:
         watcher = RunWatcher(module, config, drawer, bar, None if self._covered else cover)
         with bar, audited_state(module, config.in_float32):
             # Inside, so that the states of metrics are no tensors of inference mode.
-            yield AuditRun(module, learned, config, previous, watcher, self._batch_size)
+            kept = self._batch_size, self._readings
+            yield AuditRun(module, learned, config, previous, watcher, *kept)
 
     def _publish(self, trainer: pl.Trainer, prefix: str, write: Write) -> None:
         run, drawer, limited = self._run, self._drawer, self._overhead.is_limited
