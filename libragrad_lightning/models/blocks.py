@@ -197,6 +197,9 @@ class BlockFinder:
     ) -> list[Block]:
         """Return blocks that begin at branches which mix tokens behind others that do not."""
         branches = list(self._branches_of(stream, leaves))
+        behind = next((c for c in stream if c.received.edge == branches[-1][1]), None)
+        if behind is not None:  # such as a last norm, which is no part of a block
+            end, leaves = entry_point(behind), behind.received.edge
         mixing = [self._mixes(first, second) for first, second, _ in branches]
         starts = [0] + [i for i in range(1, len(branches)) if mixing[i] and mixing[i - 1] is False]
         if all(mixing) and not inside:

@@ -77,9 +77,9 @@ def possible_axes(shape: Sequence[int], batch: int) -> list[Axes]:
     axes: list[Axes] = []
     if len(shape) == 3 and shape[0] == batch:
         axes = [Axes.TOKENS, Axes.TOKENS_LAST]
-    elif len(shape) == 3 and shape[1] == batch:
-        axes = [Axes.TOKENS_FIRST]
-    elif len(shape) == 4 and shape[0] == batch:
+    if len(shape) == 3 and shape[1] == batch:
+        axes.append(Axes.TOKENS_FIRST)
+    if len(shape) == 4 and shape[0] == batch:
         axes = [Axes.CHANNELS_FIRST, Axes.CHANNELS_LAST]
     like = torch.empty(tuple(shape), device="meta")
     return [a for a in axes if min(a.sequence(like).shape[1:]) > 1]

@@ -19,6 +19,7 @@ from libragrad_lightning.models.feature_view import (
 )
 from libragrad_lightning.models.levels import Level, Point, seen_at
 from libragrad_lightning.models.places import (
+    IMAGES,
     Movement,
     Places,
     follows_rows,
@@ -233,6 +234,10 @@ def _moved(draws: Sequence[Tensor], axes: Axes) -> Movement:
 def _of_one(
     draws: Sequence[Tensor], axes: Axes, size: tuple[int, int], readout: Sequence[int]
 ) -> FeatureView | None:
+    if len(axes.sequence(draws[0])) != IMAGES or len({d.shape for d in draws}) > 1:
+        # An axis was taken for images because there were as many, or the number of tokens depends
+        # on what the image holds.
+        return None
     cells = axes.cells(draws[0])
     found = places(_moved(draws, axes), size, None if axes.is_sequence else cells)
     if found is None:

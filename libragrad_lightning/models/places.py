@@ -14,6 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+IMAGES = 4
+"""How many images `moved_images` returns."""
+
 _STRENGTH = 0.25
 """Standard deviation of the noise, of that of the image: enough to be seen in half precision."""
 _STILL = 1e-3
@@ -22,6 +25,11 @@ _GAP = 0.2
 """How far apart two rows must be, of the distance between their middles."""
 _REGULAR = 0.4
 """How far apart the nearest two rows must be, of the distance between those farthest apart."""
+_SPAN = 0.5
+"""How far apart tokens must be, of the distance between the outer cells of a grid; else they must
+stand row by row,"""
+_FEW = 4
+"""and be more than these."""
 _FIT = 0.9
 """How well tokens must follow the places that a usual order gives them, as a correlation."""
 _MOST_ELSEWHERE = 32
@@ -122,7 +130,10 @@ def places(
         grids = _grids(len(some), image_size)
         for grid in sorted(grids, key=lambda grid: grid != likely):
             cells = _cells(found.of(some), grid, image_size)
-            if cells is not None:
+            if cells is None:
+                continue
+            sharp = likely or _spans_the_image(found.of(some), grid)
+            if sharp or _is_usual(cells, grid, image_size):
                 return _places(len(found.size), some[cells.argsort()], grid)
     return _usual_places(found, patches, image_size)
 
@@ -148,6 +159,22 @@ def _cells(found: Movement, grid: tuple[int, int], size: tuple[int, int]) -> Ten
         return None
     cells = row * grid[1] + column
     return cells if len(cells.unique()) == len(cells) else None
+
+
+def _spans_the_image(found: Movement, grid: tuple[int, int]) -> bool:
+    """Whether tokens are as far apart as cells of the image are, about.
+
+    Those that see much of the image seem to lie near to its middle.
+    """
+    axes = zip((found.down, found.right), grid, strict=True)
+    return all(float(x.max() - x.min()) >= _SPAN * (count - 1) / count for x, count in axes)
+
+
+def _is_usual(cells: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether tokens stand row by row in a grid of square cells, of more than a few."""
+    in_order = torch.equal(cells, torch.arange(len(cells)))
+    square = abs(grid[0] * size[1] - grid[1] * size[0]) <= max(size)
+    return in_order and square and len(cells) > _FEW
 
 
 def _bands(centers: Tensor, count: int) -> Tensor | None:
