@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from libragrad_lightning.backward import LibraGradError
-from libragrad_lightning.models import FeatureView, TokenModel, explanation_state
+from libragrad_lightning.models import FeatureView, TokenModel, View, explanation_state
 
 _CELLS, _FEWER_CELLS = 16, 8
 _DAMPINGS = (0.3, 0.1, 0.03)
@@ -66,7 +66,7 @@ class Oracle:
     module: nn.Module
     read: TokenModel
     images: Tensor
-    views: tuple[FeatureView, ...] = field(init=False)
+    views: tuple[View, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         with explanation_state(self.module):
@@ -105,8 +105,11 @@ class Oracle:
                     moves[level].append((after[level] - before[level]).norm(dim=2))
             whole = not (self.images.shape[-2] % grid[0] or self.images.shape[-1] % grid[1])
             for level in same:
-                judged = judge(torch.cat(moves[level]), self.views[level], cells, level == 0, whole)
-                found[level] = judged
+                view, moved = self.views[level], torch.cat(moves[level])
+                parts = moved.split([part.length for part in view.passes], dim=1)
+                passes = zip(parts, view.passes, strict=True)
+                judged = [judge(*one, cells, level == 0, whole) for one in passes]
+                found[level] = min(judged, key=lambda f: (not f.wrong, not f.unclear))
         return found
 
     def _changed(self, grid: Grid, cells: Sequence[Cell]) -> Tensor:
@@ -123,7 +126,7 @@ class Oracle:
         features = self._record(images)[0]
         return {level: self.views[level].tokens(features[level]).detach() for level in levels}
 
-    def _record(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[FeatureView, ...]]:
+    def _record(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[View, ...]]:
         torch.manual_seed(0)  # for models that draw at random even in evaluation mode
         recording = self.read.record(images)
         return recording.features, recording.views

@@ -89,11 +89,13 @@ class CoverageReport:
         rules: The name of the rule set.
         uses: One entry per operation, unknown ones first, then by role.
         levels: Where attributions are taken; empty for the pixels.
+        left_out: How many blocks were left out, as their tokens lie in no grid of the image.
     """
 
     rules: str
     uses: tuple[OperationUse, ...]
     levels: tuple[LevelUse, ...] = ()
+    left_out: int = 0
 
     @property
     def unknown(self) -> tuple[OperationUse, ...]:
@@ -135,6 +137,10 @@ class CoverageReport:
                 f"| {level.prefix} | {level.located} |"
                 for i, level in enumerate(self.levels)
             ),
+            *(
+                ["", f"{self.left_out} blocks work on tokens that lie nowhere."]
+                * (self.left_out > 0)
+            ),
         ]
 
 
@@ -167,7 +173,8 @@ def coverage(
                 inputs, logits = parts_of(recording.features[0]), recording.logits
         reading = read_graph([logits], inputs, rules)
         levels = () if tokens is None else _levels(model, tokens, images)
-    return CoverageReport(rules.name, _uses(reading, roots, places), levels)
+    left_out = 0 if tokens is None else tokens.left_out
+    return CoverageReport(rules.name, _uses(reading, roots, places), levels, left_out)
 
 
 def _levels(model: nn.Module, tokens: TokenModel, images: Tensor) -> tuple[LevelUse, ...]:

@@ -251,12 +251,18 @@ class BlockFinder:
         return self._paths.through(edge)
 
     def _axes(self, call: Call) -> list[Axes]:
+        """Return the possible axes of what a call receives; none if these are pixels as they came.
+
+        Nor if they were padded or scaled only.
+        """
+        pixels = call.received.edge == self._pixels
+        if pixels or not self._paths.is_computed(call.received.edge):
+            return []
         return possible_axes(call.received.shape, self._batch)
 
     def _carries_in(self, call: Call) -> bool:
         return (
             self._share(call.received.edge) == self._paths.total > 0
-            and call.received.edge != self._pixels
             and bool(self._axes(call))
             and not call.received.overwritten
         )
@@ -267,7 +273,6 @@ class BlockFinder:
         return (
             (0 < share < self._paths.total if part else share == self._paths.total > 0)
             and self._share(call.returned.edge) == share
-            and call.received.edge != self._pixels
             and bool(self._axes(call))
             and bool(possible_axes(call.returned.shape, self._batch))
             and not call.received.overwritten

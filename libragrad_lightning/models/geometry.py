@@ -28,8 +28,10 @@ from libragrad_lightning.models.places import (
     places,
 )
 
-_DRAWS = 8
-"""How often noise is drawn at most."""
+_DRAWS, _DEEP_DRAWS = 8, 4
+"""How often noise is drawn at most: for tokens that enter, and for levels deep in the model."""
+_LIKE_A_MAP = 0.5
+"""How well the cells of a feature map must follow the image at least, as a correlation."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,11 @@ def located_levels(
     """
     axes = [level.axes[0] for level in levels]
     size = (image.shape[-2], image.shape[-1])
-    first = _measured(forward, [levels[0]], image, readout)[0]
+    first = _measured(forward, [levels[0]], image, readout, _DRAWS)[0]
     chains = [carried(chain, axes) for chain in zip(*recorded, strict=True)]
     leads = [_all_or_none(steps) for steps in zip(*chains, strict=True)]
     unknown = [i for i, step in enumerate(leads, 1) if not _is_trusted(step, levels[i - 1 : i + 1])]
-    deep = _measured(forward, [levels[i] for i in unknown], image, readout)
+    deep = _measured(forward, [levels[i] for i in unknown], image, readout, _DEEP_DRAWS)
     measured = dict(zip(unknown, deep, strict=True))
     # Where nothing is finite, nothing moves: places are those of usual models then.
     finite = all(bool(part.isfinite().all()) for part in recorded[0])
@@ -162,6 +164,7 @@ def _measured(
     levels: Sequence[Level],
     image: Tensor,
     readout: Sequence[int],
+    most: int,
 ) -> list[View | None]:
     """Return how to read the features of some levels, by the pixels that move their tokens.
 
@@ -170,8 +173,8 @@ def _measured(
     found: list[View | None] = [None] * len(levels)
     draws: list[list[tuple[Tensor, ...]]] = [[] for _ in levels]
     size = (image.shape[-2], image.shape[-1])
-    for seed in range(_DRAWS):
-        left = [i for i, level in enumerate(levels) if found[i] is None and _is_open(level, seed)]
+    for seed in range(most):
+        left = [i for i in range(len(levels)) if found[i] is None]
         if not left:
             break
         features = _features(forward, [levels[i] for i in left], moved_images(image, seed))
@@ -179,11 +182,6 @@ def _measured(
             draws[i].append(parts)
             found[i] = _view(list(zip(*draws[i], strict=True)), levels[i].axes, size, readout)
     return found
-
-
-def _is_open(level: Level, seed: int) -> bool:
-    """Whether another draw may tell more; the cells of a feature map are in order by themselves."""
-    return seed == 0 or any(axes.is_sequence for axes in level.axes)
 
 
 class _SeenError(BaseException):
@@ -251,18 +249,22 @@ def _of_one(
 def _of_map(
     draws: Sequence[Tensor], axes: Sequence[Axes], size: tuple[int, int]
 ) -> FeatureView | None:
-    """Return the view of a feature map whose cells see too much of the image to be located.
+    """Return the view of a feature map whose cells see too much of the image to be told apart.
 
-    They lie row by row, as those of all feature maps do. If the shape of the map allows for both
-    orders of axes, the one counts in which cells follow the image better.
+    They lie row by row if they follow the image that way, on the whole. If the shape of the map
+    allows for both orders of axes, the one counts in which they follow it better.
     """
     features = draws[0]
     if features.dim() != 4:
         return None
-    fitting = [a for a in axes if _has_aspect(a.cells(features), size)]
-    if not fitting:
+    likeness = {
+        a: follows_rows(_moved(draws, a), a.cells(features))
+        for a in axes
+        if _has_aspect(a.cells(features), size)
+    }
+    best = max(likeness, key=lambda a: likeness[a], default=None)
+    if best is None or likeness[best] < _LIKE_A_MAP:
         return None
-    best = max(fitting, key=lambda a: follows_rows(_moved(draws, a), a.cells(features)))
     return FeatureView(best, best.cells(features))
 
 

@@ -11,6 +11,12 @@ from torch import Tensor
 
 from libragrad_lightning.backward import Edge, edge_of, nodes_inputs_first
 
+_LAYERS = (
+    *("ConvolutionBackward", "MkldnnConvolutionBackward", "AddmmBackward", "MmBackward"),
+    *("BmmBackward", "BaddbmmBackward", "AddmvBackward", "MvBackward", "EmbeddingBackward"),
+)
+"""Operations that mix the pixels or channels of an image."""
+
 
 class PathCounts:
     """The numbers of paths from an input to an output through every tensor in between.
@@ -41,6 +47,10 @@ class PathCounts:
                 onward[edge[0]] += onward[node]
         self.total = self._arriving[start[0]] * self._leaving[start]
         self._positions = {node: i for i, node in enumerate(nodes)}
+        self._layers: dict[object, bool] = {None: False}
+        for node in nodes:
+            behind = any(self._layers[n] for n, _ in node.next_functions)
+            self._layers[node] = behind or node.name().startswith(_LAYERS)
 
     def through(self, edge: Edge) -> int:
         """Return how many paths lead through a tensor; `total` if it carries everything."""
@@ -49,6 +59,10 @@ class PathCounts:
     def branches_between(self, first: Edge, second: Edge) -> bool:
         """Return whether paths part and meet again between two tensors, one behind the other."""
         return self._arriving[second[0]] > self._arriving[first[0]]
+
+    def is_computed(self, edge: Edge) -> bool:
+        """Return whether layers made a tensor of the source, not only padding or normalisation."""
+        return self._layers.get(edge[0], False)
 
     def position(self, edge: Edge) -> tuple[int, int]:
         """Return the place of a tensor in an order in which it follows what it comes from."""

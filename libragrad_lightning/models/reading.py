@@ -186,6 +186,7 @@ def _located_model(
         tuple(chain[max(views)].end for chain in passes),
         readout,
         tuple(located[i].by for i in views),
+        len(levels) - len(views),
     )
     model.set_views(images, tuple(views.values()))
     return model

@@ -46,6 +46,7 @@ class TokenModel:
         readout: The tokens of the last block's output on which the logits depend.
         located_by: What told where the tokens of each level lie: ``"pixels"`` that move them, the
             ``"graph"`` from the level before, or their ``"number"`` alone.
+        left_out: How many blocks were left out, as their tokens lie in no grid of the image.
     """
 
     forward: Callable[[Tensor], Any]
@@ -54,6 +55,7 @@ class TokenModel:
     ends: tuple[Point, ...] = ()
     readout: tuple[int, ...] = ()
     located_by: tuple[str, ...] = ()
+    left_out: int = 0
     _views: dict[torch.Size, tuple[View, ...]] = field(default_factory=dict, repr=False)
     _drops: dict[torch.Size, bool] = field(default_factory=dict, repr=False)
     _shared_stem: dict[torch.Size, bool] = field(default_factory=dict, repr=False)

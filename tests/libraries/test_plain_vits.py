@@ -136,4 +136,6 @@ def test_maps_are_those_of_timm(build, method, rules):
     scale = float(expected.attribution.abs().max())
     for name in ("attribution", "prefix", "fullgrad_sums"):
         expectation = getattr(expected, name)
-        torch.testing.assert_close(getattr(found, name), expectation, rtol=1e-10, atol=1e-10 * scale)
+        torch.testing.assert_close(
+            getattr(found, name), expectation, rtol=1e-10, atol=1e-10 * scale
+        )

@@ -175,7 +175,7 @@ def test_the_user_can_say_where_to_look():
 
 @pytest.mark.parametrize("blocks", [["head"], ["blocks.0.attn.qkv"], ["fc_norm"]])
 def test_modules_that_do_not_carry_the_image_are_no_blocks(blocks):
-    with pytest.raises(UnreadableModelError, match=r"in `blocks` was called \d times"):
+    with pytest.raises(UnreadableModelError, match=r"in `blocks` received \(2, "):
         read_token_model(vit(), IMAGES, blocks=blocks)
 
 
