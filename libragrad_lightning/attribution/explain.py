@@ -78,6 +78,7 @@ def explain(
     """
     chosen, rules = attribution_method(method), rule_set(rules)
     rewarded = reward_function(reward, task or "multiclass")
+    images = images.as_subclass(Tensor)  # Leaves of other classes are hidden from the graph.
     wanted, classes = _per_image(target, len(images))
     read = read_token_model(model, images, backbone=backbone, blocks=blocks, forward=forward)
     with explanation_state(model):

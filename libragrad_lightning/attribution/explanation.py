@@ -146,6 +146,7 @@ def explain_methods(
     Returns:
         For every rule set the explanations by the names of the methods.
     """
+    images = images.as_subclass(Tensor)  # Leaves of other classes are hidden from the graph.
     recording = model.record(images)
     task = task or task_of(recording.logits)
     classes = target_classes(target, recording.logits.detach(), labels, task)

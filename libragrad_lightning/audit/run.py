@@ -183,8 +183,8 @@ class AuditRun:
                 start = start if part.inputs is None else stop
 
     def _model(self, first: Samples) -> TokenModel:
-        forward = self.learned.call.beside(first.others)
-        model = self.readings.of(self.module, first.pixels, forward, self.config)
+        call = self.learned.call
+        model = self.readings.of(self.module, first.pixels, call.beside(first.others), self.config)
         self.watcher.model_read(model, first.pixels)
         return model
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -22,6 +23,7 @@ from libragrad_lightning.models.containers import has_weights, innermost_that_ma
 from libragrad_lightning.models.feature_view import Axes, possible_axes
 from libragrad_lightning.models.levels import Point
 from libragrad_lightning.models.paths import PathCounts
+from libragrad_lightning.models.refusals import unless_refused
 
 _BRANCHES_OF_A_BLOCK = 2
 """A module with more residual branches on its stream may hold several blocks."""
@@ -64,12 +66,16 @@ class BlockFinder:
         calls: The calls of all modules, in the order in which they return.
         logits: What came out.
         pixels: What went in.
+
+    Attributes:
+        uneven: The first blocks of passes that carry everything together, but are not built alike.
     """
 
     def __init__(
         self, inside: nn.Module, calls: Sequence[Call], logits: Tensor, pixels: Tensor
     ) -> None:
         modules = set(inside.modules())
+        self.uneven: tuple[Call, ...] = ()
         self._batch, self._pixels = len(pixels), edge_of(pixels)
         self._paths = PathCounts(logits, pixels)
         self._all_calls = calls
@@ -146,7 +152,10 @@ class BlockFinder:
         passes = [[calls[i] for i in chain] for chain in chains]
         whole = sum(self._share(chain[0].received.edge) for chain in passes)
         shapes = {tuple(c.received.shape for c in chain) for chain in passes}
-        if len(passes) < 2 or whole != self._paths.total or len(shapes) > 1:
+        if len(passes) < 2 or whole != self._paths.total:
+            return []
+        if len(shapes) > 1:
+            self.uneven = tuple(chain[0] for chain in passes)
             return []
         return [[replace(self._of_call(c), rule="pass") for c in chain] for chain in passes]
 
@@ -200,8 +209,12 @@ class BlockFinder:
         behind = next((c for c in stream if c.received.edge == branches[-1][1]), None)
         if behind is not None:  # such as a last norm, which is no part of a block
             end, leaves = entry_point(behind), behind.received.edge
-        mixing = [self._mixes(first, second) for first, second, _ in branches]
-        starts = [0] + [i for i in range(1, len(branches)) if mixing[i] and mixing[i - 1] is False]
+        # Some graphs, as those of reentrant checkpoints, give no gradients of inner tensors.
+        mixing = [
+            unless_refused(partial(self._mixes, first, second)) is not False
+            for first, second, _ in branches
+        ]
+        starts = [0] + [i for i in range(1, len(branches)) if mixing[i] and not mixing[i - 1]]
         if all(mixing) and not inside:
             starts = list(range(len(branches)))
         found = []

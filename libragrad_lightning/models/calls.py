@@ -127,7 +127,8 @@ def first_tensor(output: Any) -> Tensor | None:
 
 
 def _is_differentiable(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.requires_grad
+    recorded = not torch.is_inference_mode_enabled()
+    return recorded and isinstance(value, Tensor) and value.requires_grad
 
 
 def _feature(tensor: Tensor) -> Feature:

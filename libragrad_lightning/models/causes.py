@@ -35,7 +35,13 @@ def check_recorded(logits: Tensor, pixels: Tensor, calls: Sequence[Call]) -> Non
     )
 
 
-def check_found(found: bool, inside: nn.Module, calls: Sequence[Call], images: int) -> None:
+def check_found(
+    found: bool,
+    inside: nn.Module,
+    calls: Sequence[Call],
+    images: int,
+    uneven: Sequence[Call] = (),
+) -> None:
     """Refuse a model without blocks.
 
     Args:
@@ -43,15 +49,18 @@ def check_found(found: bool, inside: nn.Module, calls: Sequence[Call], images: i
         inside: The module in which they were looked for.
         calls: The calls of all modules.
         images: Number of images of the forward pass.
+        uneven: The first calls of passes that carry all together, but are not built alike.
 
     Raises:
         UnreadableModelError: Says why there are none.
     """
     if not found:
-        raise UnreadableModelError(f"No blocks were found in {_why_not(inside, calls, images)}.")
+        raise UnreadableModelError(
+            f"No blocks were found in {_why_not(inside, calls, images, uneven)}."
+        )
 
 
-def _why_not(inside: nn.Module, calls: Sequence[Call], images: int) -> str:
+def _why_not(inside: nn.Module, calls: Sequence[Call], images: int, uneven: Sequence[Call]) -> str:
     name = type(inside).__name__
     scripted = [m for m in inside.modules() if isinstance(m, torch.jit.ScriptModule)]
     if scripted:
@@ -62,6 +71,12 @@ def _why_not(inside: nn.Module, calls: Sequence[Call], images: int) -> str:
         return (
             f"{name}: none of its modules received anything that depends on the images; pass the "
             "path of a module that does as `backbone`"
+        )
+    if uneven:
+        return (
+            f"{name}: images go through {len(uneven)} passes of different forms "
+            f"({', '.join(call.path for call in uneven)}), as through members of an ensemble; pass "
+            "a `forward` that runs one of them"
         )
     rows = next((call for call in own if _has_more_rows(call, images)), None)
     if rows is not None:
@@ -100,4 +115,4 @@ def _where_it_ends(pixels: Tensor, calls: Sequence[Call]) -> str:
 
 
 def _comes_from(edge: Edge, start: object) -> bool:
-    return any(node is start for node in nodes_inputs_first([edge[0]]))
+    return edge[0] is not None and start in nodes_inputs_first([edge[0]])

@@ -27,6 +27,7 @@ from libragrad_lightning.models.places import (
     movement,
     places,
 )
+from libragrad_lightning.models.refusals import unless_refused
 
 _DRAWS, _DEEP_DRAWS = 8, 4
 """How often noise is drawn at most: for tokens that enter, and for levels deep in the model."""
@@ -72,7 +73,12 @@ def located_levels(
     axes = [level.axes[0] for level in levels]
     size = (image.shape[-2], image.shape[-1])
     first = _measured(forward, [levels[0]], image, readout, _DRAWS)[0]
-    chains = [carried(chain, axes) for chain in zip(*recorded, strict=True)]
+    nothing: list[Tensor | None] = [None] * (len(levels) - 1)
+    # Some graphs, as those of reentrant checkpoints, give no gradients of inner tensors.
+    chains = [
+        unless_refused(partial(carried, chain, axes)) or nothing
+        for chain in zip(*recorded, strict=True)
+    ]
     leads = [_all_or_none(steps) for steps in zip(*chains, strict=True)]
     unknown = [i for i, step in enumerate(leads, 1) if not _is_trusted(step, levels[i - 1 : i + 1])]
     deep = _measured(forward, [levels[i] for i in unknown], image, readout, _DEEP_DRAWS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from libragrad_lightning.models.feature_view import possible_axes
 from libragrad_lightning.models.geometry import Located, located_levels
 from libragrad_lightning.models.levels import Level
 from libragrad_lightning.models.logits import check_classifies, logits_of
-from libragrad_lightning.models.refusals import REFUSALS, is_out_of_memory
+from libragrad_lightning.models.refusals import REFUSALS, is_out_of_memory, unless_refused
 from libragrad_lightning.models.state import explanation_state
 from libragrad_lightning.models.token_model import TokenModel
 
@@ -72,14 +73,15 @@ def read_token_model(
             passes = finder.passes()
         else:
             passes = [finder.of_modules(_named(finder, calls, module, blocks))]
-        check_found(bool(passes and passes[0]), inside, calls, _PROBE_IMAGES)
+        check_found(bool(passes and passes[0]), inside, calls, _PROBE_IMAGES, finder.uneven)
         entries = _entries(finder, passes)
         levels = [
             replace(_level(calls, blocks), is_whole=all(map(finder.is_whole, calls)))
             for calls, blocks in zip(entries, zip(*passes, strict=True), strict=True)
         ]
         recorded = [[call.received.tensor for call in calls] for calls in entries]
-        readout = _read_out(logits, passes[0][-1].leaves)
+        # Some graphs, as those of reentrant checkpoints, give no gradients of inner tensors.
+        readout = unless_refused(partial(_read_out, logits, passes[0][-1].leaves)) or ()
         located = located_levels(run, levels, recorded, image, readout)
     return _located_model(run, levels, passes, located, readout, images)
 

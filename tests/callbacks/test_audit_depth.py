@@ -39,7 +39,8 @@ def test_a_gradient_is_few_calls_from_the_hook(tmp_path, monkeypatch):
             monkeypatch.setattr(module, "grad", counted)
     run = trainer(tmp_path, [quick_audit()], max_epochs=1, logger=False)
     run.fit(Classifier(), loader(count=16), loader(count=16))
-    stacks = [stack for stack in stacks if stack[-1] == HOOK]
+    # Those that measure where tokens and images are, once in a run, are deeper.
+    stacks = [stack for stack in stacks if stack[-1] == HOOK and "capture" in stack]
     assert stacks
     deepest = max(stacks, key=len)
     assert len(deepest) <= 10, deepest
