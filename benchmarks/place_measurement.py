@@ -33,8 +33,8 @@ class PlaceRow:
         unclear: Levels at which moves are spread out, so that nothing is known.
         alone: Whether every change moved one token of the first level alone.
         residual: The largest Libra residual of a level, relative to the logit.
-        batch: How much the map of an image differs with another image in its batch, relative to its
-            largest value.
+        batch: How much the map of an image differs alone and with one other image from that with
+            two others in its batch, relative to its largest value.
         unexplained: Why there is no explanation, although tokens were found.
         seconds: Duration of everything.
     """
@@ -89,6 +89,7 @@ def _checked(model: PlaceModel, row: PlaceRow) -> PlaceRow:
     wrong = [f"level {level}: {f.wrong}" for level, f in findings.items() if f.wrong]
     unclear = [str(level) for level, f in findings.items() if f.unclear and not f.wrong]
     row = replace(row, reason="; ".join(wrong)[:300], unclear=" ".join(unclear))
+    images = model.images(3)
     return _explained(model, module, images, replace(row, verdict="MISPLACED") if wrong else row)
 
 
@@ -100,14 +101,14 @@ def _explained(model: PlaceModel, module: nn.Module, images: Tensor, row: PlaceR
 
     try:
         maps, residual = explanation(images)
-        alone, _ = explanation(images[:1])
+        alone, pair = (explanation(images[:count])[0][:1] for count in (1, 2))
     except LibraGradError as error:
         return replace(row, unexplained=_line(error))
     except Exception as error:
         if is_out_of_memory(error):
             raise
         return replace(row, verdict="foreign error", reason=_foreign(error))
-    difference = (maps[:1] - alone).abs().max() / maps[:1].abs().max()
+    difference = (torch.cat([alone, pair]) - maps[:1]).abs().max() / maps[:1].abs().max()
     return replace(row, residual=float(residual), batch=float(difference))
 
 
