@@ -26,8 +26,8 @@ from libragrad_lightning.backward import (
 )
 from libragrad_lightning.models.feature_view import Features, parts_of
 
-Recorded: TypeAlias = tuple[Tensor, Features]
-"""Logits `[B, C]` with a graph, and the explained tensor, from which they come."""
+_FEW = 16
+"""How many values are looked at before all of them are."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,15 @@ def axis_of_one(operation: str, shape: Sequence[int]) -> ImageAxis:
     return ImageAxis(operation, alone[0] if alone and len(shape) > 2 else 0, 1)
 
 
-def axes_of_pair(pair: Recorded) -> dict[int, ImageAxis | None]:
+def axes_of_pair(
+    output: Tensor, source: Features, of_output: Tensor | None = None
+) -> dict[int, ImageAxis | None]:
     """Find where images are at every site of biases, in a recorded forward pass of an image twice.
+
+    Args:
+        output: What comes out of a model, or of a part of it; scores `[2, C]` by default.
+        source: What goes in.
+        of_output: A gradient of the output, that of the second image twice that of the first.
 
     Returns:
         By the number of the site; None where no image can be told from the other, as nothing there
@@ -86,19 +93,33 @@ def axes_of_pair(pair: Recorded) -> dict[int, ImageAxis | None]:
         first, second = pieces.unbind(1)
         return bool(((second - 2 * first).abs() <= limit).all())
 
-    return _axes(_seen(pair, torch.tensor([1.0, 2.0]), fits))
+    weights = torch.tensor([1.0, 2.0])
+    gradient = _weighed(output, weights) if of_output is None else of_output
+    return _axes(_seen(output, source, gradient, len(weights), fits))
 
 
-def axes_of_batch(recorded: Recorded) -> dict[int, ImageAxis | None]:
-    """Find where images are at every site of biases, in a recorded forward pass of any images."""
-    batch = len(recorded[0])
+def axes_of_batch(scores: Tensor, source: Features) -> dict[int, ImageAxis | None]:
+    """Find where images are at every site of biases, in a recorded forward pass of any images.
+
+    Args:
+        scores: `[B, C]`.
+        source: What they come from.
+    """
+    batch = len(scores)
     chosen = torch.arange(batch) % 2 == 0
 
     def fits(pieces: Tensor, limit: Tensor) -> bool:
         shown = (pieces != 0).movedim(1, 0).flatten(1).any(dim=1)
         return torch.equal(shown.cpu(), chosen)
 
-    return _axes(_seen(recorded, chosen.float(), fits))
+    return _axes(_seen(scores, source, _weighed(scores, chosen), batch, fits))
+
+
+def _weighed(scores: Tensor, weights: Tensor) -> Tensor:
+    """Return a gradient of scores `[B, C]`, the same of all images but for their weights."""
+    generator = torch.Generator().manual_seed(0)
+    of_one = torch.randn(scores.shape[1], generator=generator).to(scores)
+    return weights.to(scores)[:, None] * of_one
 
 
 @dataclass(frozen=True)
@@ -113,23 +134,21 @@ _Fits: TypeAlias = Callable[[Tensor, Tensor], bool]
 """Whether values `[repeats, B, length, ...]` may be those of images, up to a limit of rounding."""
 
 
-def _seen(recorded: Recorded, weights: Tensor, fits: _Fits) -> dict[int, _Seen]:
-    """Return the sites by their number, with gradients of scores that are weighed by image."""
-    logits, z0 = recorded
+def _seen(
+    output: Tensor, source: Features, of_output: Tensor, batch: int, fits: _Fits
+) -> dict[int, _Seen]:
+    """Return the sites by their number, and the axes that fit their gradients."""
     found: dict[int, _Seen] = {}
 
     def look(site: BiasSite, gradient: Tensor) -> None:
-        fitting = tuple(_fitting(site.operation, gradient, len(weights), fits))
+        fitting = tuple(_fitting(site.operation, gradient, batch, fits))
         found[site.number] = _Seen(gradient.shape, fitting)
 
     def watch(reading: GraphReading) -> Iterable[RemovableHandle]:
         return watch_bias_sites(reading, look)
 
-    generator = torch.Generator().manual_seed(0)
-    of_one = torch.randn(logits.shape[1], generator=generator).to(logits)
-    of_all = weights.to(logits)[:, None] * of_one
-    inputs = parts_of(z0)
-    grad(logits, inputs, of_all, rules=PLAIN, retain_graph=True, unknown="ignore", watch=[watch])
+    inputs = parts_of(source)
+    grad(output, inputs, of_output, rules=PLAIN, retain_graph=True, unknown="ignore", watch=[watch])
     return found
 
 
@@ -159,7 +178,20 @@ def _fitting(operation: str, gradient: Tensor, batch: int, fits: _Fits) -> Itera
     for axis in range(gradient.dim()):
         moved = gradient.movedim(axis, 0)
         length = len(moved)
+        few = _some_of_each(moved)
         for repeats in range(1, length // batch + 1):
-            divides = length % (batch * repeats) == 0
-            if divides and fits(moved.unflatten(0, (repeats, batch, -1)), limit):
+            if length % (batch * repeats):
+                continue
+            shape = (repeats, batch, -1)
+            # Nearly all that do not fit show it in a few values.
+            if fits(few.unflatten(0, shape), limit) and fits(moved.unflatten(0, shape), limit):
                 yield ImageAxis(operation, axis, repeats)
+
+
+def _some_of_each(values: Tensor) -> Tensor:
+    """Return a few of the values at every place along the first axis, those with most in them."""
+    flat = values.flatten(1)
+    if flat.shape[1] <= _FEW:
+        return flat
+    largest = flat.abs().sum(0).topk(_FEW).indices
+    return flat[:, largest]

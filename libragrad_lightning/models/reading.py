@@ -16,15 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from libragrad_lightning.backward import Edge
+from libragrad_lightning.backward import ConstantObserver, Edge
 from libragrad_lightning.models.blocks import Block, BlockFinder, entry_point
 from libragrad_lightning.models.calls import Call, recorded_calls
 from libragrad_lightning.models.causes import check_found, check_recorded
 from libragrad_lightning.models.errors import UnreadableModelError
-from libragrad_lightning.models.feature_view import possible_axes
+from libragrad_lightning.models.feature_view import joined_features, possible_axes
 from libragrad_lightning.models.geometry import Located, located_levels
 from libragrad_lightning.models.levels import Level
 from libragrad_lightning.models.logits import check_classifies, logits_of
+from libragrad_lightning.models.recording import Recording
 from libragrad_lightning.models.refusals import REFUSALS, is_out_of_memory, unless_refused
 from libragrad_lightning.models.state import explanation_state
 from libragrad_lightning.models.token_model import TokenModel
@@ -62,7 +63,7 @@ def read_token_model(
     inside = submodule(module, backbone)
     run = forward or module
     with explanation_state(module):
-        with recorded_calls(module) as calls:
+        with recorded_calls(module) as calls, ConstantObserver():
             # A subclass of tensors would hide from the graph that it is a leaf.
             image = images[:1].detach().as_subclass(Tensor)
             pixels = image.repeat(_PROBE_IMAGES, 1, 1, 1).requires_grad_()
@@ -83,7 +84,27 @@ def read_token_model(
         # Some graphs, as those of reentrant checkpoints, give no gradients of inner tensors.
         readout = unless_refused(partial(_read_out, logits, passes[0][-1].leaves)) or ()
         located = located_levels(run, levels, recorded, image, readout)
-    return _located_model(run, levels, passes, located, readout, images)
+        model = _located_model(run, levels, passes, located, readout, images)
+        unless_refused(partial(_learn, model, logits, recorded, located, images.shape[1:]))
+    return model
+
+
+def _learn(
+    model: TokenModel,
+    logits: Tensor,
+    recorded: Sequence[Sequence[Tensor]],
+    located: Sequence[Located],
+    size: torch.Size,
+) -> None:
+    """Find where images and tokens are in operations, while the recorded graph is there."""
+    pairs = [
+        (parts, level.view)
+        for parts, level in zip(recorded, located, strict=True)
+        if level.view is not None
+    ]
+    features = tuple(joined_features(parts) for parts, _ in pairs)
+    views = tuple(view for _, view in pairs)
+    model.learn(Recording(logits, features, views, (), features[-1]), size)
 
 
 def submodule(module: nn.Module, path: str, argument: str = "backbone") -> nn.Module:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from libragrad_lightning.backward import PLAIN, GraphReading, bias_sites, read_graph
+from libragrad_lightning.backward import PLAIN, BiasSite, GraphReading, bias_sites, read_graph
+from libragrad_lightning.models.block_axes import axes_by_block
 from libragrad_lightning.models.feature_view import Features, View, parts_of
-from libragrad_lightning.models.image_axes import (
-    ImageAxis,
-    axes_of_batch,
-    axes_of_pair,
-    axis_of_one,
-)
+from libragrad_lightning.models.image_axes import ImageAxis, axes_of_batch, axis_of_one
 from libragrad_lightning.models.token_layouts import TokenLayout, token_layouts
 
 
@@ -46,25 +43,29 @@ class Recording:
         """Return the graph between the logits and z0, as it is without rules."""
         return read_graph([self.logits], parts_of(self.features[0]), PLAIN)
 
+    def sites(self) -> list[BiasSite]:
+        """Return the sites of biases in this graph."""
+        return bias_sites(self.reading())
+
 
 @dataclass(frozen=True)
 class _KnownAxes:
-    """Where images and tokens are in the values of operations.
+    """Where images and tokens are in the values of operations, in the order of their sites.
 
     Attributes:
-        images: By the number of the operation; None where it is unknown.
-        tokens: Where the shape does not tell.
+        images: None where it is unknown.
+        tokens: None where the shape tells, or there are none.
         steps: How often weights had been changed when this was measured.
     """
 
-    images: Mapping[int, ImageAxis | None]
-    tokens: Mapping[int, TokenLayout]
+    images: tuple[ImageAxis | None, ...]
+    tokens: tuple[TokenLayout | None, ...]
     steps: int
 
     @property
     def is_complete(self) -> bool:
         """Whether it is known of all operations."""
-        return None not in self.images.values()
+        return None not in self.images
 
 
 @dataclass
@@ -73,33 +74,41 @@ class AxesMemory:
 
     _known: dict[tuple[object, ...], _KnownAxes] = field(default_factory=dict)
 
+    def learn(self, pair: Recording, size: torch.Size, steps: int) -> None:
+        """Measure in a recording of an image twice; arguments as those of `completed`."""
+        sites = pair.sites()
+        axes = axes_by_block(pair.logits, pair.features, pair.views)
+        self._known[(size, False, _operations(sites))] = _known(pair, sites, axes, steps)
+
     def completed(
-        self,
-        recording: Recording,
-        images: Tensor,
-        twice: Callable[[], Recording],
-        steps: int,
+        self, recording: Recording, size: torch.Size, twice: Callable[[], Recording], steps: int
     ) -> Recording:
         """Return a recording with where images and tokens are in it.
 
         Args:
             recording: The recording.
-            images: Of what.
+            size: Channels, height and width of the images.
             twice: Records the first image twice.
             steps: How often the weights have been changed.
         """
-        sites = _sites(recording.reading())
-        key = (images.shape[1:], len(images) == 1, sites)
+        sites = recording.sites()
+        key = (size, len(recording.logits) == 1, _operations(sites))
         known = self._known.get(key)
         if known is None or not (known.is_complete or known.steps == steps):
             known = self._known[key] = _measured(recording, twice, sites, steps)
-        return replace(recording, image_axes=known.images, token_layouts=known.tokens)
+        numbers = [site.number for site in sites]
+        layouts = zip(numbers, known.tokens, strict=True)
+        return replace(
+            recording,
+            image_axes=dict(zip(numbers, known.images, strict=True)),
+            token_layouts={number: layout for number, layout in layouts if layout is not None},
+        )
 
 
 def _measured(
     recording: Recording,
     twice: Callable[[], Recording],
-    sites: tuple[tuple[int, str], ...],
+    sites: Sequence[BiasSite],
     steps: int,
 ) -> _KnownAxes:
     """Return where images and tokens are, from an image twice if its graph is the same.
@@ -107,20 +116,34 @@ def _measured(
     What is saved for that is hidden from a caller that weighs what its images need.
     """
     measured = recording
-    axes: dict[int, ImageAxis | None]
     if len(recording.logits) == 1:
         reading = recording.reading()
-        axes = {number: axis_of_one(name, reading.shape_at(number)) for number, name in sites}
+        axes: Sequence[ImageAxis | None] = [
+            axis_of_one(site.operation, reading.shape_at(site.number)) for site in sites
+        ]
+        return _known(recording, sites, axes, steps)
+    with saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
+        pair = twice()
+    if _operations(pair.sites()) == _operations(sites):
+        measured, sites = pair, pair.sites()
+        axes = axes_by_block(pair.logits, pair.features, pair.views)
     else:
-        with saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
-            pair = twice()
-        if _sites(pair.reading()) == sites:
-            measured, axes = pair, axes_of_pair((pair.logits, pair.features[0]))
-        else:
-            axes = axes_of_batch((recording.logits, recording.features[0]))
-    layouts = token_layouts(measured.logits, measured.features, measured.views, axes)
-    return _KnownAxes(axes, layouts, steps)
+        found = axes_of_batch(recording.logits, recording.features[0])
+        axes = [found.get(site.number) for site in sites]
+    return _known(measured, sites, axes, steps)
 
 
-def _sites(reading: GraphReading) -> tuple[tuple[int, str], ...]:
-    return tuple((site.number, site.operation) for site in bias_sites(reading))
+def _known(
+    recording: Recording,
+    sites: Sequence[BiasSite],
+    axes: Sequence[ImageAxis | None],
+    steps: int,
+) -> _KnownAxes:
+    numbered = dict(zip((site.number for site in sites), axes, strict=True))
+    layouts = token_layouts(recording.logits, recording.features, recording.views, numbered)
+    tokens = tuple(layouts.get(site.number) for site in sites)
+    return _KnownAxes(tuple(axes), tokens, steps)
+
+
+def _operations(sites: Sequence[BiasSite]) -> tuple[str, ...]:
+    return tuple(site.operation for site in sites)

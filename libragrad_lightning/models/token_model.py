@@ -184,9 +184,21 @@ class TokenModel:
         recording = self.record_alone(images)
         twice = partial(self.record_alone, images[:1].expand(2, -1, -1, -1))
         # Values without any effect tell nothing, and may have one after a step of training.
+        return self._axes.completed(recording, images.shape[1:], twice, self._steps())
+
+    def learn(self, pair: Recording, size: torch.Size) -> None:
+        """Keep where images and tokens are in a recording of an image twice.
+
+        Args:
+            pair: The recording.
+            size: Channels, height and width of the image.
+        """
+        self._axes.learn(pair, size, self._steps())
+
+    def _steps(self) -> int:
+        """Return how often the weights have been changed."""
         parameters = (p for block in self.blocks for p in block.parameters())
-        steps = sum(p._version for p in parameters if not p.is_inference())
-        return self._axes.completed(recording, images, twice, steps)
+        return sum(p._version for p in parameters if not p.is_inference())
 
     def record_alone(self, images: Tensor) -> Recording:
         """Run and record a forward pass as `record` does, without looking where images are."""
