@@ -26,9 +26,6 @@ from libragrad_lightning.backward import (
 )
 from libragrad_lightning.models.feature_view import Features, parts_of
 
-_FEW = 16
-"""How many values are looked at before all of them are."""
-
 
 @dataclass(frozen=True)
 class ImageAxis:
@@ -174,24 +171,23 @@ def _fitting(operation: str, gradient: Tensor, batch: int, fits: _Fits) -> Itera
     """Give the axes along which images may follow each other."""
     if not gradient.any():
         return
-    limit = max(1e-3, 8 * torch.finfo(gradient.dtype).eps) * gradient.abs().amax()
+    size = gradient.abs()
+    limit = max(1e-3, 8 * torch.finfo(gradient.dtype).eps) * size.amax()
+    largest = [int(i) for i in torch.unravel_index(size.argmax(), gradient.shape)]
     for axis in range(gradient.dim()):
-        moved = gradient.movedim(axis, 0)
-        length = len(moved)
-        few = _some_of_each(moved)
+        moved, length = gradient.movedim(axis, 0), gradient.shape[axis]
+        few = _through(gradient, axis, largest)
         for repeats in range(1, length // batch + 1):
             if length % (batch * repeats):
                 continue
             shape = (repeats, batch, -1)
-            # Nearly all that do not fit show it in a few values.
+            # Nearly all that do not fit show it where the largest value is.
             if fits(few.unflatten(0, shape), limit) and fits(moved.unflatten(0, shape), limit):
                 yield ImageAxis(operation, axis, repeats)
 
 
-def _some_of_each(values: Tensor) -> Tensor:
-    """Return a few of the values at every place along the first axis, those with most in them."""
-    flat = values.flatten(1)
-    if flat.shape[1] <= _FEW:
-        return flat
-    largest = flat.abs().sum(0).topk(_FEW).indices
-    return flat[:, largest]
+def _through(values: Tensor, axis: int, place: Sequence[int]) -> Tensor:
+    """Return the values along an axis that go through a place."""
+    index: list[int | slice] = list(place)
+    index[axis] = slice(None)
+    return values[tuple(index)]

@@ -245,10 +245,10 @@ IMAGE = torch.randn(1, CHANNELS, 2, 3, generator=torch.Generator().manual_seed(0
 def axes_in(record, images=2):
     """Return where images are, in a recorded forward pass of one image twice, or of several."""
     if images == 2:
-        return axes_of_pair(record(IMAGE.expand(2, -1, -1, -1)))
+        return axes_of_pair(*record(IMAGE.expand(2, -1, -1, -1)))
     generator = torch.Generator().manual_seed(1)
     others = torch.randn(images - 1, *IMAGE.shape[1:], generator=generator).double()
-    return axes_of_batch(record(torch.cat([IMAGE, others])))
+    return axes_of_batch(*record(torch.cat([IMAGE, others])))
 
 
 LAYOUTS = [
