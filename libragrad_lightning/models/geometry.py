@@ -22,7 +22,7 @@ from libragrad_lightning.models.places import (
     IMAGES,
     Movement,
     Places,
-    follows_rows,
+    map_places,
     moved_images,
     movement,
     places,
@@ -263,15 +263,16 @@ def _of_map(
     features = draws[0]
     if features.dim() != 4:
         return None
-    likeness = {
-        a: follows_rows(_moved(draws, a), a.cells(features))
-        for a in axes
-        if _has_aspect(a.cells(features), size)
-    }
-    best = max(likeness, key=lambda a: likeness[a], default=None)
-    if best is None or likeness[best] < _LIKE_A_MAP:
+    fitting = [a for a in axes if _has_aspect(a.cells(features), size)]
+    located = {a: map_places(_moved(draws, a), a.cells(features)) for a in fitting}
+    best = max(located, key=lambda a: located[a][0], default=None)
+    if best is None or located[best][0] < _LIKE_A_MAP:
         return None
-    return FeatureView(best, best.cells(features))
+    found, cells = located[best][1], best.cells(features)
+    order = None if found.is_usual else found.order
+    return FeatureView(
+        best, found.grid, found.prefix, order, None if found.grid == cells else cells
+    )
 
 
 def _has_aspect(cells: tuple[int, int], size: tuple[int, int]) -> bool:

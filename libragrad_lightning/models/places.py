@@ -118,30 +118,43 @@ def places(
         found: How they move.
         image_size: Height and width of the image; of several grids that fit, the one whose cells
             are most like squares counts.
-        likely: The grid of a feature map, which is tried first; all of its cells have a place.
+        likely: The grid of a feature map, which is tried first. Cells of a padded border lie
+            nowhere; else all of them have a place.
     """
     if not bool(found.size.isfinite().all()):
         # Everything is NaN then, wherever it lies.
         return _places_by_number(len(found.size), image_size)
     patches = (found.size > _STILL * found.size.max()).nonzero()[:, 0]
-    if likely and len(patches) < len(found.size):
-        return None
     for some in [patches] if likely else _without_those_everywhere(found, patches):
         grids = _grids(len(some), image_size)
         for grid in sorted(grids, key=lambda grid: grid != likely):
             cells = _cells(found.of(some), grid, image_size)
             if cells is None:
                 continue
-            sharp = likely or _spans_the_image(found.of(some), grid)
+            sharp = grid == likely or _spans_the_image(found.of(some), grid)
             if sharp or _is_usual(cells, grid, image_size):
                 return _places(len(found.size), some[cells.argsort()], grid)
-    return _usual_places(found, patches, image_size)
+    return None if likely else _usual_places(found, patches, image_size)
 
 
 def follows_rows(found: Movement, grid: tuple[int, int]) -> float:
     """Return how well tokens lie row by row in a grid, as the smaller of two correlations."""
     rows, columns = _rows_and_columns(grid)
     return min(_correlation(found.down, rows), _correlation(found.right, columns))
+
+
+def map_places(found: Movement, cells: tuple[int, int]) -> tuple[float, Places]:
+    """Return how well the cells of a feature map follow the image, row by row, and their places.
+
+    Cells of a padded border, which do not move, lie nowhere.
+    """
+    moves = (found.size > _STILL * found.size.max()).view(cells)
+    rows, columns = (moves.any(dim=axis).nonzero()[:, 0] for axis in (1, 0))
+    numbers = torch.arange(cells[0] * cells[1]).view(cells)
+    if len(rows):
+        numbers = numbers[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    grid, inside = (numbers.shape[0], numbers.shape[1]), numbers.flatten()
+    return follows_rows(found.of(inside), grid), _places(len(found.size), inside, grid)
 
 
 def _places(length: int, patches: Tensor, grid: tuple[int, int]) -> Places:

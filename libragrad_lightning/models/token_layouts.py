@@ -52,7 +52,8 @@ def possible_layouts(shape: Sequence[int], batch: int, view: FeatureView) -> lis
     """
     tokens, cells, found = view.length, view.cells or view.grid, []
     shape = tuple(shape)
-    if len(shape) == 4 and view.prefix == 0 and shape[0] == batch:
+    is_map = view.prefix == 0 or not view.axes.is_sequence
+    if len(shape) == 4 and is_map and shape[0] == batch:
         maps = [(shape[2:], TokenLayout.MAP_FIRST), (shape[1:3], TokenLayout.MAP_LAST)]
         ordered = maps[::-1] if view.axes is Axes.CHANNELS_LAST else maps
         found += [layout for there, layout in ordered if there == cells]
