@@ -46,7 +46,8 @@ class BiasLedger:
     def __call__(self, site: BiasSite, contribution: Tensor) -> None:
         """Add one elementwise contribution."""
         axis = self.image_axes.get(site.number)
-        if axis is not None and axis.operation == site.operation:
+        fits = axis is not None and axis.axis < contribution.dim()
+        if axis is not None and fits and axis.operation == site.operation:
             contribution = axis.batch_first(contribution, self.batch)
         layout = self.token_layouts.get(site.number)
         level, number = divmod(site.reach.bit_length() - 1, len(self.views[0].passes))
@@ -124,6 +125,8 @@ def contribution_per_image(contribution: Tensor, batch: int) -> Tensor:
     Raises:
         LibraGradError: If its first axis does not run over images.
     """
+    if batch == 1:
+        return contribution.sum().reshape(1)
     if contribution.dim() and contribution.shape[0] % batch == 0:
         return contribution.reshape(batch, -1).sum(1)
     if contribution.isfinite().all() and contribution.any():

@@ -121,10 +121,13 @@ def _becoming(
 def _labels(like: Tensor, digit: Tensor) -> Tensor:
     """Return ones for the first image, and for the second the digit of every token, plus one.
 
-    What does not mix tokens hands on the second as that multiple of the first.
+    What does not mix tokens hands on the second as that multiple of the first. Signs are drawn by
+    channel, as a norm has no gradient of what is the same in all channels.
     """
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(0, 2, (like.shape[2],), generator=generator).to(like) * 2 - 1
     pair = torch.stack([torch.ones_like(digit), digit + 1]).to(like)
-    return pair[:, :, None].expand_as(like)
+    return pair[:, :, None] * signs
 
 
 def _digits(gradient: Tensor) -> Tensor | None:

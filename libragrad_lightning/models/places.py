@@ -19,6 +19,8 @@ IMAGES = 4
 
 _STRENGTH = 0.25
 """Standard deviation of the noise, of that of the image: enough to be seen in half precision."""
+_GENTLE = 3
+"""The last draw with this strength; if an image is too faint for it, later ones are stronger."""
 _STILL = 1e-3
 """Tokens that move less than this, of the one that moves most, lie nowhere."""
 _GAP = 0.2
@@ -85,14 +87,14 @@ def moved_images(image: Tensor, seed: int = 0) -> Tensor:
 
     Args:
         image: `[1, C, H, W]`.
-        seed: Of the noise.
+        seed: Of the noise, which grows if several draws were not enough.
     """
     height, width = image.shape[-2:]
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(image.shape[1:], generator=generator).to(image)
     image = image.nan_to_num(0.0, 0.0, 0.0)
     scale = torch.maximum(image.std(), 0.1 * image.abs().amax())
-    noise = noise * _STRENGTH * torch.where(scale > 0, scale, 1.0)
+    noise = noise * _STRENGTH * 4 ** max(0, seed - _GENTLE) * torch.where(scale > 0, scale, 1.0)
     down = ((torch.arange(height).to(image) + 0.5) / height).sqrt()
     right = ((torch.arange(width).to(image) + 0.5) / width).sqrt()
     plane = torch.ones_like(image[0, 0])
