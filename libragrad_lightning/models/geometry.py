@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,7 +16,7 @@ from libragrad_lightning.models.feature_view import (
     View,
     joined_view,
 )
-from libragrad_lightning.models.levels import Level, Point, seen_at
+from libragrad_lightning.models.levels import Level, features_at
 from libragrad_lightning.models.places import (
     IMAGES,
     Movement,
@@ -183,35 +182,11 @@ def _measured(
         left = [i for i in range(len(levels)) if found[i] is None]
         if not left:
             break
-        features = _features(forward, [levels[i] for i in left], moved_images(image, seed))
+        features = features_at(forward, [levels[i] for i in left], moved_images(image, seed))
         for i, parts in zip(left, features, strict=True):
             draws[i].append(parts)
             found[i] = _view(list(zip(*draws[i], strict=True)), levels[i].axes, size, readout)
     return found
-
-
-class _SeenError(BaseException):
-    """All that is wanted was seen; no handler of the model's own catches it."""
-
-
-def _features(
-    forward: Callable[[Tensor], object], levels: Sequence[Level], images: Tensor
-) -> list[tuple[Tensor, ...]]:
-    """Return the features of some levels, one tensor for each of their passes."""
-    points = [point for level in levels for point in level.points]
-    seen: dict[Point, Tensor] = {}
-
-    def look(point: Point, tensor: Tensor) -> None:
-        seen[point] = tensor.detach().clone()  # it may be overwritten afterwards
-        if len(seen) == len(points):
-            raise _SeenError
-
-    with ExitStack() as stack, torch.no_grad():
-        for point in points:
-            stack.enter_context(seen_at(point, partial(look, point)))
-        with suppress(_SeenError):
-            forward(images)
-    return [tuple(seen[point] for point in level.points) for level in levels]
 
 
 def _view(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from libragrad_lightning.models.calls import Argument, argument_of, first_tensor
 from libragrad_lightning.models.feature_view import Axes
+from libragrad_lightning.models.refusals import REFUSALS, is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -96,3 +99,49 @@ def _after(number: int, use: Callable[[Tensor], Tensor | None]) -> Any:
             use(tensor)
 
     return hook
+
+
+class _SeenError(BaseException):
+    """All that is wanted was seen; no handler of the model's own catches it."""
+
+
+def features_at(
+    forward: Callable[[Tensor], object], levels: Sequence[Level], images: Tensor
+) -> list[tuple[Tensor, ...]]:
+    """Return the features of some levels, one tensor for each of their passes.
+
+    Of the images one by one if there is no memory for all of them.
+    """
+    points = [point for level in levels for point in level.points]
+    try:
+        seen = _seen(forward, points, images)
+    except REFUSALS as error:
+        if not is_out_of_memory(error) or len(images) == 1:
+            raise
+        each = [features_at(forward, levels, image) for image in images.split(1)]
+        return [_in_one(level, parts) for level, *parts in zip(levels, *each, strict=True)]
+    return [tuple(seen[point] for point in level.points) for level in levels]
+
+
+def _in_one(level: Level, parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    axis = 1 if level.axes[0] is Axes.TOKENS_FIRST else 0
+    return tuple(torch.cat(passes, axis) for passes in zip(*parts, strict=True))
+
+
+def _seen(
+    forward: Callable[[Tensor], object], points: Sequence[Point], images: Tensor
+) -> dict[Point, Tensor]:
+    """Return the tensors at some points, after a forward pass that ends at the last of them."""
+    seen: dict[Point, Tensor] = {}
+
+    def look(point: Point, tensor: Tensor) -> None:
+        seen[point] = tensor.detach().clone()  # it may be overwritten afterwards
+        if len(seen) == len(points):
+            raise _SeenError
+
+    with ExitStack() as stack, torch.no_grad():
+        for point in points:
+            stack.enter_context(seen_at(point, partial(look, point)))
+        with suppress(_SeenError):
+            forward(images)
+    return seen

@@ -5,7 +5,12 @@ import timm
 import torch
 from torch import nn
 
-from libragrad_lightning.models import UnreadableModelError, explanation_state, read_token_model
+from libragrad_lightning.models import (
+    UnreadableModelError,
+    explanation_state,
+    read_token_model,
+    reading,
+)
 from libragrad_lightning.models.refusals import is_out_of_memory, unless_refused
 from libragrad_lightning.perturbation import deletion_logits
 
@@ -153,7 +158,10 @@ def test_images_that_a_model_refuses_are_named(error):
 
 
 @no_memory
-def test_running_out_of_memory_while_axes_are_looked_at_is_raised_and_not_remembered(error):
+def test_running_out_of_memory_while_axes_are_looked_at_is_raised_and_not_remembered(
+    error, monkeypatch
+):
+    monkeypatch.setattr(reading, "_learn", lambda *_: None)
     model, part = failing(lambda x: len(x) == 2)
     read = read_token_model(model, IMAGES)
     part.error = raised = error()
@@ -166,6 +174,27 @@ def test_running_out_of_memory_while_axes_are_looked_at_is_raised_and_not_rememb
             read.record(three).image_axes
             == read_token_model(model, IMAGES).record(three).image_axes
         )
+
+
+SIZES = []
+"""What a hook sees is put back afterwards wherever the hook holds it, but not in a global list."""
+
+
+@no_memory
+def test_places_are_measured_image_by_image_where_memory_is_short(error):
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=5, **SMALL).eval()
+    expected = read_token_model(model, IMAGES)
+
+    def short(_, args):
+        SIZES.append(len(args[0]))
+        if len(args[0]) > 2:
+            raise error()
+
+    SIZES.clear()
+    model.patch_embed.register_forward_pre_hook(short)
+    found = read_token_model(model, IMAGES)
+    assert SIZES == [2, 4, 1, 1, 1, 1]
+    assert found.views(IMAGES) == expected.views(IMAGES)
 
 
 @no_memory
