@@ -46,9 +46,11 @@ class BiasLedger:
     def __call__(self, site: BiasSite, contribution: Tensor) -> None:
         """Add one elementwise contribution."""
         axis = self.image_axes.get(site.number)
-        fits = axis is not None and axis.axis < contribution.dim()
-        if axis is not None and fits and axis.operation == site.operation:
-            contribution = axis.batch_first(contribution, self.batch)
+        if axis is not None and axis.operation == site.operation and contribution.dim():
+            if axis.is_mixed:
+                self._check_alone(site, contribution)
+            else:
+                contribution = axis.batch_first(contribution, self.batch)
         layout = self.token_layouts.get(site.number)
         level, number = divmod(site.reach.bit_length() - 1, len(self.views[0].passes))
         views = [view.passes[number] for view in self.views[level : level + 2]]
@@ -62,6 +64,14 @@ class BiasLedger:
                 return
         per_image = contribution_per_image(contribution, self.batch)
         self._add(self._unplaced, site.reach, per_image)
+
+    def _check_alone(self, site: BiasSite, contribution: Tensor) -> None:
+        if self.batch > 1 and bool(contribution.any()):
+            raise LibraGradError(
+                f"The images of a batch see each other in this model ({site.operation} of shape "
+                f"{tuple(contribution.shape)}), so that none has a map of its own; pass "
+                "`batch_size=1`."
+            )
 
     def on_tokens(self, like: Tensor) -> Tensor:
         """Return `[L, B, T]`: for each level, the biases at or after it that belong to a token.

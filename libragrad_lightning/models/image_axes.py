@@ -33,13 +33,19 @@ class ImageAxis:
 
     Attributes:
         operation: The name of the operation.
-        axis: The axis along which images follow each other.
+        axis: The axis along which images follow each other; -1 if images are mixed there, so that
+            one cannot be told from another.
         repeats: How often all images are run through along it: 1 if each image is in one piece.
     """
 
     operation: str
     axis: int
     repeats: int
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether values depend on several images, as where images of a batch see each other."""
+        return self.axis < 0
 
     @property
     def is_first(self) -> bool:
@@ -82,8 +88,7 @@ def axes_of_pair(
         of_output: A gradient of the output, that of the second image twice that of the first.
 
     Returns:
-        By the number of the site; None where no image can be told from the other, as nothing there
-        has an effect.
+        By the number of the site; None where nothing has an effect.
     """
 
     def fits(pieces: Tensor, limit: Tensor) -> bool:
@@ -121,10 +126,11 @@ def _weighed(scores: Tensor, weights: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A site of biases, and the axes along which images may follow each other there."""
+    """A site of biases, the axes along which images may follow each other, and what if none."""
 
     shape: torch.Size
     fitting: tuple[ImageAxis, ...]
+    without: ImageAxis | None
 
 
 _Fits: TypeAlias = Callable[[Tensor, Tensor], bool]
@@ -139,7 +145,8 @@ def _seen(
 
     def look(site: BiasSite, gradient: Tensor) -> None:
         fitting = tuple(_fitting(site.operation, gradient, batch, fits))
-        found[site.number] = _Seen(gradient.shape, fitting)
+        mixed = ImageAxis(site.operation, -1, 1) if gradient.any() else None
+        found[site.number] = _Seen(gradient.shape, fitting, mixed)
 
     def watch(reading: GraphReading) -> Iterable[RemovableHandle]:
         return watch_bias_sites(reading, look)
@@ -163,7 +170,7 @@ def _axes(seen: dict[int, _Seen]) -> dict[int, ImageAxis | None]:
     found: dict[int, ImageAxis | None] = {}
     for number, site in seen.items():
         alike = [a for a in site.fitting if (site.shape, a.axis, a.repeats) in sure]
-        found[number] = next(iter([*alike, *site.fitting]), None)
+        found[number] = next(iter([*alike, *site.fitting]), site.without)
     return found
 
 
