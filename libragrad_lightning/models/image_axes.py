@@ -145,7 +145,8 @@ def _seen(
 
     def look(site: BiasSite, gradient: Tensor) -> None:
         fitting = tuple(_fitting(site.operation, gradient, batch, fits))
-        mixed = ImageAxis(site.operation, -1, 1) if gradient.any() else None
+        tells = bool(gradient.any() and gradient.isfinite().all())
+        mixed = ImageAxis(site.operation, -1, 1) if tells else None
         found[site.number] = _Seen(gradient.shape, fitting, mixed)
 
     def watch(reading: GraphReading) -> Iterable[RemovableHandle]:

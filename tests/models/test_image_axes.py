@@ -7,7 +7,7 @@ from torchvision.models import VisionTransformer
 
 from libragrad_lightning import explain
 from libragrad_lightning.attribution.explain import images_at_once
-from libragrad_lightning.backward import ConstantObserver
+from libragrad_lightning.backward import ConstantObserver, LibraGradError
 from libragrad_lightning.models import ImageAxis, TokenModel, explanation_state, read_token_model
 from libragrad_lightning.models.image_axes import axes_of_batch, axes_of_pair, axis_of_one
 
@@ -284,6 +284,25 @@ def test_a_site_without_effect_is_unknown():
         return ((z0.transpose(0, 1) + bias) * 0).sum(0), z0
 
     assert list(axes_in(record).values()) == [None]
+
+
+class Company(Patches):
+    """Images of a batch see each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.own = nn.LayerNorm(8), nn.Linear(8, 8)
+
+    def mixed(self, tokens):
+        return tokens + self.own(self.norm(tokens)).mean(0, keepdim=True) * tokens
+
+
+def test_images_that_see_each_other_have_no_map_of_their_own():
+    torch.manual_seed(0)
+    model = Company().double()
+    with pytest.raises(LibraGradError, match=r"see each other.*`batch_size=1`"):
+        explain(model, images_of(3))
+    assert explain(model, images_of(3), batch_size=1).residuals.abs().max() < 1e-12
 
 
 @pytest.mark.parametrize(
