@@ -30,6 +30,8 @@ from libragrad_lightning.models.refusals import unless_refused
 
 _DRAWS, _DEEP_DRAWS = 8, 4
 """How often noise is drawn at most: for tokens that enter, and for levels deep in the model."""
+_FEW_CELLS = 4
+"""Feature maps of so few cells may be too coarse to be measured."""
 _LIKE_A_MAP = 0.5
 """How well the cells of a feature map must follow the image at least, as a correlation."""
 
@@ -91,8 +93,8 @@ def located_levels(
         step = None if i in unknown else leads[i - 1]
         if before is not None and step is not None:
             view, by = _led(before, step, levels[i], size), "graph"
-        if view is None and before is not None and _as_many(before, recorded[i]):
-            view, by = before, "number"
+        if view is None and before is not None:
+            view, by = _by_number(before, recorded[i], size), "number"
         found.append(Located(view, by))
     return found
 
@@ -154,14 +156,21 @@ def _moved_along(view: FeatureView, step: Tensor) -> Movement:
     return Movement((made_of > 0).double(), *centers)
 
 
-def _as_many(before: View, features: Sequence[Tensor]) -> bool:
-    """Whether a level has as many tokens in the same axes as the one before it."""
-    pairs = zip(before.passes, features, strict=True)
-    return all(
-        part.dim() == (3 if view.axes.is_sequence else 4)
-        and view.axes.sequence(part).shape[1] == view.length
-        for view, part in pairs
-    )
+def _by_number(before: View, features: Sequence[Tensor], size: tuple[int, int]) -> View | None:
+    """Return the view of a level whose shape alone tells: that of the one before it, if any.
+
+    Or that of a feature map in the same axes whose cells are too few to be told apart.
+    """
+    pairs = list(zip(before.passes, features, strict=True))
+    if any(part.dim() != (3 if view.axes.is_sequence else 4) for view, part in pairs):
+        return None
+    if all(view.axes.sequence(part).shape[1] == view.length for view, part in pairs):
+        return before
+    axes, part = pairs[0][0].axes, features[0]
+    cells = axes.cells(part)
+    few = not axes.is_sequence and 1 < cells[0] * cells[1] <= _FEW_CELLS
+    coarse = len(pairs) == 1 and few and _has_aspect(cells, size)
+    return FeatureView(axes, cells) if coarse else None
 
 
 def _measured(

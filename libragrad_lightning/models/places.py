@@ -27,11 +27,13 @@ _GAP = 0.2
 """How far apart two rows must be, of the distance between their middles."""
 _REGULAR = 0.4
 """How far apart the nearest two rows must be, of the distance between those farthest apart."""
-_SPAN = 0.5
+_SPAN = 0.65
 """How far apart tokens must be, of the distance between the outer cells of a grid; else they must
 stand row by row,"""
 _FEW = 4
 """and be more than these."""
+_FEW_OF_A_MAP = 16
+"""Cells of a feature map in another order than its own must be more than these."""
 _FIT = 0.9
 """How well tokens must follow the places that a usual order gives them, as a correlation."""
 _MOST_ELSEWHERE = 32
@@ -133,8 +135,10 @@ def places(
             cells = _cells(found.of(some), grid, image_size)
             if cells is None:
                 continue
-            sharp = grid == likely or _spans_the_image(found.of(some), grid)
-            if sharp or _is_usual(cells, grid, image_size):
+            in_order = torch.equal(cells, torch.arange(len(cells)))
+            usual = in_order and (grid == likely or _is_usual(grid, image_size))
+            few = likely is not None and len(some) <= _FEW_OF_A_MAP
+            if usual or (not few and _spans_the_image(found.of(some), grid)):
                 return _places(len(found.size), some[cells.argsort()], grid)
     return None if likely else _usual_places(found, patches, image_size)
 
@@ -185,11 +189,10 @@ def _spans_the_image(found: Movement, grid: tuple[int, int]) -> bool:
     return all(float(x.max() - x.min()) >= _SPAN * (count - 1) / count for x, count in axes)
 
 
-def _is_usual(cells: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether tokens stand row by row in a grid of square cells, of more than a few."""
-    in_order = torch.equal(cells, torch.arange(len(cells)))
+def _is_usual(grid: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a grid has square cells, of more than a few."""
     square = abs(grid[0] * size[1] - grid[1] * size[0]) <= max(size)
-    return in_order and square and len(cells) > _FEW
+    return square and grid[0] * grid[1] > _FEW
 
 
 def _bands(centers: Tensor, count: int) -> Tensor | None:
@@ -224,7 +227,8 @@ def _without_those_everywhere(found: Movement, patches: Tensor) -> Iterator[Tens
         off = torch.maximum((found.down - 0.5).abs(), (found.right - 0.5).abs())[patches]
         off, nearest = off.sort()
         for count in range(1, min(_MOST_ELSEWHERE, int((off < _MIDDLE).sum()) + 1, len(off) - 1)):
-            if off[count] > 2 * off[count - 1]:
+            left = len(off) - count
+            if off[count] > 2 * off[count - 1] and left >= max(_FEW, count):
                 yield patches[nearest[count:].sort().values]
 
 

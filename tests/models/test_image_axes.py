@@ -289,12 +289,21 @@ def test_a_site_without_effect_is_unknown():
 class Company(Patches):
     """Images of a batch see each other."""
 
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.own, self.mlp = nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, z):
+            z = z + self.own(self.norm(z)).mean(0, keepdim=True) * z
+            return z + self.mlp(z).relu()
+
     def __init__(self):
         super().__init__()
-        self.norm, self.own = nn.LayerNorm(8), nn.Linear(8, 8)
+        self.blocks = nn.Sequential(self.Block(), self.Block())
 
     def mixed(self, tokens):
-        return tokens + self.own(self.norm(tokens)).mean(0, keepdim=True) * tokens
+        return self.blocks(tokens)
 
 
 def test_images_that_see_each_other_have_no_map_of_their_own():
