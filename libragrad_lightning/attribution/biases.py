@@ -55,7 +55,9 @@ class BiasLedger:
         level, number = divmod(site.reach.bit_length() - 1, len(self.views[0].passes))
         views = [view.passes[number] for view in self.views[level : level + 2]]
         first = self.views[0].passes[number]
-        for view in views:  # it arose in the block of the level, or on the way to the next
+        for view in (
+            views if layout is not TokenLayout.NONE else ()
+        ):  # it arose in the block of the level, or on the way to the next
             values = contribution_per_token(contribution, self.batch, view, layout)
             if values is not None:
                 self._add_placed(site, number, view.moved(values, first))

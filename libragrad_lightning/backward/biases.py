@@ -46,6 +46,7 @@ class BiasSite:
         number: The number of the operation in the reading of the graph, the same under all rule
             sets, and for all forward passes of a model that record the same operations.
         kind: Where the constant comes from.
+        is_routed: Whether rows were picked from another value, in whose shape contributions are.
     """
 
     operation: str
@@ -53,6 +54,7 @@ class BiasSite:
     sequence: int
     number: int
     kind: BiasKind = BiasKind.RECORDED
+    is_routed: bool = False
 
 
 BiasSink: TypeAlias = Callable[[BiasSite, Tensor], None]
@@ -113,8 +115,9 @@ def watch_bias_sites(reading: GraphReading, sink: BiasSink) -> Iterator[Removabl
 
 def bias_sites(reading: GraphReading) -> list[BiasSite]:
     """Return the sites of biases that receive a gradient."""
+    routes = Routes(reading)
     return [
-        _site(node_reading, number)
+        replace(_site(node_reading, number), is_routed=routes.leads_from(node_reading.node))
         for number, node_reading in enumerate(reading.nodes)
         if reading.receives(node_reading) and _may_add(node_reading)
     ]

@@ -79,6 +79,10 @@ class Routes:
             elif self._routed(node, edges) and not node.name().startswith(_PUT):
                 self._lost.add(node)
 
+    def leads_from(self, node: Node) -> bool:
+        """Return whether the values of a node are those of picked rows."""
+        return node in self._steps or node in self._lost
+
     def home(self, node: Node, values: Tensor, number: int = 0) -> Tensor:
         """Return values at the output of a node in the form of what its rows were picked from.
 

@@ -1,17 +1,26 @@
-"""Where images are in the values of operations, measured once for blocks that are built alike."""
+"""Where images and tokens are in operations, measured once for blocks that are built alike."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from libragrad_lightning.backward import PLAIN, Node, NodeReading, bias_sites, read_graph
+from libragrad_lightning.backward import (
+    PLAIN,
+    BiasSite,
+    Node,
+    NodeReading,
+    bias_sites,
+    read_graph,
+)
 from libragrad_lightning.models.feature_view import Features, FeatureView, View, parts_of
 from libragrad_lightning.models.image_axes import ImageAxis, axes_of_pair
+from libragrad_lightning.models.token_layouts import BlockGraph, TokenLayout, layouts_of_sites
 
 _SCALARS = (bool, int, float, str, type(None))
 
@@ -19,50 +28,126 @@ _Form: TypeAlias = tuple[object, ...]
 """What makes two blocks alike: their operations in order, with shapes, axes and numbers."""
 
 
+@dataclass(frozen=True)
+class SiteAxes:
+    """Where images and tokens are in the values of an operation.
+
+    Attributes:
+        images: None where it is unknown.
+        tokens: None where the shape tells.
+    """
+
+    images: ImageAxis | None
+    tokens: TokenLayout | None
+
+
 def axes_by_block(
-    logits: Tensor, features: Sequence[Features], views: Sequence[View]
-) -> list[ImageAxis | None]:
-    """Find where images are in a recorded forward pass of an image twice.
+    logits: Tensor,
+    features: Sequence[Features],
+    views: Sequence[View],
+    ends: Features | None,
+    known: Sequence[ImageAxis | None] | None = None,
+) -> list[SiteAxes]:
+    """Find where images and tokens are in a recorded forward pass.
 
     Args:
-        logits: `[2, C]`.
+        logits: `[B, C]`; of an image twice unless it is known where images are.
         features: The features of all levels.
         views: How to read them.
+        ends: What the last block returns, if it was recorded.
+        known: Where images are, for every site of biases.
 
     Returns:
-        For every site of biases, in their order; None where it is unknown.
+        For every site of biases, in their order.
     """
-    parts = [part for level in features for part in parts_of(level)]
-    ways = [view for level in views for view in level.passes]
-    passes = len(views[0].passes)
-    reading = read_graph([logits], parts, PLAIN)
-    sites = bias_sites(reading)
-    block_of = [site.reach.bit_length() - 1 for site in sites]
-    known: dict[_Form, list[ImageAxis | None]] = {}
-    found: dict[int, list[ImageAxis | None]] = {}
-    forms = _forms(reading.nodes)
-    for block in set(block_of):
-        names = [s.operation for s, b in zip(sites, block_of, strict=True) if b == block]
-        form = forms[block]
-        last = block + passes >= len(parts)
-        if last or form not in known or len(known[form]) != len(names):
-            after = logits if last else parts[block + passes]
-            gradient = None if last else _doubled(after, ways[block + passes])
-            axes = list(_measured(after, parts[block], gradient).values())
-            if len(axes) != len(names):  # It is entered from elsewhere too.
-                return list(axes_of_pair(logits, features[0]).values())
-            known[form] = axes
-        found[block] = list(known[form])
-    return [found[block].pop(0) for block in block_of]
+    graph = _Graph(logits, features, views, ends)
+    if known is None and not graph.is_divided:
+        whole = axes_of_pair(logits, features[0])
+        known = [whole.get(site.number) for site in graph.sites]
+    found: dict[int, list[SiteAxes]] = {}
+    by_form: dict[_Form, list[SiteAxes]] = {}
+    for block in sorted(set(graph.block_of)):
+        form = (graph.forms[block], block >= graph.last)
+        if form not in by_form or known is not None:
+            images = graph.images_of(block, known)
+            pairs = zip(graph.nodes_of(block), images, strict=True)
+            layouts = layouts_of_sites(graph.block(block), list(pairs))
+            by_form[form] = [SiteAxes(*pair) for pair in zip(images, layouts, strict=True)]
+        found[block] = list(by_form[form])
+    return [found[block].pop(0) for block in graph.block_of]
 
 
-def _measured(
-    after: Tensor, before: Tensor, gradient: Tensor | None
-) -> dict[int, ImageAxis | None]:
-    """Return the axes of all sites of a block, by their numbers in order."""
-    axes = axes_of_pair(after, before, gradient)
-    sites = bias_sites(read_graph([after], [before], PLAIN))
-    return {site.number: axes.get(site.number) for site in sites}
+class _Graph:
+    """The blocks of a recorded forward pass, and what lies behind the last of them."""
+
+    def __init__(
+        self,
+        logits: Tensor,
+        features: Sequence[Features],
+        views: Sequence[View],
+        ends: Features | None,
+    ) -> None:
+        self._logits, self._passes = logits, len(views[0].passes)
+        self._parts = [part for level in features for part in parts_of(level)]
+        self._views = [view for level in views for view in level.passes]
+        self.last = len(self._parts) - self._passes
+        same = ends is not None and all(
+            end.shape == part.shape
+            for end, part in zip(parts_of(ends), self._parts[self.last :], strict=True)
+        )
+        self._ends = list(parts_of(ends)) if same and ends is not None else []
+        self._reading = read_graph([logits], [*self._parts, *self._ends], PLAIN)
+        self.sites = bias_sites(self._reading)
+        self.block_of = [site.reach.bit_length() - 1 for site in self.sites]
+        self.forms = _forms(self._reading.nodes)
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether the sites of every block are those between its input and its output."""
+        blocks = sorted(set(self.block_of))
+        return all(len(self._inner(block)) == len(self.sites_of(block)) for block in blocks)
+
+    def nodes_of(self, block: int) -> list[Node | None]:
+        """Return the operations at the sites of a block, None for those of picked rows."""
+        nodes, sites = self._reading.nodes, self.sites_of(block)
+        return [None if site.is_routed else nodes[site.number].node for site in sites]
+
+    def sites_of(self, block: int) -> list[BiasSite]:
+        pairs = zip(self.sites, self.block_of, strict=True)
+        return [site for site, own in pairs if own == block]
+
+    def images_of(
+        self, block: int, known: Sequence[ImageAxis | None] | None
+    ) -> list[ImageAxis | None]:
+        """Return where images are in the sites of a block."""
+        if known is not None:
+            pairs = zip(known, self.block_of, strict=True)
+            return [axis for axis, own in pairs if own == block]
+        before, after = self._between(block)
+        gradient = None if after is None else _doubled(after, self._view(block + self._passes))
+        axes = axes_of_pair(self._logits if after is None else after, before, gradient)
+        return [axes.get(site.number) for site in self._inner(block)]
+
+    def block(self, block: int) -> BlockGraph:
+        """Return the input and the output of a block."""
+        before, after = self._between(block)
+        views = [self._view(block)]
+        if after is not None:
+            views.append(self._view(block + self._passes))
+        unknown = block >= self.last and not self._ends
+        return BlockGraph(len(self._logits), views, before, after, unknown)
+
+    def _between(self, block: int) -> tuple[Tensor, Tensor | None]:
+        tensors = [*self._parts, *self._ends]
+        behind = block + self._passes
+        return tensors[block], tensors[behind] if behind < len(tensors) else None
+
+    def _view(self, block: int) -> FeatureView:
+        return self._views[min(block, self.last + block % self._passes)]
+
+    def _inner(self, block: int) -> list[BiasSite]:
+        before, after = self._between(block)
+        return bias_sites(read_graph([self._logits if after is None else after], [before], PLAIN))
 
 
 def _doubled(after: Tensor, view: FeatureView) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from libragrad_lightning.backward import Edge, edge_of
-from libragrad_lightning.models.calls import Call
+from libragrad_lightning.models.calls import Call, Feature
 from libragrad_lightning.models.containers import has_weights, innermost_that_matter, is_composed
 from libragrad_lightning.models.feature_view import Axes, possible_axes
 from libragrad_lightning.models.levels import Point
@@ -36,14 +36,14 @@ class Block:
     Attributes:
         call: The call of a module that receives its input.
         end: Where its output is.
-        leaves: The edge of its output.
+        leaves: Its output, as it was then.
         middle: The call that receives the features after its first residual connection.
         rule: How it was found.
     """
 
     call: Call
     end: Point
-    leaves: Edge
+    leaves: Feature
     middle: Call | None = None
     rule: str = "block"
 
@@ -162,7 +162,7 @@ class BlockFinder:
     def _of_call(self, call: Call, rule: str = "block") -> Block:
         end = Point(call.module, None, call.number)
         middle = next((c for c in self._calls if self._is_middle(c, call)), None)
-        return Block(call, end, call.returned.edge, middle, rule)
+        return Block(call, end, call.returned, middle, rule)
 
     def _is_middle(self, call: Call, block: Call) -> bool:
         outside = (block.received.edge, block.returned.edge)
@@ -181,7 +181,7 @@ class BlockFinder:
         if sum(self._branching(stream)) <= _BRANCHES_OF_A_BLOCK:
             return [self._of_call(block)]
         end = Point(block.module, None, block.number)
-        found = self._sections(stream, end, block.returned.edge, inside=True)
+        found = self._sections(stream, end, block.returned, inside=True)
         return found if len(found) > 1 else [self._of_call(block)]
 
     def _stream_blocks(self, calls: Sequence[Call]) -> list[Block]:
@@ -190,7 +190,7 @@ class BlockFinder:
         last = stream[-1] if stream else None
         if last is None or not any(self._branching(stream)):
             return []
-        return self._sections(stream, entry_point(last), last.received.edge)
+        return self._sections(stream, entry_point(last), last.received)
 
     def _stream(self, calls: Sequence[Call]) -> list[Call]:
         """Return for every tensor of the stream the outermost call that receives it, in order."""
@@ -202,13 +202,13 @@ class BlockFinder:
         return [self._paths.branches_between(a.received.edge, b.received.edge) for a, b in pairs]
 
     def _sections(
-        self, stream: Sequence[Call], end: Point, leaves: Edge, inside: bool = False
+        self, stream: Sequence[Call], end: Point, leaves: Feature, inside: bool = False
     ) -> list[Block]:
         """Return blocks that begin at branches which mix tokens behind others that do not."""
-        branches = list(self._branches_of(stream, leaves))
+        branches = list(self._branches_of(stream, leaves.edge))
         behind = next((c for c in stream if c.received.edge == branches[-1][1]), None)
         if behind is not None:  # such as a last norm, which is no part of a block
-            end, leaves = entry_point(behind), behind.received.edge
+            end, leaves = entry_point(behind), behind.received
         # Some graphs, as those of reentrant checkpoints, give no gradients of inner tensors.
         mixing = [
             unless_refused(partial(self._mixes, first, second)) is not False
@@ -224,10 +224,10 @@ class BlockFinder:
             middle = branches[start + 1][2] if after > start + 1 else None
             if after < len(branches):
                 following = branches[after][2]
-                point, edge = entry_point(following), following.received.edge
+                point, output = entry_point(following), following.received
             else:
-                point, edge = end, leaves
-            found.append(Block(call, point, edge, middle, "stream"))
+                point, output = end, leaves
+            found.append(Block(call, point, output, middle, "stream"))
         return found
 
     def _branches_of(

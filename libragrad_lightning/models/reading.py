@@ -18,7 +18,7 @@ from torch.autograd.graph import GradientEdge
 
 from libragrad_lightning.backward import ConstantObserver, Edge
 from libragrad_lightning.models.blocks import Block, BlockFinder, entry_point
-from libragrad_lightning.models.calls import Call, recorded_calls
+from libragrad_lightning.models.calls import Call, Feature, recorded_calls
 from libragrad_lightning.models.causes import check_found, check_recorded
 from libragrad_lightning.models.errors import UnreadableModelError
 from libragrad_lightning.models.feature_view import joined_features, possible_axes
@@ -82,10 +82,11 @@ def read_token_model(
         ]
         recorded = [[call.received.tensor for call in calls] for calls in entries]
         # Some graphs, as those of reentrant checkpoints, give no gradients of inner tensors.
-        readout = unless_refused(partial(_read_out, logits, passes[0][-1].leaves)) or ()
+        readout = unless_refused(partial(_read_out, logits, passes[0][-1].leaves.edge)) or ()
         located = located_levels(run, levels, recorded, image, readout)
         model = _located_model(run, levels, passes, located, readout, images)
-        unless_refused(partial(_learn, model, logits, recorded, located, images.shape[1:]))
+        ends = [chain[-1].leaves for chain in passes]
+        unless_refused(partial(_learn, model, logits, recorded, located, ends, images.shape[1:]))
     return model
 
 
@@ -94,6 +95,7 @@ def _learn(
     logits: Tensor,
     recorded: Sequence[Sequence[Tensor]],
     located: Sequence[Located],
+    ends: Sequence[Feature],
     size: torch.Size,
 ) -> None:
     """Find where images and tokens are in operations, while the recorded graph is there."""
@@ -104,7 +106,9 @@ def _learn(
     ]
     features = tuple(joined_features(parts) for parts, _ in pairs)
     views = tuple(view for _, view in pairs)
-    model.learn(Recording(logits, features, views, (), features[-1]), size)
+    output = joined_features([end.tensor for end in ends])
+    if not any(end.overwritten for end in ends):
+        model.learn(Recording(logits, features, views, (), output), size)
 
 
 def submodule(module: nn.Module, path: str, argument: str = "backbone") -> nn.Module:

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from libragrad_lightning.backward import PLAIN, BiasSite, GraphReading, bias_sites, read_graph
-from libragrad_lightning.models.block_axes import axes_by_block
+from libragrad_lightning.models.block_axes import SiteAxes, axes_by_block
 from libragrad_lightning.models.feature_view import Features, View, parts_of
 from libragrad_lightning.models.image_axes import ImageAxis, axes_of_batch, axis_of_one
-from libragrad_lightning.models.token_layouts import TokenLayout, token_layouts
+from libragrad_lightning.models.token_layouts import TokenLayout
 
 
 @dataclass(frozen=True)
@@ -53,19 +53,17 @@ class _KnownAxes:
     """Where images and tokens are in the values of operations, in the order of their sites.
 
     Attributes:
-        images: None where it is unknown.
-        tokens: None where the shape tells, or there are none.
+        sites: One for every site.
         steps: How often weights had been changed when this was measured.
     """
 
-    images: tuple[ImageAxis | None, ...]
-    tokens: tuple[TokenLayout | None, ...]
+    sites: tuple[SiteAxes, ...]
     steps: int
 
     @property
     def is_complete(self) -> bool:
         """Whether it is known of all operations."""
-        return None not in self.images
+        return all(site.images is not None for site in self.sites)
 
 
 @dataclass
@@ -76,9 +74,8 @@ class AxesMemory:
 
     def learn(self, pair: Recording, size: torch.Size, steps: int) -> None:
         """Measure in a recording of an image twice; arguments as those of `completed`."""
-        sites = pair.sites()
-        axes = axes_by_block(pair.logits, pair.features, pair.views)
-        self._known[(size, False, _operations(sites))] = _known(pair, sites, axes, steps)
+        axes = axes_by_block(pair.logits, pair.features, pair.views, pair.output)
+        self._known[(size, False, _operations(pair.sites()))] = _KnownAxes(tuple(axes), steps)
 
     def completed(
         self, recording: Recording, size: torch.Size, twice: Callable[[], Recording], steps: int
@@ -96,12 +93,11 @@ class AxesMemory:
         known = self._known.get(key)
         if known is None or not (known.is_complete or known.steps == steps):
             known = self._known[key] = _measured(recording, twice, sites, steps)
-        numbers = [site.number for site in sites]
-        layouts = zip(numbers, known.tokens, strict=True)
+        numbered = dict(zip((site.number for site in sites), known.sites, strict=True))
         return replace(
             recording,
-            image_axes=dict(zip(numbers, known.images, strict=True)),
-            token_layouts={number: layout for number, layout in layouts if layout is not None},
+            image_axes={number: site.images for number, site in numbered.items()},
+            token_layouts={n: site.tokens for n, site in numbered.items() if site.tokens},
         )
 
 
@@ -116,33 +112,20 @@ def _measured(
     What is saved for that is hidden from a caller that weighs what its images need.
     """
     measured = recording
+    images: list[ImageAxis | None] | None = None
     if len(recording.logits) == 1:
         reading = recording.reading()
-        axes: Sequence[ImageAxis | None] = [
-            axis_of_one(site.operation, reading.shape_at(site.number)) for site in sites
-        ]
-        return _known(recording, sites, axes, steps)
-    with saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
-        pair = twice()
-    if _operations(pair.sites()) == _operations(sites):
-        measured, sites = pair, pair.sites()
-        axes = axes_by_block(pair.logits, pair.features, pair.views)
+        images = [axis_of_one(s.operation, reading.shape_at(s.number)) for s in sites]
     else:
-        found = axes_of_batch(recording.logits, recording.features[0])
-        axes = [found.get(site.number) for site in sites]
-    return _known(measured, sites, axes, steps)
-
-
-def _known(
-    recording: Recording,
-    sites: Sequence[BiasSite],
-    axes: Sequence[ImageAxis | None],
-    steps: int,
-) -> _KnownAxes:
-    numbered = dict(zip((site.number for site in sites), axes, strict=True))
-    layouts = token_layouts(recording.logits, recording.features, recording.views, numbered)
-    tokens = tuple(layouts.get(site.number) for site in sites)
-    return _KnownAxes(tuple(axes), tokens, steps)
+        with saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
+            pair = twice()
+        if _operations(pair.sites()) == _operations(sites):
+            measured = pair
+        else:
+            found = axes_of_batch(recording.logits, recording.features[0])
+            images = [found.get(site.number) for site in sites]
+    graph = (measured.logits, measured.features, measured.views, measured.output)
+    return _KnownAxes(tuple(axes_by_block(*graph, images)), steps)
 
 
 def _operations(sites: Sequence[BiasSite]) -> tuple[str, ...]:

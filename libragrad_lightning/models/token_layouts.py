@@ -1,22 +1,28 @@
 """Where the tokens are in the values of an operation, which may have other axes than the features.
 
-Shapes tell, unless several readings of a shape fit, as where there are as many channels as tokens.
-Then the graph is asked: before tokens mix in a block, the values of some tokens depend on these
-tokens of its input alone; behind that, these tokens of its output depend on them alone.
+Shapes tell what is possible, and the graph whether it is so: before tokens mix in a block, the
+values of some tokens depend on these tokens of its input alone; behind that, these tokens of its
+output depend on them alone. Where convolutions mix neighbours, that holds for halves of the image
+but for their borders. What holds of neither, such as values of windows, belongs to no token.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from libragrad_lightning.backward import PLAIN, Node, read_graph
-from libragrad_lightning.models.feature_view import Axes, Features, FeatureView, View, parts_of
+from libragrad_lightning.backward import Node
+from libragrad_lightning.models.feature_view import Axes, FeatureView
 from libragrad_lightning.models.image_axes import ImageAxis
+
+_LOCAL = 0.9
+"""Which share of a gradient must be in the half of the image that was asked about."""
 
 
 class TokenLayout(Enum):
@@ -28,6 +34,7 @@ class TokenLayout(Enum):
     ROWS = "[B * T, ...]"
     TOKENS_LAST = "[B, D, T]"
     LAST_ROWS = "[B * D, T]"
+    NONE = "[B, ...]"
 
     def tokens(self, values: Tensor, batch: int, view: FeatureView) -> Tensor:
         """Return values as `[B, T, D]`, tokens in the order of the model."""
@@ -68,85 +75,184 @@ def possible_layouts(shape: Sequence[int], batch: int, view: FeatureView) -> lis
     return found
 
 
-def token_layouts(
-    logits: Tensor,
-    features: Sequence[Features],
-    views: Sequence[View],
-    axes: Mapping[int, ImageAxis | None],
-) -> Mapping[int, TokenLayout]:
-    """Return the layouts of sites whose shape allows for several, by the numbers of the sites.
+def layouts_of_sites(
+    block: BlockGraph, sites: Sequence[tuple[Node | None, ImageAxis | None]]
+) -> list[TokenLayout | None]:
+    """Return where tokens are in the values of operations of a block.
 
     Args:
-        logits: `[B, C]`, of a recorded forward pass.
-        features: The features of all levels in it.
-        views: How to read them.
-        axes: Where images are in the values of operations, by the number of the operation.
+        block: The block.
+        sites: The operations, None for those whose rows were picked from other values; and where
+            images are in the values of each.
+
+    Returns:
+        For every site its layout, `NONE` if its values are not those of single tokens in their
+        order; None where the shape tells.
     """
-    parts = [parts_of(level) for level in features]
-    explained = [part for level in parts for part in level]
-    passes, batch = len(parts[0]), len(logits)
-    nodes = read_graph([logits], explained, PLAIN).nodes
-    found = {}
-    first = (number for number, axis in axes.items() if axis is None or axis.is_first)
-    for number in first:
-        level, one = divmod(nodes[number].reach.bit_length() - 1, passes)
-        node, view = nodes[number].node, views[level].passes[one]
-        layouts = possible_layouts(node._input_metadata[0].shape, batch, view)
-        if len(layouts) > 1:
-            after = parts[level + 1][one] if level + 1 < len(parts) else None
-            asked = (_Block(view, parts[level][one], after, batch), node)
-            fitting = [layout for layout in layouts if _fits(*asked, layout)]
-            found[number] = (fitting or layouts)[0]
-    return found
+    possible = [_Possible.at(block, node, axis) for node, axis in sites]
+    asked = [one for one in possible if one.is_open]
+    if not asked or block.is_unknown:
+        return [None] * len(sites)
+    needed = {kind: _needed(block, asked, kind) for kind in _Kind}
+    found: dict[int, TokenLayout] = {}
+    for number, one in enumerate(asked):
+        gradients = {kind: needed[kind][number] for kind in _Kind}
+        found[id(one)] = _chosen(block, one, gradients)
+    return [found.get(id(one)) for one in possible]
 
 
-class _Block:
-    """The input and the output of a block, to ask which tokens depend on which."""
+class _Kind(Enum):
+    """Which tokens are asked about."""
 
-    def __init__(self, view: FeatureView, before: Tensor, after: Tensor | None, batch: int) -> None:
-        self.view, self.before, self.batch = view, before, batch
-        same = after is not None and after.shape == before.shape
-        self.after = after if same else None
+    SOME = "half of them, drawn at random"
+    LEFT = "those in the left half of the image"
+    TOP = "those in its upper half"
 
-    def chosen(self) -> Tensor:
-        """Return which tokens are asked about, `[T]`: no pattern that another axis would have."""
-        generator = torch.Generator().manual_seed(0)
-        return torch.randperm(self.view.length, generator=generator) < self.view.length // 2
-
-
-def _fits(block: _Block, node: Node, layout: TokenLayout) -> bool:
-    return _depends_alone(block, node, layout) or _is_alone_needed(block, node, layout)
-
-
-def _depends_alone(block: _Block, node: Node, layout: TokenLayout) -> bool:
-    """Whether values of some tokens depend on these tokens of the block's input alone."""
-    chosen = block.chosen()
-    metadata = node._input_metadata[0]
-    values = torch.zeros(tuple(metadata.shape), dtype=metadata.dtype, device=metadata.device)
-    tokens = layout.tokens(values, block.batch, block.view)
-    tokens[:, chosen.to(tokens.device)] = _noise(tokens)[:, chosen.to(tokens.device)]
-    edge = [GradientEdge(node, 0)]
-    (gradient,) = torch.autograd.grad(edge, [block.before], [values], retain_graph=True)
-    return _touches_only(block.view.axes.sequence(gradient), chosen)
+    def chosen(self, view: FeatureView) -> Tensor:
+        """Return them, in the order of the model, `[T]`."""
+        if self is _Kind.SOME:
+            generator = torch.Generator().manual_seed(0)
+            return torch.randperm(view.length, generator=generator) < view.length // 2
+        rows, columns = view.grid
+        cells = torch.arange(rows * columns)
+        half = cells % columns * 2 < columns if self is _Kind.LEFT else cells // columns * 2 < rows
+        chosen = torch.cat([torch.zeros(view.prefix, dtype=torch.bool), half])
+        return chosen if view.order is None else chosen[view.order.argsort()]
 
 
-def _is_alone_needed(block: _Block, node: Node, layout: TokenLayout) -> bool:
-    """Whether some tokens of the block's output depend on values of these tokens alone."""
+@dataclass(frozen=True)
+class BlockGraph:
+    """The input and the output of a block in a recorded graph.
+
+    Attributes:
+        batch: Number of images.
+        views: How to read the input, then the output; the latter only if it is there.
+        before: The input.
+        after: The output; None behind the last block.
+        is_unknown: Whether the output could not be recorded.
+    """
+
+    batch: int
+    views: Sequence[FeatureView]
+    before: Tensor
+    after: Tensor | None
+    is_unknown: bool = False
+
+
+@dataclass(frozen=True)
+class _Possible:
+    """The layouts that the values of an operation may have, for the first view that fits any."""
+
+    node: Node
+    axis: ImageAxis | None
+    view: FeatureView
+    layouts: Sequence[TokenLayout]
+
+    @classmethod
+    def at(cls, block: BlockGraph, node: Node, axis: ImageAxis | None) -> _Possible:
+        if node is None:
+            return cls(node, axis, block.views[0], [])
+        shape = _first(_numbers(node), axis, block.batch).shape
+        for view in block.views:
+            layouts = possible_layouts(shape, block.batch, view)
+            if layouts:
+                return cls(node, axis, view, layouts)
+        return cls(node, axis, block.views[0], [])
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something to ask: a feature map in only one order of axes is known."""
+        maps = (TokenLayout.MAP_FIRST, TokenLayout.MAP_LAST)
+        return len(self.layouts) > 1 or any(layout not in maps for layout in self.layouts)
+
+    def tokens(self, layout: TokenLayout, batch: int) -> Tensor:
+        """Return the numbers of values by token, `[B, T, D]`."""
+        return layout.tokens(_first(_numbers(self.node), self.axis, batch), batch, self.view)
+
+
+def _numbers(node: Node) -> Tensor:
+    shape = tuple(node._input_metadata[0].shape)
+    return torch.arange(math.prod(shape)).view(shape)
+
+
+def _first(values: Tensor, axis: ImageAxis | None, batch: int) -> Tensor:
+    usual = axis is None or axis.is_mixed or axis.axis >= values.dim()
+    return values if usual or axis is None else axis.batch_first(values, batch)
+
+
+def _chosen(
+    block: BlockGraph, one: _Possible, needed: Mapping[_Kind, Tensor | None]
+) -> TokenLayout:
+    """Return the layout that fits best, or `NONE`."""
+    shares = {}
+    for layout in one.layouts:
+        tokens = one.tokens(layout, block.batch)
+        strict = max(_share(needed[_Kind.SOME], tokens, one.view, _Kind.SOME), 0.0)
+        if strict < 1:
+            strict = max(strict, _depending(block, one, tokens, _Kind.SOME))
+        if strict == 1:
+            return layout
+        halves = [
+            max(
+                _share(needed[kind], tokens, one.view, kind),
+                _depending(block, one, tokens, kind),
+            )
+            for kind in (_Kind.LEFT, _Kind.TOP)
+        ]
+        shares[layout] = min(halves)
+    best = max(shares, key=lambda layout: shares[layout])
+    return best if shares[best] >= _LOCAL else TokenLayout.NONE
+
+
+def _needed(block: BlockGraph, asked: Sequence[_Possible], kind: _Kind) -> list[Tensor | None]:
+    """Return the gradients of some tokens of the output at all operations."""
     if block.after is None:
-        return False
-    chosen = block.chosen()
+        return [None] * len(asked)
+    view = block.views[-1]
+    chosen = kind.chosen(view).to(block.after.device)
     values = torch.zeros_like(block.after)
-    tokens = block.view.axes.sequence(values)
-    tokens[:, chosen.to(tokens.device)] = _noise(tokens)[:, chosen.to(tokens.device)]
-    edge = [GradientEdge(node, 0)]
-    (gradient,) = torch.autograd.grad([block.after], edge, [values], retain_graph=True)
-    return _touches_only(layout.tokens(gradient, block.batch, block.view), chosen)
+    tokens = view.axes.sequence(values)
+    tokens[:, chosen] = _noise(tokens)[:, chosen]
+    edges = [GradientEdge(one.node, 0) for one in asked]
+    found = torch.autograd.grad(
+        [block.after], edges, [values], retain_graph=True, allow_unused=True
+    )
+    return list(found)
+
+
+def _share(gradient: Tensor | None, tokens: Tensor, view: FeatureView, kind: _Kind) -> float:
+    """Return which share of a gradient is at some tokens; 1 if all of it."""
+    if gradient is None:
+        return 0.0
+    size = gradient.detach().abs().flatten()[tokens.to(gradient.device)].sum((0, 2)).double().cpu()
+    return _part(size, kind.chosen(view))
+
+
+def _depending(block: BlockGraph, one: _Possible, tokens: Tensor, kind: _Kind) -> float:
+    """Return the share of the gradient of some tokens' values that is at these tokens before."""
+    metadata = one.node._input_metadata[0]
+    values = torch.zeros(tuple(metadata.shape), dtype=metadata.dtype, device=metadata.device)
+    chosen = tokens[:, kind.chosen(one.view)].flatten().to(values.device)
+    values.flatten()[chosen] = _noise(values).flatten()[chosen]
+    edge = [GradientEdge(one.node, 0)]
+    (gradient,) = torch.autograd.grad(
+        edge, [block.before], [values], retain_graph=True, allow_unused=True
+    )
+    view = block.views[0]
+    same = view.length == one.view.length
+    if gradient is None or (kind is _Kind.SOME and not same):
+        return 0.0
+    size = view.axes.sequence(gradient).abs().sum((0, 2)).double().cpu()
+    return _part(size, kind.chosen(view))
+
+
+def _part(size: Tensor, chosen: Tensor) -> float:
+    whole = float(size.sum())
+    if whole == 0 or not math.isfinite(whole):
+        return 0.0
+    outside = float(size[~chosen].sum())
+    return 1.0 if outside == 0 else min(float(size[chosen].sum()) / whole, 0.999999)
 
 
 def _noise(like: Tensor) -> Tensor:
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(1)).to(like)
-
-
-def _touches_only(tokens: Tensor, chosen: Tensor) -> bool:
-    touched = (tokens != 0).any(dim=2).any(dim=0).cpu()
-    return bool(touched.any()) and not bool((touched & ~chosen).any())
