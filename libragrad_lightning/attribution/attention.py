@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -57,12 +57,21 @@ class AttentionLedger:
         attention = Attention(weights.reshape(shape).detach(), gradients.reshape(shape).detach())
         self._found.setdefault(level, []).append((site.sequence, attention))
 
-    def by_level(self) -> Sequence[Attention]:
+    def by_level(self, disordered: Collection[int] = ()) -> Sequence[Attention]:
         """Return one attention for each level, its tokens in the order of the view.
 
+        Args:
+            disordered: Levels in whose blocks tokens stand in another order.
+
         Raises:
-            LibraGradError: If a level has none, or several.
+            LibraGradError: If a level has none, or several, or one over tokens in another order.
         """
+        if disordered:
+            raise LibraGradError(
+                f"In {len(disordered)} blocks tokens stand in another order than between blocks, "
+                "so that it is not known between which of them attention is; choose a `method` "
+                "without attention, such as 'fullgrad_plus'."
+            )
         levels = range(len(self.views))
         counts = [len(self._found.get(level, [])) for level in levels]
         if set(counts) != {1}:

@@ -34,12 +34,14 @@ class BiasLedger:
         views: How to read the explained tensors, in the order of levels.
         image_axes: Where images are in the values of operations, by the number of the operation.
         token_layouts: Where tokens are in them, where their shape does not tell.
+        disordered: The levels in whose blocks some values are not those of tokens in their order.
     """
 
     batch: int
     views: Sequence[View]
     image_axes: Mapping[int, ImageAxis | None] = field(default_factory=dict, repr=False)
     token_layouts: Mapping[int, TokenLayout] = field(default_factory=dict, repr=False)
+    disordered: set[int] = field(default_factory=set)
     _placed: dict[int, Tensor] = field(default_factory=dict, repr=False)
     _unplaced: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
@@ -55,9 +57,10 @@ class BiasLedger:
         level, number = divmod(site.reach.bit_length() - 1, len(self.views[0].passes))
         views = [view.passes[number] for view in self.views[level : level + 2]]
         first = self.views[0].passes[number]
-        for view in (
-            views if layout is not TokenLayout.NONE else ()
-        ):  # it arose in the block of the level, or on the way to the next
+        if layout is TokenLayout.NONE:
+            views = []
+            self.disordered.add(level)
+        for view in views:  # it arose in the block of the level, or on the way to the next
             values = contribution_per_token(contribution, self.batch, view, layout)
             if values is not None:
                 self._add_placed(site, number, view.moved(values, first))

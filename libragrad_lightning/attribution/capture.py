@@ -125,7 +125,7 @@ def capture(
         middles=[None if m is None else _detached(m) for m in recording.middles],
         output=_detached(recording.output),
         gradient_at=_at_z0_alone if gradient_at is None else gradient_at,
-        attention=attentions.by_level() if attention else (),
+        attention=attentions.by_level(ledger.disordered) if attention else (),
     )
 
 

@@ -21,8 +21,11 @@ from libragrad_lightning.attribution.rewards import (
 )
 from libragrad_lightning.attribution.targets import Target, target_classes
 from libragrad_lightning.attribution.tasks import Task, task_of
-from libragrad_lightning.backward import LIBRA, RuleSet, UnknownPolicy, grad
+from libragrad_lightning.backward import LIBRA, LibraGradError, RuleSet, UnknownPolicy, grad
 from libragrad_lightning.models import Recording, TokenModel, joined_features, parts_of, prefix_of
+
+_EXCHANGED = 1e-4
+"""Residuals below this are rounding."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,7 @@ def explain_methods(
             by_logit if reward is of_logit else job.captured(recording, rule_set, reward, "ignore")
         )
         view, fullgrad_sums = recording.views[0], by_logit.fullgrad_sums()
+        _check_images(fullgrad_sums - of_logit(recording.logits.detach(), classes))
         explanations = {}
         for name, method in methods.items():
             tokens = method(captured)
@@ -175,6 +179,21 @@ def explain_methods(
             )
         explained.append(explanations)
     return explained
+
+
+def _check_images(residuals: Tensor) -> None:
+    """Refuse residuals `[L, B]` that cancel over the images: parts of one were given to another.
+
+    Raises:
+        LibraGradError: Advises to explain the images one by one.
+    """
+    exchanged = residuals.abs().sum(1)
+    left = residuals.sum(1).abs()
+    if len(residuals[0]) > 1 and bool(((exchanged > _EXCHANGED) & (left < 1e-6 * exchanged)).any()):
+        raise LibraGradError(
+            "The images of a batch are mixed in this model, so that contributions of one were "
+            "given to another; pass `batch_size=1`."
+        )
 
 
 @dataclass(frozen=True)

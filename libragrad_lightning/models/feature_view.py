@@ -96,6 +96,8 @@ class FeatureView:
         order: The tokens by their numbers in the model, in the order of this view, int64 `[T]`;
             None if the model has them in the same order.
         cells: Rows and columns of a feature map in the model, if they are not those of the grid.
+        middles: Where the middles of the outer rows and columns seem to lie in the image, from 0 to
+            1: top, bottom, left, right; None if that was not measured.
     """
 
     axes: Axes
@@ -103,6 +105,7 @@ class FeatureView:
     prefix: int = 0
     order: Tensor | None = field(default=None, compare=False)
     cells: tuple[int, int] | None = None
+    middles: tuple[float, ...] | None = field(default=None, compare=False)
 
     @property
     def length(self) -> int:

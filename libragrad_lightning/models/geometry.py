@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -11,29 +11,25 @@ from torch import Tensor
 
 from libragrad_lightning.models.continuity import carried
 from libragrad_lightning.models.feature_view import (
-    Axes,
     FeatureView,
     View,
     joined_view,
 )
-from libragrad_lightning.models.levels import Level, features_at
+from libragrad_lightning.models.levels import Level
+from libragrad_lightning.models.measuring import (
+    DEEP_DRAWS,
+    has_aspect,
+    measured_entry,
+    measured_levels,
+)
 from libragrad_lightning.models.places import (
-    IMAGES,
     Movement,
-    Places,
-    map_places,
-    moved_images,
-    movement,
     places,
 )
 from libragrad_lightning.models.refusals import unless_refused
 
-_DRAWS, _DEEP_DRAWS = 8, 4
-"""How often noise is drawn at most: for tokens that enter, and for levels deep in the model."""
 _FEW_CELLS = 4
 """Feature maps of so few cells may be too coarse to be measured."""
-_LIKE_A_MAP = 0.5
-"""How well the cells of a feature map must follow the image at least, as a correlation."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ def located_levels(
     """
     axes = [level.axes[0] for level in levels]
     size = (image.shape[-2], image.shape[-1])
-    first = _measured(forward, [levels[0]], image, readout, _DRAWS)[0]
+    first = measured_entry(forward, levels[0], image, readout)
     nothing: list[Tensor | None] = [None] * (len(levels) - 1)
     # Some graphs, as those of reentrant checkpoints, give no gradients of inner tensors.
     chains = [
@@ -82,7 +78,7 @@ def located_levels(
     ]
     leads = [_all_or_none(steps) for steps in zip(*chains, strict=True)]
     unknown = [i for i, step in enumerate(leads, 1) if not _is_trusted(step, levels[i - 1 : i + 1])]
-    deep = _measured(forward, [levels[i] for i in unknown], image, readout, _DEEP_DRAWS)
+    deep = measured_levels(forward, [levels[i] for i in unknown], image, readout, DEEP_DRAWS)
     measured = dict(zip(unknown, deep, strict=True))
     # Where nothing is finite, nothing moves: places are those of usual models then.
     finite = all(bool(part.isfinite().all()) for part in recorded[0])
@@ -92,7 +88,7 @@ def located_levels(
         view, by = measured.get(i), "pixels"
         step = None if i in unknown else leads[i - 1]
         if before is not None and step is not None:
-            view, by = _led(before, step, levels[i], size), "graph"
+            view, by = _led(before, step, levels[i], recorded[i], size), "graph"
         if view is None and before is not None:
             view, by = _by_number(before, recorded[i], size), "number"
         found.append(Located(view, by))
@@ -119,16 +115,23 @@ def _is_identity(step: Tensor) -> bool:
     return torch.equal(step, torch.arange(len(step)))
 
 
-def _led(before: View, steps: Sequence[Tensor], level: Level, size: tuple[int, int]) -> View | None:
+def _led(
+    before: View,
+    steps: Sequence[Tensor],
+    level: Level,
+    features: Sequence[Tensor],
+    size: tuple[int, int],
+) -> View | None:
     """Return the view of a level to which the tokens of the one before it were led."""
     passes = []
-    for view, step in zip(before.passes, steps, strict=True):
-        if _is_identity(step):
+    for view, step, part in zip(before.passes, steps, features, strict=True):
+        length = level.axes[0].sequence(part).shape[1]
+        if _is_identity(step) and length == len(step):
             passes.append(view)
             continue
         if view.axes is not level.axes[0]:
             return None
-        found = places(_moved_along(view, step), size)
+        found = places(_moved_along(view, step, length), size)
         if found is None:
             return None
         order = None if found.is_usual else found.order
@@ -136,7 +139,7 @@ def _led(before: View, steps: Sequence[Tensor], level: Level, size: tuple[int, i
     return joined_view(passes) if len({view.grid for view in passes}) == 1 else None
 
 
-def _moved_along(view: FeatureView, step: Tensor) -> Movement:
+def _moved_along(view: FeatureView, step: Tensor, count: int) -> Movement:
     """Return where tokens lie that were made of those of a view: amid what each was made of."""
     order = torch.arange(view.length) if view.order is None else view.order
     numbers = step[order[view.prefix :]]
@@ -144,7 +147,6 @@ def _moved_along(view: FeatureView, step: Tensor) -> Movement:
     down = (cells // view.grid[1] + 0.5) / view.grid[0]
     right = (cells % view.grid[1] + 0.5) / view.grid[1]
     known = numbers >= 0
-    count = int(step.max()) + 1
     made_of = torch.zeros(count, dtype=torch.float64).index_add_(
         0, numbers[known], torch.ones(int(known.sum()), dtype=torch.float64)
     )
@@ -169,106 +171,5 @@ def _by_number(before: View, features: Sequence[Tensor], size: tuple[int, int]) 
     axes, part = pairs[0][0].axes, features[0]
     cells = axes.cells(part)
     few = not axes.is_sequence and 1 < cells[0] * cells[1] <= _FEW_CELLS
-    coarse = len(pairs) == 1 and few and _has_aspect(cells, size)
+    coarse = len(pairs) == 1 and few and has_aspect(cells, size)
     return FeatureView(axes, cells) if coarse else None
-
-
-def _measured(
-    forward: Callable[[Tensor], object],
-    levels: Sequence[Level],
-    image: Tensor,
-    readout: Sequence[int],
-    most: int,
-) -> list[View | None]:
-    """Return how to read the features of some levels, by the pixels that move their tokens.
-
-    Where one draw of noise leaves it open, several are taken together.
-    """
-    found: list[View | None] = [None] * len(levels)
-    draws: list[list[tuple[Tensor, ...]]] = [[] for _ in levels]
-    size = (image.shape[-2], image.shape[-1])
-    for seed in range(most):
-        left = [i for i in range(len(levels)) if found[i] is None]
-        if not left:
-            break
-        features = features_at(forward, [levels[i] for i in left], moved_images(image, seed))
-        for i, parts in zip(left, features, strict=True):
-            draws[i].append(parts)
-            found[i] = _view(list(zip(*draws[i], strict=True)), levels[i].axes, size, readout)
-    return found
-
-
-def _view(
-    features: Sequence[Sequence[Tensor]],
-    axes: Sequence[Axes],
-    size: tuple[int, int],
-    readout: Sequence[int],
-) -> View | None:
-    """Return the view of a level, from the features of each pass under some draws of noise."""
-    passes: list[FeatureView] = []
-    for draws in features:
-        found = (_of_one(draws, a, size, readout) for a in axes)
-        view = next(filter(None, found), None) or _of_map(draws, axes, size)
-        if view is None or (passes and view.grid != passes[0].grid):
-            return None
-        passes.append(view)
-    return joined_view(passes)
-
-
-def _moved(draws: Sequence[Tensor], axes: Axes) -> Movement:
-    return movement([axes.sequence(features) for features in draws])
-
-
-def _of_one(
-    draws: Sequence[Tensor], axes: Axes, size: tuple[int, int], readout: Sequence[int]
-) -> FeatureView | None:
-    if len(axes.sequence(draws[0])) != IMAGES or len({d.shape for d in draws}) > 1:
-        # An axis was taken for images because there were as many, or the number of tokens depends
-        # on what the image holds.
-        return None
-    cells = axes.cells(draws[0])
-    found = places(_moved(draws, axes), size, None if axes.is_sequence else cells)
-    if found is None:
-        return None
-    order = _class_token_first(found, readout) if axes.is_sequence else found.order
-    usual = bool((order == torch.arange(len(order))).all())
-    view = FeatureView(axes, found.grid, found.prefix, None if usual else order)
-    return view if axes.is_sequence or cells == found.grid else replace(view, cells=cells)
-
-
-def _of_map(
-    draws: Sequence[Tensor], axes: Sequence[Axes], size: tuple[int, int]
-) -> FeatureView | None:
-    """Return the view of a feature map whose cells see too much of the image to be told apart.
-
-    They lie row by row if they follow the image that way, on the whole. If the shape of the map
-    allows for both orders of axes, the one counts in which they follow it better.
-    """
-    features = draws[0]
-    if features.dim() != 4:
-        return None
-    fitting = [a for a in axes if _has_aspect(a.cells(features), size)]
-    located = {a: map_places(_moved(draws, a), a.cells(features)) for a in fitting}
-    best = max(located, key=lambda a: located[a][0], default=None)
-    if best is None or located[best][0] < _LIKE_A_MAP:
-        return None
-    found, cells = located[best][1], best.cells(features)
-    order = None if found.is_usual else found.order
-    return FeatureView(
-        best, found.grid, found.prefix, order, None if found.grid == cells else cells
-    )
-
-
-def _has_aspect(cells: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether a grid has the aspect ratio of the image, up to one row or column."""
-    return abs(cells[0] * size[1] - cells[1] * size[0]) <= max(size)
-
-
-def _class_token_first(found: Places, readout: Sequence[int]) -> Tensor:
-    """Return the order with the token that is read out first, of those that lie nowhere."""
-    nowhere = found.order[: found.prefix].tolist()
-    first = [token for token in nowhere if token in readout]
-    others = [token for token in nowhere if token not in readout]
-    return torch.cat(
-        [torch.tensor([*first, *others], dtype=torch.int64), found.order[found.prefix :]]
-    )

@@ -149,6 +149,13 @@ def follows_rows(found: Movement, grid: tuple[int, int]) -> float:
     return min(_correlation(found.down, rows), _correlation(found.right, columns))
 
 
+def outer_middles(found: Movement, at: Places) -> tuple[float, ...]:
+    """Return where the outer rows and columns seem to lie: top, bottom, left, right, 0 to 1."""
+    cells = found.of(at.order[at.prefix :])
+    down, right = cells.down.view(at.grid).mean(1), cells.right.view(at.grid).mean(0)
+    return float(down[0]), float(down[-1]), float(right[0]), float(right[-1])
+
+
 def map_places(found: Movement, cells: tuple[int, int]) -> tuple[float, Places]:
     """Return how well the cells of a feature map follow the image, row by row, and their places.
 

@@ -25,6 +25,7 @@ from libragrad_lightning.models.feature_view import joined_features, possible_ax
 from libragrad_lightning.models.geometry import Located, located_levels
 from libragrad_lightning.models.levels import Level
 from libragrad_lightning.models.logits import check_classifies, logits_of
+from libragrad_lightning.models.measuring import order_of
 from libragrad_lightning.models.recording import Recording
 from libragrad_lightning.models.refusals import REFUSALS, is_out_of_memory, unless_refused
 from libragrad_lightning.models.state import explanation_state
@@ -85,9 +86,30 @@ def read_token_model(
         readout = unless_refused(partial(_read_out, logits, passes[0][-1].leaves.edge)) or ()
         located = located_levels(run, levels, recorded, image, readout)
         model = _located_model(run, levels, passes, located, readout, images)
+        _check_order(model, image, located)
         ends = [chain[-1].leaves for chain in passes]
         unless_refused(partial(_learn, model, logits, recorded, located, ends, images.shape[1:]))
     return model
+
+
+def _check_order(model: TokenModel, image: Tensor, located: Sequence[Located]) -> None:
+    """Refuse a model whose tokens change their order, unless they do so in all images alike."""
+    orders = [_orders(level) for level in located if level.view is not None]
+    if all(order == orders[0] for order in orders):
+        return
+    generator = torch.Generator().manual_seed(2)
+    other = torch.randn(image.shape, generator=generator).to(image)
+    again = [_orders(level) for level in model.located(other) if level.view is not None]
+    if again != orders:
+        raise UnreadableModelError(
+            "The order of tokens in this model depends on what an image holds, or is drawn at "
+            "random, so that their places are not those in other images; name the modules before "
+            "which tokens keep their order as `blocks`."
+        )
+
+
+def _orders(level: Located) -> list[tuple[object, ...]]:
+    return [] if level.view is None else [order_of(view) for view in level.view.passes]
 
 
 def _learn(

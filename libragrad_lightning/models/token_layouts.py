@@ -21,8 +21,9 @@ from libragrad_lightning.backward import Node
 from libragrad_lightning.models.feature_view import Axes, FeatureView
 from libragrad_lightning.models.image_axes import ImageAxis
 
-_LOCAL = 0.9
-"""Which share of a gradient must be in the half of the image that was asked about."""
+_LOCAL, _LOCAL_IN_MAPS = 0.9, 0.6
+"""Which share of a gradient must be in the half of the image that was asked about: of tokens, and
+of feature maps, which convolutions blur."""
 
 
 class TokenLayout(Enum):
@@ -49,6 +50,9 @@ class TokenLayout(Enum):
         if self is TokenLayout.TOKENS_LAST:
             return values.transpose(1, 2)
         return values.view(batch, -1, view.length).transpose(1, 2)
+
+
+_MAPS = (TokenLayout.MAP_FIRST, TokenLayout.MAP_LAST)
 
 
 def possible_layouts(shape: Sequence[int], batch: int, view: FeatureView) -> list[TokenLayout]:
@@ -161,9 +165,10 @@ class _Possible:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is something to ask: a feature map in only one order of axes is known."""
-        maps = (TokenLayout.MAP_FIRST, TokenLayout.MAP_LAST)
-        return len(self.layouts) > 1 or any(layout not in maps for layout in self.layouts)
+        """Whether there is something to ask: of a feature map, if its axes may be in two orders."""
+        return len(self.layouts) > 1 or any(
+            self.view.axes.is_sequence or layout not in _MAPS for layout in self.layouts
+        )
 
     def tokens(self, layout: TokenLayout, batch: int) -> Tensor:
         """Return the numbers of values by token, `[B, T, D]`."""
@@ -201,7 +206,8 @@ def _chosen(
         ]
         shares[layout] = min(halves)
     best = max(shares, key=lambda layout: shares[layout])
-    return best if shares[best] >= _LOCAL else TokenLayout.NONE
+    least = _LOCAL_IN_MAPS if best in _MAPS else _LOCAL
+    return best if shares[best] >= least else TokenLayout.NONE
 
 
 def _needed(block: BlockGraph, asked: Sequence[_Possible], kind: _Kind) -> list[Tensor | None]:

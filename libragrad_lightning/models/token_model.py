@@ -78,7 +78,7 @@ class TokenModel:
         """
         size = images.shape[1:]
         if size not in self._views:
-            found = self._located(images[:1])
+            found = self.located(images[:1])
             views = tuple(level.view for level in found if level.view is not None)
             if len(views) < len(found):
                 raise UnreadableModelError(
@@ -89,8 +89,8 @@ class TokenModel:
             self._views[size] = views
         return self._views[size]
 
-    def _located(self, image: Tensor) -> list[Located]:
-        """Measure where the tokens of all levels lie in images of another size."""
+    def located(self, image: Tensor) -> list[Located]:
+        """Measure where the tokens of all levels lie in an image."""
         image = image.detach()
         seen: dict[Point, Tensor] = {}
         with torch.enable_grad(), ExitStack() as stack:
