@@ -140,7 +140,7 @@ def test_crops_are_not_added_cell_by_cell():
     def crops(x):
         return model(x[:, :, :32, :32]) + model(x[:, :, 16:, 16:])
 
-    with pytest.raises(UnreadableModelError, match="No blocks were found|lie in no grid"):
+    with pytest.raises(UnreadableModelError, match=r"No blocks were found|lie in no grid"):
         explain(model, images, forward=crops)
 
 
