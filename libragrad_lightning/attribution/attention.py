@@ -66,12 +66,6 @@ class AttentionLedger:
         Raises:
             LibraGradError: If a level has none, or several, or one over tokens in another order.
         """
-        if disordered:
-            raise LibraGradError(
-                f"In {len(disordered)} blocks tokens stand in another order than between blocks, "
-                "so that it is not known between which of them attention is; choose a `method` "
-                "without attention, such as 'fullgrad_plus'."
-            )
         levels = range(len(self.views))
         counts = [len(self._found.get(level, [])) for level in levels]
         if set(counts) != {1}:
@@ -79,6 +73,12 @@ class AttentionLedger:
                 f"This method needs one self-attention over all tokens in every "
                 f"block, but the blocks have {counts}; choose a `method` without attention, such "
                 "as 'fullgrad_plus'."
+            )
+        if disordered:
+            raise LibraGradError(
+                f"In {len(disordered)} blocks tokens stand in another order than between blocks, "
+                "so that it is not known between which of them attention is; choose a `method` "
+                "without attention, such as 'fullgrad_plus'."
             )
         orders = [view.passes[0].order for view in self.views]
         return [self._found[level][0][1].ordered(orders[level]) for level in levels]

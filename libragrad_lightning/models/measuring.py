@@ -98,7 +98,8 @@ def measured_levels(
         features = features_at(forward, [levels[i] for i in left], moved_images(image, seed))
         for i, parts in zip(left, features, strict=True):
             draws[i].append(parts)
-            found[i] = _view(list(zip(*draws[i], strict=True)), levels[i].axes, size, readout)
+            passes = list(zip(*draws[i], strict=True))
+            found[i] = _view(passes, levels[i].axes, size, readout, most == DEEP_DRAWS)
     return found
 
 
@@ -107,11 +108,12 @@ def _view(
     axes: Sequence[Axes],
     size: tuple[int, int],
     readout: Sequence[int],
+    deep: bool,
 ) -> View | None:
     """Return the view of a level, from the features of each pass under some draws of noise."""
     passes: list[FeatureView] = []
     for draws in features:
-        found = (_of_one(draws, a, size, readout) for a in axes)
+        found = (_of_one(draws, a, size, readout, deep) for a in axes)
         view = next(filter(None, found), None) or _of_map(draws, axes, size)
         if view is None or (passes and view.grid != passes[0].grid):
             return None
@@ -124,7 +126,11 @@ def _moved(draws: Sequence[Tensor], axes: Axes) -> Movement:
 
 
 def _of_one(
-    draws: Sequence[Tensor], axes: Axes, size: tuple[int, int], readout: Sequence[int]
+    draws: Sequence[Tensor],
+    axes: Axes,
+    size: tuple[int, int],
+    readout: Sequence[int],
+    deep: bool,
 ) -> FeatureView | None:
     if len(axes.sequence(draws[0])) != IMAGES or len({d.shape for d in draws}) > 1:
         # An axis was taken for images because there were as many, or the number of tokens depends
@@ -132,7 +138,7 @@ def _of_one(
         return None
     cells = axes.cells(draws[0])
     moved = _moved(draws, axes)
-    found = places(moved, size, None if axes.is_sequence else cells)
+    found = places(moved, size, None if axes.is_sequence else cells, deep)
     if found is None:
         return None
     order = _class_token_first(found, readout) if axes.is_sequence else found.order

@@ -32,8 +32,8 @@ _SPAN = 0.65
 stand row by row,"""
 _FEW = 4
 """and be more than these."""
-_FEW_OF_A_MAP = 16
-"""Cells of a feature map in another order than its own must be more than these."""
+_FEW_DEEP = 16
+"""Deep tokens, and cells of a feature map, in an unusual order must be more than these."""
 _FIT = 0.9
 """How well tokens must follow the places that a usual order gives them, as a correlation."""
 _MOST_ELSEWHERE = 32
@@ -114,7 +114,10 @@ def movement(sequences: Sequence[Tensor]) -> Movement:
 
 
 def places(
-    found: Movement, image_size: tuple[int, int], likely: tuple[int, int] | None = None
+    found: Movement,
+    image_size: tuple[int, int],
+    likely: tuple[int, int] | None = None,
+    deep: bool = False,
 ) -> Places | None:
     """Return where tokens lie, or None if they do not lie in a grid.
 
@@ -122,6 +125,7 @@ def places(
         found: How they move.
         image_size: Height and width of the image; of several grids that fit, the one whose cells
             are most like squares counts.
+        deep: Whether tokens have mixed, so that few of them may seem to be in any order.
         likely: The grid of a feature map, which is tried first. Cells of a padded border lie
             nowhere; else all of them have a place.
     """
@@ -137,8 +141,9 @@ def places(
                 continue
             in_order = torch.equal(cells, torch.arange(len(cells)))
             usual = in_order and (grid == likely or _is_usual(grid, image_size))
-            few = likely is not None and len(some) <= _FEW_OF_A_MAP
-            if usual or (not few and _spans_the_image(found.of(some), grid)):
+            few = (deep or likely is not None) and len(some) <= _FEW_DEEP
+            told = in_order or not few
+            if usual or (told and _spans_the_image(found.of(some), grid)):
                 return _places(len(found.size), some[cells.argsort()], grid)
     return None if likely else _usual_places(found, patches, image_size)
 

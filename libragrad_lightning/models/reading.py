@@ -21,7 +21,7 @@ from libragrad_lightning.models.blocks import Block, BlockFinder, entry_point
 from libragrad_lightning.models.calls import Call, Feature, recorded_calls
 from libragrad_lightning.models.causes import check_found, check_recorded
 from libragrad_lightning.models.errors import UnreadableModelError
-from libragrad_lightning.models.feature_view import joined_features, possible_axes
+from libragrad_lightning.models.feature_view import FeatureView, joined_features, possible_axes
 from libragrad_lightning.models.geometry import Located, located_levels
 from libragrad_lightning.models.levels import Level
 from libragrad_lightning.models.logits import check_classifies, logits_of
@@ -94,13 +94,13 @@ def read_token_model(
 
 def _check_order(model: TokenModel, image: Tensor, located: Sequence[Located]) -> None:
     """Refuse a model whose tokens change their order, unless they do so in all images alike."""
-    orders = [_orders(level) for level in located if level.view is not None]
-    if all(order == orders[0] for order in orders):
+    followed = [level for level in located if level.by == "graph"]
+    if all(part.order is None for level in followed for part in _passes(level)):
         return
     generator = torch.Generator().manual_seed(2)
     other = torch.randn(image.shape, generator=generator).to(image)
-    again = [_orders(level) for level in model.located(other) if level.view is not None]
-    if again != orders:
+    again = [level for level in model.located(other) if level.by == "graph"]
+    if [_orders(level) for level in again] != [_orders(level) for level in followed]:
         raise UnreadableModelError(
             "The order of tokens in this model depends on what an image holds, or is drawn at "
             "random, so that their places are not those in other images; name the modules before "
@@ -108,8 +108,12 @@ def _check_order(model: TokenModel, image: Tensor, located: Sequence[Located]) -
         )
 
 
+def _passes(level: Located) -> Sequence[FeatureView]:
+    return () if level.view is None else level.view.passes
+
+
 def _orders(level: Located) -> list[tuple[object, ...]]:
-    return [] if level.view is None else [order_of(view) for view in level.view.passes]
+    return [order_of(view) for view in _passes(level)]
 
 
 def _learn(

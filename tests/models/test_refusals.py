@@ -193,7 +193,7 @@ def test_places_are_measured_image_by_image_where_memory_is_short(error):
     SIZES.clear()
     model.patch_embed.register_forward_pre_hook(short)
     found = read_token_model(model, IMAGES)
-    assert SIZES == [2, 4, 1, 1, 1, 1]
+    assert SIZES == [2] + [4, 1, 1, 1, 1] * 2  # of two images
     assert found.views(IMAGES) == expected.views(IMAGES)
 
 
