@@ -74,9 +74,13 @@ def test_tokens_are_where_the_page_says(key):
         assert row.batch < max(1e-11, 10 * known.batch)
 
 
-@pytest.mark.xfail(reason="places are guessed by the number of tokens")
+BORDERS = {"layouts padded,14 60x44", "layouts borders-cropped,16 60x60"}
+"""Cells are spread over the whole image, and what a stem pads or crops of it is not."""
+
+
 def test_no_model_has_a_map_in_the_wrong_places():
-    assert not [key for key, row in KNOWN.items() if row.verdict in ("MISPLACED", "foreign error")]
+    wrong = {key for key, row in KNOWN.items() if row.verdict in ("MISPLACED", "foreign error")}
+    assert wrong <= BORDERS
 
 
 def view(prefix=0):
