@@ -131,8 +131,8 @@ def _may_add(reading: NodeReading) -> bool:
     held = operation.value is not None and _is_held(reading)
     recorded = zip(reading.flows, reading.node.next_functions, strict=True)
     constants = any(flow is Flow.CONSTANT and edge[0] is not None for flow, edge in recorded)
-    inner = operation.additive is not None and operation.role is not Role.LINEAR
-    return held or inner or constants
+    inner = operation.additive is not None and (constants or operation.role is not Role.LINEAR)
+    return held or inner or bool(_separate_constants(reading, operation))
 
 
 def _carried_home(sink: BiasSink, routes: Routes, node: Node) -> BiasSink:

@@ -52,6 +52,10 @@ class ImageAxis:
         """Whether images come first, each in one piece."""
         return self.axis == 0 and self.repeats == 1
 
+    def fits_one(self, shape: Sequence[int]) -> bool:
+        """Return whether values of one image may follow this axis too."""
+        return 0 <= self.axis < len(shape) and shape[self.axis] % self.repeats == 0
+
     def batch_first(self, values: Tensor, batch: int) -> Tensor:
         """Return values with the images first along the first axis, each in one piece.
 

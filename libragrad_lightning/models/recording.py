@@ -92,13 +92,36 @@ class AxesMemory:
         key = (size, len(recording.logits) == 1, _operations(sites))
         known = self._known.get(key)
         if known is None or not (known.is_complete or known.steps == steps):
-            known = self._known[key] = _measured(recording, twice, sites, steps)
+            pair = self._of_pairs(size, len(sites)) if len(recording.logits) == 1 else None
+            known = _as_in(pair, recording, sites) or _measured(recording, twice, sites, steps)
+            self._known[key] = known
         numbered = dict(zip((site.number for site in sites), known.sites, strict=True))
         return replace(
             recording,
             image_axes={number: site.images for number, site in numbered.items()},
             token_layouts={n: site.tokens for n, site in numbered.items() if site.tokens},
         )
+
+    def _of_pairs(self, size: torch.Size, count: int) -> _KnownAxes | None:
+        """Return what is known of recordings of several images with as many sites."""
+        known = (k for key, k in self._known.items() if key[:2] == (size, False))
+        return next((k for k in known if len(k.sites) == count), None)
+
+
+def _as_in(
+    pair: _KnownAxes | None, recording: Recording, sites: Sequence[BiasSite]
+) -> _KnownAxes | None:
+    """Return for an image alone what is known of several, so that it has the same map."""
+    if pair is None:
+        return None
+    reading, found = recording.reading(), []
+    for site, known in zip(sites, pair.sites, strict=True):
+        shape = reading.shape_at(site.number)
+        axis = known.images
+        if axis is None or not axis.fits_one(shape):
+            axis = axis_of_one(site.operation, shape)
+        found.append(SiteAxes(replace(axis, operation=site.operation), known.tokens))
+    return replace(pair, sites=tuple(found))
 
 
 def _measured(
