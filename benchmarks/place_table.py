@@ -24,7 +24,8 @@ What is still spread out then is *unclear*. A model is *in place* if no level is
 
 `alone` are those of which each change moved one token of the first level alone. The residual is the
 largest of a level under Libra, relative to the logit; `batch` says how far the map of an image
-depends on the other one in its batch. Every model is in [places.csv](places.csv).
+alone, and of one in a pair, is from its map among three. All models are in
+[places.csv](places.csv).
 
 """
 _VERDICTS = ("in place", "MISPLACED", "refused", "foreign error", "too costly", "not built")

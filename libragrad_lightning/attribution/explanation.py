@@ -163,7 +163,7 @@ def explain_methods(
             by_logit if reward is of_logit else job.captured(recording, rule_set, reward, "ignore")
         )
         view, fullgrad_sums = recording.views[0], by_logit.fullgrad_sums()
-        _check_images(fullgrad_sums - of_logit(recording.logits.detach(), classes))
+        _check_not_exchanged(fullgrad_sums - of_logit(recording.logits.detach(), classes))
         explanations = {}
         for name, method in methods.items():
             tokens = method(captured)
@@ -182,7 +182,7 @@ def explain_methods(
     return explained
 
 
-def _check_images(residuals: Tensor) -> None:
+def _check_not_exchanged(residuals: Tensor) -> None:
     """Refuse residuals `[L, B]` that cancel over the images: parts of one were given to another.
 
     Raises:

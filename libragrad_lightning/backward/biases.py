@@ -109,13 +109,16 @@ def watch_bias_sites(reading: GraphReading, sink: BiasSink) -> Iterator[Removabl
 
         return node.register_prehook(before)
 
-    for site in bias_sites(reading):
+    for site in _sites(reading, routes):
         yield report(site, reading.nodes[site.number].node)
 
 
 def bias_sites(reading: GraphReading) -> list[BiasSite]:
     """Return the sites of biases that receive a gradient."""
-    routes = Routes(reading)
+    return _sites(reading, Routes(reading))
+
+
+def _sites(reading: GraphReading, routes: Routes) -> list[BiasSite]:
     return [
         replace(_site(node_reading, number), is_routed=routes.leads_from(node_reading.node))
         for number, node_reading in enumerate(reading.nodes)

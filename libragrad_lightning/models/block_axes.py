@@ -20,6 +20,7 @@ from libragrad_lightning.backward import (
 )
 from libragrad_lightning.models.feature_view import Features, FeatureView, View, parts_of
 from libragrad_lightning.models.image_axes import ImageAxis, axes_of_pair
+from libragrad_lightning.models.noise import noise_like
 from libragrad_lightning.models.token_layouts import BlockGraph, TokenLayout, layouts_of_sites
 
 _SCALARS = (bool, int, float, str, type(None))
@@ -67,7 +68,7 @@ def axes_by_block(
     found: dict[int, list[SiteAxes]] = {}
     by_form: dict[_Form, list[SiteAxes]] = {}
     for block in sorted(set(graph.block_of)):
-        form = (graph.forms[block], block >= graph.last)
+        form = graph.form_of(block)
         if form not in by_form or known is not None:
             images = graph.images_of(block, known)
             pairs = zip(graph.nodes_of(block), images, strict=True)
@@ -99,13 +100,17 @@ class _Graph:
         self._reading = read_graph([logits], [*self._parts, *self._ends], PLAIN)
         self.sites = bias_sites(self._reading)
         self.block_of = [site.reach.bit_length() - 1 for site in self.sites]
-        self.forms = _forms(self._reading.nodes)
+        self._forms = _forms(self._reading.nodes)
 
     @property
     def is_divided(self) -> bool:
         """Whether the sites of every block are those between its input and its output."""
-        blocks = sorted(set(self.block_of))
-        return all(len(self._inner(block)) == len(self.sites_of(block)) for block in blocks)
+        alike = {self.form_of(block): block for block in set(self.block_of)}
+        return all(len(self._inner(b)) == len(self.sites_of(b)) for b in alike.values())
+
+    def form_of(self, block: int) -> _Form:
+        """Return what blocks share that are built alike; one behind which scores come is alone."""
+        return self._forms[block], block >= self.last
 
     def nodes_of(self, block: int) -> list[Node | None]:
         """Return the operations at the sites of a block, None for those of picked rows."""
@@ -154,8 +159,7 @@ def _doubled(after: Tensor, view: FeatureView) -> Tensor:
     """Return a gradient of features, that of the second image twice that of the first."""
     values = torch.zeros_like(after)
     tokens = view.axes.sequence(values)
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(tokens.shape[1:], generator=generator).to(tokens)
+    noise = noise_like(tokens[0])
     tokens[0], tokens[1] = noise, 2 * noise
     return values
 

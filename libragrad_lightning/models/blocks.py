@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from libragrad_lightning.backward import Edge, edge_of
+from libragrad_lightning.backward import Edge
 from libragrad_lightning.models.calls import Call, Feature
 from libragrad_lightning.models.containers import has_weights, innermost_that_matter, is_composed
 from libragrad_lightning.models.feature_view import Axes, possible_axes
 from libragrad_lightning.models.levels import Point
+from libragrad_lightning.models.noise import noise_like
 from libragrad_lightning.models.paths import PathCounts
 from libragrad_lightning.models.refusals import unless_refused
 
@@ -47,11 +48,6 @@ class Block:
     middle: Call | None = None
     rule: str = "block"
 
-    @property
-    def start(self) -> Point:
-        """Where its input is."""
-        return entry_point(self.call)
-
 
 def entry_point(call: Call) -> Point:
     """Return the point where a call receives its first differentiable tensor."""
@@ -76,7 +72,7 @@ class BlockFinder:
     ) -> None:
         modules = set(inside.modules())
         self.uneven: tuple[Call, ...] = ()
-        self._batch, self._pixels = len(pixels), edge_of(pixels)
+        self._batch = len(pixels)
         self._paths = PathCounts(logits, pixels)
         self._all_calls = calls
         self._calls = [call for call in calls if call.module in modules]
@@ -250,9 +246,8 @@ class BlockFinder:
 
     def _mixes_along(self, first: Edge, second: Edge, axes: Axes, shape: Sequence[int]) -> bool:
         metadata = second[0]._input_metadata[second[1]]
-        ones = torch.ones(tuple(shape), dtype=metadata.dtype, device=metadata.device)
-        generator = torch.Generator().manual_seed(0)
-        weights = torch.randn(tuple(shape), generator=generator).to(ones)
+        values = torch.empty(tuple(shape), dtype=metadata.dtype, device=metadata.device)
+        weights = noise_like(values)
         chosen = axes.sequence(weights)
         chosen[:, ::2] = 0  # every other token, so that causal ones are seen too
         (gradient,) = torch.autograd.grad(
@@ -264,21 +259,12 @@ class BlockFinder:
         return self._paths.through(edge)
 
     def _axes(self, call: Call) -> list[Axes]:
-        """Return the possible axes of what a call receives; none if these are pixels as they came.
-
-        Nor if they were padded or scaled only.
-        """
-        pixels = call.received.edge == self._pixels
-        if pixels or not self._paths.is_computed(call.received.edge):
-            return []
-        return possible_axes(call.received.shape, self._batch)
+        """Return the possible axes of what a call receives; none of pixels, padded or not."""
+        is_feature = self._paths.is_computed(call.received.edge)
+        return possible_axes(call.received.shape, self._batch) if is_feature else []
 
     def _carries_in(self, call: Call) -> bool:
-        return (
-            self._share(call.received.edge) == self._paths.total > 0
-            and bool(self._axes(call))
-            and not call.received.overwritten
-        )
+        return self.carries_features(call) and not call.received.overwritten
 
     def _carries(self, call: Call, part: bool = False) -> bool:
         """Whether all that flows, or a part of it, goes into and out of a call."""

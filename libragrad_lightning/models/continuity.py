@@ -104,9 +104,8 @@ def _becoming(
     for base in [1] if whole else [1, _BASE]:
         digit = torch.arange(count) // base % (count if whole else _BASE)
         labels = last_axes.features(_labels(last_axes.sequence(last), digit), last_axes.cells(last))
-        inputs = (labels.contiguous(), rules)
         gradients = grad(
-            last, earlier, inputs[0], rules=inputs[1], retain_graph=True, unknown="ignore"
+            last, earlier, labels.contiguous(), rules=rules, retain_graph=True, unknown="ignore"
         )
         for i, gradient in enumerate(gradients):
             before, read = numbers[i], _digits(axes[i].sequence(gradient))

@@ -10,22 +10,10 @@ import torch
 from torch import Tensor
 
 from libragrad_lightning.models.continuity import carried
-from libragrad_lightning.models.feature_view import (
-    FeatureView,
-    View,
-    joined_view,
-)
+from libragrad_lightning.models.feature_view import FeatureView, View, joined_view
 from libragrad_lightning.models.levels import Level
-from libragrad_lightning.models.measuring import (
-    DEEP_DRAWS,
-    has_aspect,
-    measured_entry,
-    measured_levels,
-)
-from libragrad_lightning.models.places import (
-    Movement,
-    places,
-)
+from libragrad_lightning.models.measuring import measured_entry, measured_levels, view_of
+from libragrad_lightning.models.places import Movement, has_aspect, is_in_order, places
 from libragrad_lightning.models.refusals import unless_refused
 
 _FEW_CELLS = 4
@@ -78,7 +66,7 @@ def located_levels(
     ]
     leads = [_all_or_none(steps) for steps in zip(*chains, strict=True)]
     unknown = [i for i, step in enumerate(leads, 1) if not _is_trusted(step, levels[i - 1 : i + 1])]
-    deep = measured_levels(forward, [levels[i] for i in unknown], image, readout, DEEP_DRAWS)
+    deep = measured_levels(forward, [levels[i] for i in unknown], image, readout, deep=True)
     measured = dict(zip(unknown, deep, strict=True))
     # Where nothing is finite, nothing moves: places are those of usual models then.
     finite = all(bool(part.isfinite().all()) for part in recorded[0])
@@ -107,12 +95,8 @@ def _is_trusted(steps: tuple[Tensor, ...] | None, levels: Sequence[Level]) -> bo
     """
     if steps is None:
         return False
-    same = levels[0].axes == levels[1].axes and all(map(_is_identity, steps))
+    same = levels[0].axes == levels[1].axes and all(map(is_in_order, steps))
     return same or all(level.axes[0].is_sequence for level in levels)
-
-
-def _is_identity(step: Tensor) -> bool:
-    return torch.equal(step, torch.arange(len(step)))
 
 
 def _led(
@@ -126,7 +110,7 @@ def _led(
     passes = []
     for view, step, part in zip(before.passes, steps, features, strict=True):
         length = level.axes[0].sequence(part).shape[1]
-        if _is_identity(step) and length == len(step):
+        if is_in_order(step) and length == len(step):
             passes.append(view)
             continue
         if view.axes is not level.axes[0]:
@@ -134,8 +118,7 @@ def _led(
         found = places(_moved_along(view, step, length), size)
         if found is None:
             return None
-        order = None if found.is_usual else found.order
-        passes.append(FeatureView(level.axes[0], found.grid, found.prefix, order))
+        passes.append(view_of(level.axes[0], found, level.axes[0].cells(part)))
     return joined_view(passes) if len({view.grid for view in passes}) == 1 else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def tables_read_at(module: nn.Module, rows: Callable[[], tuple[int, Tensor]]) -> Iterator[None]:
+def tables_read_at(module: nn.Module, count: int, patches: Tensor) -> Iterator[None]:
     """Let a block see its position tables at some patches only.
 
     A table is a tensor without a batch axis and with one row for every patch, `[N, d]` or
@@ -18,11 +18,11 @@ def tables_read_at(module: nn.Module, rows: Callable[[], tuple[int, Tensor]]) ->
 
     Args:
         module: The block.
-        rows: Gives the number of patches, and which of them are there, `[B, K]`.
+        count: The number of patches.
+        patches: Which of them are there, `[B, K]`.
     """
 
     def at_patches(table: Any) -> Any:
-        count, patches = rows()
         if not isinstance(table, Tensor) or table.dim() not in (2, 3) or table.shape[-2] != count:
             return table
         gathered = table[..., patches, :]

@@ -25,6 +25,7 @@ from libragrad_lightning.backward import (
     watch_bias_sites,
 )
 from libragrad_lightning.models.feature_view import Features, parts_of
+from libragrad_lightning.models.noise import noise_like
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,7 @@ def axes_of_batch(scores: Tensor, source: Features) -> dict[int, ImageAxis | Non
 
 def _weighed(scores: Tensor, weights: Tensor) -> Tensor:
     """Return a gradient of scores `[B, C]`, the same of all images but for their weights."""
-    generator = torch.Generator().manual_seed(0)
-    of_one = torch.randn(scores.shape[1], generator=generator).to(scores)
-    return weights.to(scores)[:, None] * of_one
+    return weights.to(scores)[:, None] * noise_like(scores[0].detach())
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,14 +14,16 @@ from libragrad_lightning.models.places import (
     IMAGES,
     Movement,
     Places,
+    has_aspect,
     map_places,
     moved_images,
     movement,
+    other_image,
     outer_middles,
     places,
 )
 
-_DRAWS, DEEP_DRAWS = 8, 4
+_DRAWS, _DEEP_DRAWS = 8, 4
 """How often noise is drawn at most: for tokens that enter, and for levels deep in the model."""
 _SPREAD = 0.5
 """How far apart the outer cells must be, of the distance between those of the whole image."""
@@ -37,14 +40,10 @@ def measured_entry(
     be without effect in places, and a model may sort its tokens by what they hold. None unless they
     see about all of the image, in all passes alike.
     """
-    view = measured_levels(forward, [level], image, readout, _DRAWS)[0]
+    view = measured_levels(forward, [level], image, readout)[0]
     if view is None or all(part.order is None and not part.prefix for part in view.passes):
         return view if view is None or _sees_all(view) else None
-    generator = torch.Generator().manual_seed(1)
-    scale = torch.where(image.std() > 0, image.std(), 1.0)
-    noise = torch.randn(image.shape, generator=generator).to(image)
-    other = (noise * scale).nan_to_num(0.0) + image.nan_to_num(0.0).mean()
-    again = measured_levels(forward, [level], other, readout, _DRAWS)[0]
+    again = measured_levels(forward, [level], other_image(image), readout)[0]
     if again is None or not _sees_all(again):
         return None
     pairs = list(zip(view.passes, again.passes, strict=True))
@@ -82,16 +81,23 @@ def measured_levels(
     levels: Sequence[Level],
     image: Tensor,
     readout: Sequence[int],
-    most: int,
+    deep: bool = False,
 ) -> list[View | None]:
     """Return how to read the features of some levels, by the pixels that move their tokens.
 
     Where one draw of noise leaves it open, several are taken together.
+
+    Args:
+        forward: Runs the model on images.
+        levels: The levels.
+        image: `[1, C, H, W]`.
+        readout: The tokens on which the scores depend, the class token among them.
+        deep: Whether tokens have mixed before these levels.
     """
     found: list[View | None] = [None] * len(levels)
     draws: list[list[tuple[Tensor, ...]]] = [[] for _ in levels]
     size = (image.shape[-2], image.shape[-1])
-    for seed in range(most):
+    for seed in range(_DEEP_DRAWS if deep else _DRAWS):
         left = [i for i in range(len(levels)) if found[i] is None]
         if not left:
             break
@@ -99,7 +105,7 @@ def measured_levels(
         for i, parts in zip(left, features, strict=True):
             draws[i].append(parts)
             passes = list(zip(*draws[i], strict=True))
-            found[i] = _view(passes, levels[i].axes, size, readout, most == DEEP_DRAWS)
+            found[i] = _view(passes, levels[i].axes, size, readout, deep)
     return found
 
 
@@ -142,10 +148,8 @@ def _of_one(
     if found is None:
         return None
     order = _class_token_first(found, readout) if axes.is_sequence else found.order
-    usual = bool((order == torch.arange(len(order))).all())
-    own = None if axes.is_sequence or cells == found.grid else cells
-    middles = outer_middles(moved, found)
-    return FeatureView(axes, found.grid, found.prefix, None if usual else order, own, middles)
+    view = view_of(axes, replace(found, order=order), cells)
+    return replace(view, middles=outer_middles(moved, found))
 
 
 def _of_map(
@@ -164,16 +168,20 @@ def _of_map(
     best = max(located, key=lambda a: located[a][0], default=None)
     if best is None or located[best][0] < _LIKE_A_MAP:
         return None
-    found, cells = located[best][1], best.cells(features)
+    return view_of(best, located[best][1], best.cells(features))
+
+
+def view_of(axes: Axes, found: Places, cells: tuple[int, int]) -> FeatureView:
+    """Return the view of features whose tokens have been located.
+
+    Args:
+        axes: The order of their axes.
+        found: Where the tokens lie.
+        cells: Rows and columns of the features, if they are a map.
+    """
     order = None if found.is_usual else found.order
-    return FeatureView(
-        best, found.grid, found.prefix, order, None if found.grid == cells else cells
-    )
-
-
-def has_aspect(cells: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether a grid has the aspect ratio of the image, up to one row or column."""
-    return abs(cells[0] * size[1] - cells[1] * size[0]) <= max(size)
+    own = None if axes.is_sequence or cells == found.grid else cells
+    return FeatureView(axes, found.grid, found.prefix, order, own)
 
 
 def _class_token_first(found: Places, readout: Sequence[int]) -> Tensor:

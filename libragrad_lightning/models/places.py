@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from libragrad_lightning.models.noise import noise_like
+
 IMAGES = 4
 """How many images `moved_images` returns."""
 
@@ -62,7 +64,7 @@ class Places:
     @property
     def is_usual(self) -> bool:
         """Whether the tokens stand in this order by themselves."""
-        return bool((self.order == torch.arange(len(self.order))).all())
+        return is_in_order(self.order)
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,7 @@ def moved_images(image: Tensor, seed: int = 0) -> Tensor:
         seed: Of the noise, which grows if several draws were not enough.
     """
     height, width = image.shape[-2:]
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(image.shape[1:], generator=generator).to(image)
+    noise = noise_like(image[0], seed)
     image = image.nan_to_num(0.0, 0.0, 0.0)
     scale = torch.maximum(image.std(), 0.1 * image.abs().amax())
     noise = noise * _STRENGTH * 4 ** max(0, seed - _GENTLE) * torch.where(scale > 0, scale, 1.0)
@@ -102,6 +103,12 @@ def moved_images(image: Tensor, seed: int = 0) -> Tensor:
     plane = torch.ones_like(image[0, 0])
     amplitudes = torch.stack([0 * plane, plane, plane * down[:, None], plane * right])
     return image + amplitudes[:, None] * noise
+
+
+def other_image(image: Tensor) -> Tensor:
+    """Return noise with the mean and the deviation of an image, `[1, C, H, W]`."""
+    image = image.nan_to_num(0.0)
+    return image.mean() + noise_like(image, 1) * torch.where(image.std() > 0, image.std(), 1.0)
 
 
 def movement(sequences: Sequence[Tensor]) -> Movement:
@@ -125,9 +132,9 @@ def places(
         found: How they move.
         image_size: Height and width of the image; of several grids that fit, the one whose cells
             are most like squares counts.
-        deep: Whether tokens have mixed, so that few of them may seem to be in any order.
         likely: The grid of a feature map, which is tried first. Cells of a padded border lie
             nowhere; else all of them have a place.
+        deep: Whether tokens have mixed, so that few of them may seem to be in any order.
     """
     if not bool(found.size.isfinite().all()):
         # Everything is NaN then, wherever it lies.
@@ -139,7 +146,7 @@ def places(
             cells = _cells(found.of(some), grid, image_size)
             if cells is None:
                 continue
-            in_order = torch.equal(cells, torch.arange(len(cells)))
+            in_order = is_in_order(cells)
             usual = in_order and (grid == likely or _is_usual(grid, image_size))
             few = (deep or likely is not None) and len(some) <= _FEW_DEEP
             told = in_order or not few
@@ -148,7 +155,17 @@ def places(
     return None if likely else _usual_places(found, patches, image_size)
 
 
-def follows_rows(found: Movement, grid: tuple[int, int]) -> float:
+def is_in_order(numbers: Tensor) -> bool:
+    """Return whether numbers count up from 0."""
+    return torch.equal(numbers, torch.arange(len(numbers)))
+
+
+def has_aspect(grid: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Return whether a grid has the aspect ratio of the image, up to one row or column."""
+    return abs(grid[0] * size[1] - grid[1] * size[0]) <= max(size)
+
+
+def _follows_rows(found: Movement, grid: tuple[int, int]) -> float:
     """Return how well tokens lie row by row in a grid, as the smaller of two correlations."""
     rows, columns = _rows_and_columns(grid)
     return min(_correlation(found.down, rows), _correlation(found.right, columns))
@@ -172,7 +189,7 @@ def map_places(found: Movement, cells: tuple[int, int]) -> tuple[float, Places]:
     if len(rows):
         numbers = numbers[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     grid, inside = (numbers.shape[0], numbers.shape[1]), numbers.flatten()
-    return follows_rows(found.of(inside), grid), _places(len(found.size), inside, grid)
+    return _follows_rows(found.of(inside), grid), _places(len(found.size), inside, grid)
 
 
 def _places(length: int, patches: Tensor, grid: tuple[int, int]) -> Places:
@@ -203,8 +220,7 @@ def _spans_the_image(found: Movement, grid: tuple[int, int]) -> bool:
 
 def _is_usual(grid: tuple[int, int], size: tuple[int, int]) -> bool:
     """Whether a grid has square cells, of more than a few."""
-    square = abs(grid[0] * size[1] - grid[1] * size[0]) <= max(size)
-    return square and grid[0] * grid[1] > _FEW
+    return has_aspect(grid, size) and grid[0] * grid[1] > _FEW
 
 
 def _bands(centers: Tensor, count: int) -> Tensor | None:
@@ -248,7 +264,7 @@ def _usual_places(found: Movement, patches: Tensor, image_size: tuple[int, int])
     """Return the places of patches row by row, if those that are less sharp follow them."""
     some = found.of(patches)
     grids = [grid for grid in _grids(len(patches), image_size) if min(grid) > 1]
-    fits = [(follows_rows(some, grid), grid) for grid in grids]
+    fits = [(_follows_rows(some, grid), grid) for grid in grids]
     best = max(fits, default=(0.0, (0, 0)))
     return _places(len(found.size), patches, best[1]) if best[0] > _FIT else None
 
@@ -257,7 +273,7 @@ def _places_by_number(length: int, image_size: tuple[int, int]) -> Places | None
     """Return places in a grid of the image's aspect ratio, those of other tokens before it."""
     for prefix in range(min(length - 1, _MOST_ELSEWHERE)):
         grid = next(iter(_grids(length - prefix, image_size)), None)
-        if grid and abs(grid[0] * image_size[1] - grid[1] * image_size[0]) <= max(image_size):
+        if grid and has_aspect(grid, image_size):
             return Places(torch.arange(length), prefix, grid)
     return None
 

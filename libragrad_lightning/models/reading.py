@@ -8,7 +8,6 @@ which attributions are taken.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +25,8 @@ from libragrad_lightning.models.geometry import Located, located_levels
 from libragrad_lightning.models.levels import Level
 from libragrad_lightning.models.logits import check_classifies, logits_of
 from libragrad_lightning.models.measuring import order_of
+from libragrad_lightning.models.noise import noise_like
+from libragrad_lightning.models.places import other_image
 from libragrad_lightning.models.recording import Recording
 from libragrad_lightning.models.refusals import REFUSALS, is_out_of_memory, unless_refused
 from libragrad_lightning.models.state import explanation_state
@@ -77,10 +78,8 @@ def read_token_model(
             passes = [finder.of_modules(_named(finder, calls, module, blocks))]
         check_found(bool(passes and passes[0]), inside, calls, _PROBE_IMAGES, finder.uneven)
         entries = _entries(finder, passes)
-        levels = [
-            replace(_level(calls, blocks), is_whole=all(map(finder.is_whole, calls)))
-            for calls, blocks in zip(entries, zip(*passes, strict=True), strict=True)
-        ]
+        pairs = zip(entries, zip(*passes, strict=True), strict=True)
+        levels = [_level(finder, calls, blocks) for calls, blocks in pairs]
         recorded = [[call.received.tensor for call in calls] for calls in entries]
         # Some graphs, as those of reentrant checkpoints, give no gradients of inner tensors.
         readout = unless_refused(partial(_read_out, logits, passes[0][-1].leaves.edge)) or ()
@@ -97,9 +96,7 @@ def _check_order(model: TokenModel, image: Tensor, located: Sequence[Located]) -
     followed = [level for level in located if level.by == "graph"]
     if all(part.order is None for level in followed for part in _passes(level)):
         return
-    generator = torch.Generator().manual_seed(2)
-    other = torch.randn(image.shape, generator=generator).to(image)
-    again = [level for level in model.located(other) if level.by == "graph"]
+    again = [level for level in model.located(other_image(image)) if level.by == "graph"]
     if [_orders(level) for level in again] != [_orders(level) for level in followed]:
         raise UnreadableModelError(
             "The order of tokens in this model depends on what an image holds, or is drawn at "
@@ -191,7 +188,7 @@ def _entries(finder: BlockFinder, passes: Sequence[Sequence[Block]]) -> list[lis
     return [list(calls) for calls in zip(*chains, strict=True)]
 
 
-def _level(entries: Sequence[Call], blocks: Sequence[Block]) -> Level:
+def _level(finder: BlockFinder, entries: Sequence[Call], blocks: Sequence[Block]) -> Level:
     """Return where features enter a block, in all passes."""
     middles = tuple(entry_point(b.middle) for b in blocks if b.middle is not None)
     return Level(
@@ -199,6 +196,7 @@ def _level(entries: Sequence[Call], blocks: Sequence[Block]) -> Level:
         tuple(possible_axes(entries[0].received.shape, _PROBE_IMAGES)),
         middles if len(middles) == len(blocks) else None,
         blocks[0].rule,
+        all(map(finder.is_whole, entries)),
     )
 
 
@@ -208,9 +206,8 @@ def _read_out(logits: Tensor, leaves: Edge) -> tuple[int, ...]:
     axes = possible_axes(shape, _PROBE_IMAGES)
     if not axes:
         return ()
-    weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
     edge = [GradientEdge(*leaves)]
-    (gradient,) = torch.autograd.grad(logits, edge, weights, retain_graph=True)
+    (gradient,) = torch.autograd.grad(logits, edge, noise_like(logits), retain_graph=True)
     read = (axes[0].sequence(gradient)[0] != 0).any(dim=1).nonzero()[:, 0].tolist()
     return tuple(read) if len(read) <= _MOST_READ_OUT else ()
 

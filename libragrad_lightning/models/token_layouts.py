@@ -20,6 +20,7 @@ from torch.autograd.graph import GradientEdge
 from libragrad_lightning.backward import Node
 from libragrad_lightning.models.feature_view import Axes, FeatureView
 from libragrad_lightning.models.image_axes import ImageAxis
+from libragrad_lightning.models.noise import noise_like
 
 _LOCAL, _LOCAL_IN_MAPS = 0.9, 0.6
 """Which share of a gradient must be in the half of the image that was asked about: of tokens, and
@@ -97,12 +98,12 @@ def layouts_of_sites(
     asked = [one for one in possible if one.is_open]
     if not asked or block.is_unknown:
         return [None] * len(sites)
-    needed = {kind: _needed(block, asked, kind) for kind in _Kind}
-    found: dict[int, TokenLayout] = {}
-    for number, one in enumerate(asked):
-        gradients = {kind: needed[kind][number] for kind in _Kind}
-        found[id(one)] = _chosen(block, one, gradients)
-    return [found.get(id(one)) for one in possible]
+    needed = zip(*(_needed(block, asked, kind) for kind in _Kind), strict=True)
+    chosen = (
+        _chosen(block, one, dict(zip(_Kind, gradients, strict=True)))
+        for one, gradients in zip(asked, needed, strict=True)
+    )
+    return [next(chosen) if one.is_open else None for one in possible]
 
 
 class _Kind(Enum):
@@ -192,22 +193,25 @@ def _chosen(
     shares = {}
     for layout in one.layouts:
         tokens = one.tokens(layout, block.batch)
-        strict = max(_share(needed[_Kind.SOME], tokens, one.view, _Kind.SOME), 0.0)
-        if strict < 1:
-            strict = max(strict, _depending(block, one, tokens, _Kind.SOME))
-        if strict == 1:
+        if _fitting(block, one, tokens, needed, _Kind.SOME) == 1:
             return layout
-        halves = [
-            max(
-                _share(needed[kind], tokens, one.view, kind),
-                _depending(block, one, tokens, kind),
-            )
-            for kind in (_Kind.LEFT, _Kind.TOP)
-        ]
-        shares[layout] = min(halves)
+        halves = (_Kind.LEFT, _Kind.TOP)
+        shares[layout] = min(_fitting(block, one, tokens, needed, half) for half in halves)
     best = max(shares, key=lambda layout: shares[layout])
     least = _LOCAL_IN_MAPS if best in _MAPS else _LOCAL
     return best if shares[best] >= least else TokenLayout.NONE
+
+
+def _fitting(
+    block: BlockGraph,
+    one: _Possible,
+    tokens: Tensor,
+    needed: Mapping[_Kind, Tensor | None],
+    kind: _Kind,
+) -> float:
+    """Return how well some tokens fit values, before or behind where tokens mix; 1 if exactly."""
+    behind = _share(needed[kind], tokens, one.view, kind)
+    return behind if behind == 1 else max(behind, _depending(block, one, tokens, kind))
 
 
 def _needed(block: BlockGraph, asked: Sequence[_Possible], kind: _Kind) -> list[Tensor | None]:
@@ -218,7 +222,7 @@ def _needed(block: BlockGraph, asked: Sequence[_Possible], kind: _Kind) -> list[
     chosen = kind.chosen(view).to(block.after.device)
     values = torch.zeros_like(block.after)
     tokens = view.axes.sequence(values)
-    tokens[:, chosen] = _noise(tokens)[:, chosen]
+    tokens[:, chosen] = noise_like(tokens, 1)[:, chosen]
     edges = [GradientEdge(one.node, 0) for one in asked]
     found = torch.autograd.grad(
         [block.after], edges, [values], retain_graph=True, allow_unused=True
@@ -239,7 +243,7 @@ def _depending(block: BlockGraph, one: _Possible, tokens: Tensor, kind: _Kind) -
     metadata = one.node._input_metadata[0]
     values = torch.zeros(tuple(metadata.shape), dtype=metadata.dtype, device=metadata.device)
     chosen = tokens[:, kind.chosen(one.view)].flatten().to(values.device)
-    values.flatten()[chosen] = _noise(values).flatten()[chosen]
+    values.flatten()[chosen] = noise_like(values, 1).flatten()[chosen]
     edge = [GradientEdge(one.node, 0)]
     (gradient,) = torch.autograd.grad(
         edge, [block.before], [values], retain_graph=True, allow_unused=True
@@ -258,7 +262,3 @@ def _part(size: Tensor, chosen: Tensor) -> float:
         return 0.0
     outside = float(size[~chosen].sum())
     return 1.0 if outside == 0 else min(float(size[chosen].sum()) / whole, 0.999999)
-
-
-def _noise(like: Tensor) -> Tensor:
-    return torch.randn(like.shape, generator=torch.Generator().manual_seed(1)).to(like)

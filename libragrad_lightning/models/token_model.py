@@ -150,10 +150,10 @@ class TokenModel:
         first = torch.arange(view.prefix, device=patches.device).expand(len(patches), -1)
         index = torch.cat([first, patches + view.prefix], dim=1)
         table = view.patches_in_model(patches, patches if read_at is None else read_at)
-        rows = (view.grid[0] * view.grid[1], table)
+        count = view.grid[0] * view.grid[1]
         with ExitStack() as stack:
             for module in self.blocks:
-                stack.enter_context(tables_read_at(module, lambda: rows))
+                stack.enter_context(tables_read_at(module, count, table))
             return self._logits_from(images, view.selected(tokens, index))
 
     def stem_images(self, images: Tensor, rows: Tensor) -> Tensor:

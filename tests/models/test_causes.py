@@ -117,14 +117,18 @@ def test_latents_lie_nowhere():
             super().__init__()
             torch.manual_seed(0)
             self.stem, self.latents = nn.Conv2d(3, 24, 8, 8), nn.Parameter(torch.randn(1, 8, 24))
+            self.norm = nn.LayerNorm(24)
             self.read = nn.MultiheadAttention(24, 2, batch_first=True)
             layer = nn.TransformerEncoderLayer(24, 2, 48, 0, batch_first=True)
             self.blocks, self.head = nn.TransformerEncoder(layer, 2), nn.Linear(24, 5)
 
         def forward(self, x):
-            patches = self.stem(x).flatten(2).transpose(1, 2)
+            patches = self.norm(self.stem(x).flatten(2).transpose(1, 2))
             z = self.read(self.latents.expand(len(x), -1, -1), patches, patches)[0]
             return self.head(self.blocks(z).mean(1))
 
     with pytest.raises(UnreadableModelError, match=r"lie in no grid of the image.*`blocks`"):
         explain(Latents().eval(), IMAGES)
+    found = explain(Latents().eval(), IMAGES, blocks=["norm"], reward="logit")
+    assert found.attribution.shape == (2, 4, 4)
+    assert found.residuals.abs().max() < 1e-4

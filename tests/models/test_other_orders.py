@@ -115,6 +115,8 @@ def at_random(tokens):
 def test_an_order_that_is_another_one_in_other_images_is_refused(order):
     with pytest.raises(UnreadableModelError, match=r"order of tokens .*another|depends on what"):
         explain(built(between=order), IMAGES)
+    found = explain(built(between=order), IMAGES, blocks=["one"], reward="logit")
+    assert found.residuals.abs().max() < 1e-12
     with pytest.raises(UnreadableModelError, match="lie in no grid"):
         explain(built(first=order), IMAGES)
 

@@ -127,8 +127,11 @@ def test_methods_that_go_on_from_other_tokens(method):
 
 
 def test_members_of_another_form_are_refused_with_the_cause():
+    model = Ensemble(vit(), vit(depth=2))
     with pytest.raises(UnreadableModelError, match=r"2 passes .*members.*`forward`"):
-        explain(Ensemble(vit(), vit(depth=2)), IMAGES)
+        explain(model, IMAGES)
+    one = explain(model, IMAGES, forward=model.members[1])
+    assert torch.equal(one.attribution, explain(model.members[1], IMAGES).attribution)
 
 
 def test_several_views_in_one_batch_are_refused_with_the_cause():
@@ -144,3 +147,5 @@ def test_several_views_in_one_batch_are_refused_with_the_cause():
 
     with pytest.raises(UnreadableModelError, match=r"2 rows for each image.*`forward`"):
         explain(Batch(), IMAGES)
+    one = explain(Batch(), IMAGES, forward=net)
+    assert torch.equal(one.attribution, explain(net, IMAGES).attribution)

@@ -1,0 +1,12 @@
+"""Noise to ask a graph with: the same at every call, on every device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def noise_like(tensor: Tensor, seed: int = 0) -> Tensor:
+    """Return standard normal noise in the shape, dtype and device of a tensor."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(tensor.shape, generator=generator).to(tensor)
