@@ -17,6 +17,10 @@ from libragrad_lightning.backward import LibraGradError
 from libragrad_lightning.models import is_out_of_memory, read_token_model
 
 
+SAME = 1e-12
+"""Maps that differ by no more than this, of their largest value, differ by rounding."""
+
+
 @dataclass(frozen=True)
 class PlaceRow:
     """What is known of the places of one model's tokens.
@@ -35,6 +39,8 @@ class PlaceRow:
         residual: The largest Libra residual of a level, relative to the logit.
         batch: How much the map of an image differs alone and with one other image from that with
             two others in its batch, relative to its largest value.
+        moved: If that is more than rounding, how much the map alone changes when every pixel moves
+            by one unit in the last place.
         unexplained: Why there is no explanation, although tokens were found.
         seconds: Duration of everything.
     """
@@ -50,6 +56,7 @@ class PlaceRow:
     alone: bool | None = None
     residual: float | None = None
     batch: float | None = None
+    moved: float | None = None
     unexplained: str = ""
     seconds: float | None = None
 
@@ -102,14 +109,21 @@ def _explained(model: PlaceModel, module: nn.Module, images: Tensor, row: PlaceR
     try:
         maps, residual = explanation(images)
         alone, pair = (explanation(images[:count])[0][:1] for count in (1, 2))
+        difference = _difference(torch.cat([alone, pair]), maps[:1])
+        if difference > SAME:
+            nearby = explanation(images[:1].nextafter(images[:1] + 1))[0]
+            row = replace(row, moved=_difference(nearby, alone))
     except LibraGradError as error:
         return replace(row, unexplained=_line(error))
     except Exception as error:
         if is_out_of_memory(error):
             raise
         return replace(row, verdict="foreign error", reason=_foreign(error))
-    difference = (torch.cat([alone, pair]) - maps[:1]).abs().max() / maps[:1].abs().max()
-    return replace(row, residual=float(residual), batch=float(difference))
+    return replace(row, residual=float(residual), batch=difference)
+
+
+def _difference(maps: Tensor, expected: Tensor) -> float:
+    return float((maps - expected).abs().max() / expected.abs().max())
 
 
 def _line(error: BaseException) -> str:
