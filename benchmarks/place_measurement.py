@@ -16,7 +16,6 @@ from libragrad_lightning import explain
 from libragrad_lightning.backward import LibraGradError
 from libragrad_lightning.models import is_out_of_memory, read_token_model
 
-
 SAME = 1e-12
 """Maps that differ by no more than this, of their largest value, differ by rounding."""
 

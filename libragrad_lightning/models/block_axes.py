@@ -20,8 +20,9 @@ from libragrad_lightning.backward import (
 )
 from libragrad_lightning.models.feature_view import Features, FeatureView, View, parts_of
 from libragrad_lightning.models.image_axes import ImageAxis, axes_of_pair
+from libragrad_lightning.models.layout_questions import BlockGraph, layouts_of_sites
 from libragrad_lightning.models.noise import noise_like
-from libragrad_lightning.models.token_layouts import BlockGraph, TokenLayout, layouts_of_sites
+from libragrad_lightning.models.token_layouts import TokenLayout
 
 _SCALARS = (bool, int, float, str, type(None))
 

@@ -1,19 +1,30 @@
 """Follows tokens from level to level along the residual stream.
 
 Between two levels the residual connection leads every token to where it goes on, while branches mix
-tokens. The gradient of the numbers of tokens along the connection alone, with all branches pruned,
-tells which token of the second level each token of the first one becomes.
+tokens. If all operations along the connection keep the elements of a value in their order, no token
+changes its number. Else the gradient of the numbers of tokens along the connection alone, with all
+branches pruned, tells which token of the second level each token of the first one becomes.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from libragrad_lightning.backward import Role, RuleSet, grad, treatments
+from libragrad_lightning.backward import (
+    Edge,
+    NodeReading,
+    Role,
+    RuleSet,
+    grad,
+    read_graph,
+    treatments,
+)
 from libragrad_lightning.backward.operations import Node, Operation
 from libragrad_lightning.backward.treatments import Correction, Flow
 from libragrad_lightning.models.feature_view import Axes
@@ -21,6 +32,13 @@ from libragrad_lightning.models.feature_view import Axes
 _BASE = 64
 """Numbers are written in two digits, which every dtype holds exactly."""
 _UNKNOWN = -1
+_IN_ORDER = {
+    f"{name}Backward"
+    for name in (
+        "Add Sub Mul Neg Clone Relu ToCopy Alias View UnsafeView ReshapeAlias Unsqueeze Squeeze"
+    ).split()
+}
+"""Operations that keep the elements of a value in their order, whatever its axes are."""
 
 
 def _products_of(kept: Callable[[Node], bool]) -> RuleSet:
@@ -76,9 +94,35 @@ def _numbers(features: Tensor, axes: Axes) -> Tensor:
 def _are_same(run: Sequence[Tensor], axes: Axes) -> bool:
     """Whether the tokens of all tensors of a run are those of its last, number by number."""
     *earlier, last = run
+    if _keeps_order(earlier, last):
+        return True
     own = _numbers(last, axes)
     becoming = _becoming(earlier, last, [axes] * len(earlier), axes, _STREAM)
     return all(found is not None and torch.equal(found, own) for found in becoming)
+
+
+def _keeps_order(earlier: Sequence[Tensor], last: Tensor) -> bool:
+    """Whether all operations on the stream between tensors of one shape keep elements in order."""
+    reading = read_graph([last], earlier, _STREAM)
+    stream = [r for r in reading.nodes if r.flow is Flow.LIVE and reading.receives(r)]
+    entering = {edge for r in stream for edge in _live_edges(r)}
+    return reading.sources <= entering and all(map(_keeps_elements, stream))
+
+
+def _keeps_elements(reading: NodeReading) -> bool:
+    name = re.sub(r"\d+$", "", reading.node.name())
+    count = _count((reading.node, 0))
+    return name in _IN_ORDER and all(_count(edge) == count for edge in _live_edges(reading))
+
+
+def _live_edges(reading: NodeReading) -> list[Edge]:
+    pairs = zip(reading.node.next_functions, reading.flows, strict=True)
+    return [edge for edge, flow in pairs if flow is Flow.LIVE]
+
+
+def _count(edge: Edge) -> int:
+    node, output = edge
+    return math.prod(node._input_metadata[output].shape)
 
 
 def _becomes(
