@@ -16,17 +16,16 @@ from pathlib import Path
 import libragrad_lightning  # noqa: F401  (repairs torchvision before anything imports it)
 
 # isort: split
-from findings_measures import faithfulness
-from findings_report import MAIN, Measured
-from findings_rows import Row
-from findings_work import joined
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from findings_measures import faithfulness
+from findings_report import MAIN, Measured
+from findings_rows import Row
+from findings_work import joined
 from libragrad_lightning.attribution import log_odds
-from libragrad_lightning.classifier import ImageClassifier
-from libragrad_lightning.data import GarmentsOnTextures
+from libragrad_lightning.demo import GarmentsOnTextures, ImageClassifier
 from libragrad_lightning.metrics.functional import Bootstrap
 from libragrad_lightning.models import explanation_state, read_token_model
 

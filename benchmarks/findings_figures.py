@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from findings_measures import explained
-from findings_pictured import once_for_each_class
-from findings_rows import RULE_FREE, Row
-from findings_work import Subject, opened
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from findings_measures import explained
+from findings_pictured import once_for_each_class
+from findings_rows import RULE_FREE, Row
+from findings_work import Subject, opened
 from libragrad_lightning.attribution import Explanation, class_logits
 from libragrad_lightning.heatmaps import (
     PanelColumn,

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import torch
-from findings_rows import RULES, Row, named_methods
 from torch import Tensor
 
+from findings_rows import RULES, Row, named_methods
 from libragrad_lightning.attribution import (
     Explanation,
     Reward,

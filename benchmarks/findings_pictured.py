@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from findings_work import Subject, scenes
 from torch import Tensor
 
-from libragrad_lightning import data as data_room
-from libragrad_lightning.data import CutoutDataModule
-from libragrad_lightning.data.cutouts import read_background, read_cutout
-from libragrad_lightning.data.scenes import Composition, SceneDataset, SceneParts
+from cutout_scenes import CutoutDataModule
+from cutout_scenes.cutouts import read_background, read_cutout
+from cutout_scenes.scenes import Composition, SceneDataset, SceneParts
+from findings_work import Subject, scenes
+from libragrad_lightning import demo
 
 CUTOUTS: Mapping[str, str] = {"raccoon": "mammal", "flower": "flower"}
 """The cut-outs in `assets`, with their classes."""
 
 _OBJECTS = Path(__file__).parent / "assets"
-_PLACES = Path(data_room.__file__).parent / "assets"
+_PLACES = Path(demo.__file__).parent / "assets"
 _BACKGROUNDS = ("train_grass", "held_out_gravel", "train_brick", "train_camera")
 """Those of the demo's backgrounds that show a place without an object."""
 

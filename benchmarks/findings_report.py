@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from findings_measures import Values
-from findings_rows import ABLATIONS, RULE_FREE, Row
 from torch import Tensor
 
+from findings_measures import Values
+from findings_rows import ABLATIONS, RULE_FREE, Row
 from libragrad_lightning.metrics.functional import (
     Bootstrap,
     Interval,

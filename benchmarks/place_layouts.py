@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
+from torch import Tensor, nn
+
 from place_maps import map_models
 from place_models import PlaceModel, Size
-from torch import Tensor, nn
 
 D, CLASSES = 24, 5
 Order = Callable[[int, int], Tensor]

@@ -7,8 +7,9 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from place_models import PlaceModel
 from torch import Tensor, nn
+
+from place_models import PlaceModel
 
 CLASSES = 5
 

@@ -7,14 +7,14 @@ import traceback
 from dataclasses import dataclass, replace
 
 import torch
-from completeness import double_precision
-from place_models import PlaceModel, UnbuildableError, place_model
-from place_oracle import Oracle
 from torch import Tensor, nn
 
+from completeness import double_precision
 from libragrad_lightning import explain
 from libragrad_lightning.backward import LibraGradError
 from libragrad_lightning.models import is_out_of_memory, read_token_model
+from place_models import PlaceModel, UnbuildableError, place_model
+from place_oracle import Oracle
 
 SAME = 1e-12
 """Maps that differ by no more than this, of their largest value, differ by rounding."""

@@ -12,8 +12,9 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from random_constants import draw_constants
 from torch import Tensor, nn
+
+from random_constants import draw_constants
 
 IMAGES = 2
 Size = tuple[int, int]

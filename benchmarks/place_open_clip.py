@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-from place_models import PlaceModel, Size
 from torch import nn
+
+from place_models import PlaceModel, Size
 
 _SIZES: tuple[Size, ...] = ((64, 64), (64, 96))
 _TEXT = CLIPTextCfg(context_length=8, vocab_size=32, width=16, heads=2, layers=1)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import timm
 import torch
-from place_models import PlaceModel, Size, UnbuildableError
 from torch import nn
+
+from place_models import PlaceModel, Size, UnbuildableError
 from zoo_architectures import empty_model, smallest_shape
 from zoo_rows import Row, read
 

@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 
 import torchvision
-from place_models import PlaceModel, Size
 from torch import nn
+
+from place_models import PlaceModel, Size
 
 _SIZES: tuple[Size, ...] = ((64, 64), (64, 96))
 

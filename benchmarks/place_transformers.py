@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 import transformers
-from place_models import PlaceModel, Size
 from torch import Tensor, nn
+
+from place_models import PlaceModel, Size
 
 _CLASSES = 7
 _PLAIN = {

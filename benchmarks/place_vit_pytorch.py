@@ -8,8 +8,9 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from place_models import PlaceModel, Size
 from torch import Tensor, nn
+
+from place_models import PlaceModel, Size
 
 _CLASSES = 7
 _SQUARE, _WIDE = (32, 32), (32, 48)

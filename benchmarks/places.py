@@ -17,10 +17,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import libragrad_lightning  # noqa: F401  (repairs torchvision before timm imports it)
 
 # isort: split
+from tqdm import tqdm
+
 from place_measurement import PlaceRow, measure
 from place_models import place_models
 from place_table import write_table
-from tqdm import tqdm
 from zoo_rows import append, read
 from zoo_workers import JobError, JobMemoryError, JobTimeoutError, Worker
 

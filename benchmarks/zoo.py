@@ -24,6 +24,7 @@ import libragrad_lightning  # noqa: F401  (repairs torchvision before timm impor
 # isort: split
 import timm
 from tqdm import tqdm
+
 from zoo_architectures import reductions
 from zoo_measurement import Measurement, Trace, measure, trace
 from zoo_rows import Row, append, read

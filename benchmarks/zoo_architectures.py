@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import timm
 import torch
-from random_constants import draw_constants
 from timm.models import get_pretrained_cfg, model_entrypoint
 from torch import Tensor, nn
+
+from random_constants import draw_constants
 
 IMAGES = 2
 _SIZES = (64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512, 640, 768)

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from completeness import class_scores, decompose_model, double_precision
 from torch import nn
+
+from completeness import class_scores, decompose_model, double_precision
+from libragrad_lightning.backward import LIBRA, PLAIN, Flow, read_graph
 from zoo_architectures import (
     IMAGES,
     Shape,
@@ -20,8 +22,6 @@ from zoo_architectures import (
     random_images,
     smallest_shape,
 )
-
-from libragrad_lightning.backward import LIBRA, PLAIN, Flow, read_graph
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def test_wrong_arguments_are_named_with_the_nearest_right_one(configure, capsys)
         start + "own_classes.Picky: count: Expected a <class 'int'>. Got value: x"
     )
     assert said([given("Piky")]).startswith(start + "own_classes.Piky: module 'own_classes' has no")
-    garments = given("GarmentsOnTextures", "libragrad_lightning.data", num_trains=3)
+    garments = given("GarmentsOnTextures", "libragrad_lightning.demo", num_trains=3)
     assert said([], data=garments) == (
         "error: data: GarmentsOnTextures has no argument 'num_trains'; change it to 'num_train'."
     )

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import timm
 import torch
-from libragrad_lightning.callbacks import LibraGradAudit
 from PIL import Image
 from timm.data import resolve_model_data_config
 
-from libragrad_lightning.cli import LibraGradCLI, main
+from libragrad_lightning.callbacks import LibraGradAudit
+from libragrad_lightning.cli import LibraGradCLI
 from libragrad_lightning.data import (
     CocoTogetherDataModule,
-    CutoutDataModule,
     ImageFolderDataModule,
     ImageNetSDataModule,
     MuraDataModule,
@@ -193,52 +192,3 @@ def test_the_audit_of_imagenet_s_ignores_pixels_unless_the_paper_is_followed(seg
     for key, value in paper.items():
         assert (marked[key] != value) == (key.partition("/")[0] in beside_masks), key
     assert marked["segmentation_ap/libra"] > paper["segmentation_ap/libra"]
-
-
-@pytest.fixture
-def photographs(tmp_path, monkeypatch):
-    """Stand-ins for the photographs and for the weights, where the configuration looks for them."""
-    monkeypatch.chdir(tmp_path)
-    root = tmp_path / "data" / "photographs"
-    for name in ("bird", "flower", "fruit", "mammal", "vehicle"):
-        (root / "objects" / name).mkdir(parents=True)
-        for number in range(3):
-            picture = Image.new("RGBA", (40, 40))
-            picture.paste((200, 9, 9, 255), (5, 5, 30, 30))
-            picture.save(root / "objects" / name / f"{number}.png")
-    (root / "backgrounds").mkdir()
-    for number in range(3):
-        Image.new("RGB", (90, 60), (60 * number,) * 3).save(root / "backgrounds" / f"{number}.jpg")
-    return tmp_path
-
-
-def test_the_photographs_are_instantiated(photographs):
-    arguments = config_arguments(CONFIGS / "photographs.yaml")
-    cli = instantiate([*arguments, NO_DOWNLOAD])
-    assert isinstance(cli.datamodule, CutoutDataModule)
-    assert cli.model.model.num_classes == len(cli.datamodule.class_names) == 5
-    assert cli.model.model.pos_embed.shape == (1, 65, 384)
-    assert any(isinstance(callback, LibraGradAudit) for callback in cli.trainer.callbacks)
-    shortcut = instantiate([*arguments, NO_DOWNLOAD, "--data.init_args.shortcut=1"])
-    assert shortcut.datamodule.hparams.shortcut == 1
-
-
-def test_the_convolutional_network_takes_the_place_of_the_transformer(photographs):
-    names = ("photographs.yaml", "photographs_cnn.yaml")
-    arguments = config_arguments(*(CONFIGS / name for name in names))
-    cli = instantiate([*arguments, NO_DOWNLOAD])
-    assert cli.model.model.pretrained_cfg["architecture"] == "tf_efficientnet_lite0"
-    assert cli.model.model.num_classes == 5
-    # Its weights were trained on this normalisation.
-    assert tuple(cli.datamodule.image_mean) == cli.model.model.pretrained_cfg["mean"]
-    assert tuple(cli.datamodule.image_std) == cli.model.model.pretrained_cfg["std"]
-    assert any(isinstance(callback, LibraGradAudit) for callback in cli.trainer.callbacks)
-
-
-def test_the_photographs_configuration_trains_and_audits(photographs, capsys):
-    arguments = config_arguments(CONFIGS / "photographs.yaml")
-    small = [NO_DOWNLOAD, "--model.init_args.model_name=test_vit"]
-    small += ["--model.init_args.model_kwargs", '{"img_size": 112}', "--trainer.accelerator=cpu"]
-    small += ["--trainer.fast_dev_run=true", "--data.init_args.batch_size=4"]
-    main(["fit", *arguments, *small])
-    assert "Explanation audit" in capsys.readouterr().out

@@ -25,14 +25,16 @@ KNOWS = INNER | {
     "monitoring": {"attribution", "audit", "backward", "diagnosis", "models", "reporting"},
     "callbacks": {"attribution", "audit", "backward", "monitoring", "reporting"},
     "data": set(),
-    "weights": set(),
+    "demo": {"data"},
     "__init__": {"_torchvision", "attribution"},
     "__main__": {"cli"},
     "_torchvision": set(),
-    "classifier": set(),
     "cli": {"__init__", "backward", "callbacks"},
 }
-"""Which others each room, and each file beside the rooms, may import. Nobody knows the data."""
+"""Which others each room, and each file beside the rooms, may import.
+
+Nobody knows the data but the demo, and nobody the demo.
+"""
 
 FOREIGN = {
     "backward": {"torch"},
@@ -43,7 +45,7 @@ FOREIGN = {
     "metrics": {"torch", "torchmetrics", "numpy", "matplotlib", "pycocotools"},
     "heatmaps": {"torch", "numpy", "PIL", "matplotlib"},
     "data": {"torch", "torchvision", "timm", "numpy", "PIL", "pycocotools", "lightning"},
-    "weights": {"torch", "timm", "onnx", "safetensors"},
+    "demo": {"torch", "timm", "numpy", "PIL", "lightning"},
     "audit": {"torch", "torchmetrics"},
     "reporting": {"torch", "lightning", "rich"},
     "monitoring": {"torch", "lightning", "tqdm"},
@@ -51,7 +53,6 @@ FOREIGN = {
     "__init__": set(),
     "__main__": set(),
     "_torchvision": {"torch"},
-    "classifier": {"torch", "timm", "lightning"},
     "cli": {"lightning", "jsonargparse"},
 }
 """Which libraries each of them may import."""

@@ -1,29 +1,20 @@
-"""Data modules whose batches carry an image, a label and a mask of the object.
+"""Data modules for annotated images: batches carry an image, a label and a mask of the object.
 
 The form of the batches is described in `libragrad_lightning.data.batches`.
 """
 
 from libragrad_lightning.data.coco import CocoDataModule, CocoTogetherDataModule
-from libragrad_lightning.data.composite_dataset import PIXEL_MEAN, PIXEL_STD
-from libragrad_lightning.data.cutout_module import CutoutDataModule
-from libragrad_lightning.data.garments import GarmentsOnTextures
 from libragrad_lightning.data.image_folder import ImageFolderDataModule
 from libragrad_lightning.data.imagenet_s import ImageNetSDataModule
-from libragrad_lightning.data.marked_garments import MarkedGarments
 from libragrad_lightning.data.module import SplitDataModule
 from libragrad_lightning.data.mura import MuraDataModule
 from libragrad_lightning.data.oxford_pets import OxfordPetsDataModule
 
 __all__ = [
-    "PIXEL_MEAN",
-    "PIXEL_STD",
     "CocoDataModule",
     "CocoTogetherDataModule",
-    "CutoutDataModule",
-    "GarmentsOnTextures",
     "ImageFolderDataModule",
     "ImageNetSDataModule",
-    "MarkedGarments",
     "MuraDataModule",
     "OxfordPetsDataModule",
     "SplitDataModule",

@@ -26,12 +26,6 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Bytes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Mean of ImageNet's red, green and blue, as a share of the pixel range."""
-
-IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Standard deviation of ImageNet's red, green and blue, as the same share."""
-
 _PICTURES = ("image", "mask", "ignore", "other_mask")
 
 

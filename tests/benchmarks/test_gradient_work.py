@@ -1,9 +1,10 @@
 """A gradient under LIBRA computes the matrix products of an ordinary one, and none for weights."""
 
-import gradient_work
 import pytest
 import timm
 import torch
+
+import gradient_work
 
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 

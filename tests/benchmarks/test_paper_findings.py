@@ -7,13 +7,16 @@ from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
-import findings_pictured
-import findings_work
 import lightning as L
 import numpy as np
-import paper_findings
 import pytest
 import torch
+from PIL import Image
+
+import findings_pictured
+import findings_work
+import paper_findings
+from cutout_scenes import CutoutDataModule
 from findings_figures import classes_figure, methods_figure
 from findings_page import Found, page
 from findings_pictured import (
@@ -37,12 +40,9 @@ from findings_work import (
     joined,
     objects,
 )
-from PIL import Image
-
 from libragrad_lightning import explain
 from libragrad_lightning.attribution import METHODS
-from libragrad_lightning.classifier import ImageClassifier
-from libragrad_lightning.data import CutoutDataModule
+from libragrad_lightning.demo import ImageClassifier
 
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 PLAN = Plan(images=6, pairs=4, steps=2, chunk=4)

@@ -7,8 +7,9 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from libragrad_lightning.callbacks import Deletion, LibraGradAudit, Pictures, Schedule
 from torch.utils.data import DataLoader, TensorDataset
+
+from libragrad_lightning.callbacks import Deletion, LibraGradAudit, Pictures, Schedule
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 

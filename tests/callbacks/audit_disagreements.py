@@ -8,12 +8,12 @@ import timm
 import torch
 import torch.distributed as dist
 from audit_cases import grouped, trainer
-from libragrad_lightning.callbacks import LibraGradAudit, Samples
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 from twin_modules import Data, Plain, example
 
 from libragrad_lightning.audit import AuditError
+from libragrad_lightning.callbacks import LibraGradAudit, Samples
 
 
 class Write(Callback):

@@ -6,12 +6,12 @@ import lightning as L
 import pytest
 import torch
 from audit_cases import Classifier, assert_same, digest, loader, quick_audit, trainer
-from libragrad_lightning.callbacks import Samples
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from libragrad_lightning.audit import metric_table
 from libragrad_lightning.audit import run as audit_run
+from libragrad_lightning.callbacks import Samples
 from libragrad_lightning.metrics import CompletenessError
 from libragrad_lightning.reporting import panels
 

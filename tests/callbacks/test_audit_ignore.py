@@ -3,12 +3,12 @@
 import pytest
 import torch
 from audit_cases import SMALL, data, quick_audit, trainer
-from libragrad_lightning.callbacks import Samples
 from sklearn.metrics import average_precision_score
 from torch.utils.data import DataLoader
 
 from libragrad_lightning import explain, metrics
-from libragrad_lightning.classifier import ImageClassifier
+from libragrad_lightning.callbacks import Samples
+from libragrad_lightning.demo import ImageClassifier
 
 BESIDE_MASKS = {
     "segmentation_ap": metrics.SegmentationAP,

@@ -7,6 +7,11 @@ import torch
 import yaml
 from audit_cases import Classifier, loader, quick_audit, trainer
 from jsonargparse import ArgumentParser
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from libragrad_lightning.attribution import METHODS
+from libragrad_lightning.audit import DEFAULT_METRICS, METRICS, ProbeRequest, Source
+from libragrad_lightning.backward import LIBRA
 from libragrad_lightning.callbacks import (
     Deletion,
     LibraGradAudit,
@@ -15,11 +20,6 @@ from libragrad_lightning.callbacks import (
     libragrad_audit,
     unpack_batch,
 )
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-
-from libragrad_lightning.attribution import METHODS
-from libragrad_lightning.audit import DEFAULT_METRICS, METRICS, ProbeRequest, Source
-from libragrad_lightning.backward import LIBRA
 from libragrad_lightning.models import read_token_model
 from libragrad_lightning.monitoring import AuditSession
 

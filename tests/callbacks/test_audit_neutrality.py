@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from audit_cases import Classifier, assert_same, digest, loader, quick_audit, trainer
-from libragrad_lightning.callbacks import unpack_batch
 from lightning.pytorch.callbacks import (
     BatchSizeFinder,
     Callback,
@@ -23,6 +22,7 @@ from lightning.pytorch.callbacks import (
 )
 from torch import nn
 
+from libragrad_lightning.callbacks import unpack_batch
 from libragrad_lightning.monitoring.weights import fingerprint
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from libragrad_lightning import explain
 from libragrad_lightning.attribution import explain_tokens
 from libragrad_lightning.audit.metric_table import DEFAULT_METRICS, METRICS, MetricInputs
-from libragrad_lightning.classifier import ImageClassifier
+from libragrad_lightning.demo import ImageClassifier
 from libragrad_lightning.metrics import (
     AOPC,
     DeletionAccuracy,

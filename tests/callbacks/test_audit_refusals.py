@@ -3,12 +3,13 @@
 import lightning as L
 import pytest
 from audit_cases import Classifier, audit, data, grouped, loader, trainer
-from libragrad_lightning.callbacks import LibraGradAudit
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
+
+from libragrad_lightning.callbacks import LibraGradAudit
 
 IMAGES, LABELS, MASKS = data(4).tensors
 

@@ -9,12 +9,12 @@ import lightning as L
 import pytest
 import torch
 from audit_cases import Classifier, audit, loader, trainer
-from libragrad_lightning.callbacks import Samples
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from libragrad_lightning.audit import AuditRun
+from libragrad_lightning.callbacks import Samples
 
 DRIFT_METRICS = ("drift_cosine", "drift_rank")
 KEYS = {

@@ -4,10 +4,11 @@ import lightning as L
 import pytest
 import torch
 import twin_modules as twins
-from libragrad_lightning.callbacks import LibraGradAudit
 from torch._dynamo.utils import counters
 from torch.utils.data import DataLoader
 from twin_modules import COUNT, Data, Plain, example
+
+from libragrad_lightning.callbacks import LibraGradAudit
 
 
 class CompiledLoss(Plain):

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 import torchmetrics
 from audit_cases import trainer
-from libragrad_lightning.callbacks import LibraGradAudit, Pictures, Samples, ShortcutAlarm
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from sklearn.metrics import average_precision_score
 from torch.utils.data import DataLoader
 from twin_modules import COUNT, Data, Plain, example, network
 
 from libragrad_lightning import explain
+from libragrad_lightning.callbacks import LibraGradAudit, Pictures, Samples, ShortcutAlarm
 from libragrad_lightning.metrics import SegmentationAP
 
 

@@ -7,11 +7,11 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from libragrad_lightning.callbacks import ShortcutAlarm
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
+from libragrad_lightning.callbacks import ShortcutAlarm
 from libragrad_lightning.cli import LibraGradCLI
 from libragrad_lightning.monitoring import AuditedAccuracy
 

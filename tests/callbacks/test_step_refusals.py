@@ -7,11 +7,12 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
-from libragrad_lightning.callbacks import LibraGradAudit, Pictures, Samples
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.utils.data import DataLoader
 from twin_modules import CLASSES, Data, Plain, example, network
+
+from libragrad_lightning.callbacks import LibraGradAudit, Pictures, Samples
 
 
 def fit(tmp_path, module, make=example, **arguments):

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 import torchmetrics
 import twin_modules as twins
-from libragrad_lightning.callbacks import LibraGradAudit
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader
 from twin_modules import CLASSES, COUNT, Data, Plain, example, network
 
 from libragrad_lightning import explain
+from libragrad_lightning.callbacks import LibraGradAudit
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from audit_cases import trainer
-from libragrad_lightning.callbacks import Deletion, LibraGradAudit, Pictures
 from torch.utils.data import DataLoader, TensorDataset
 from twin_modules import Plain, network
 
 from libragrad_lightning import explain
+from libragrad_lightning.callbacks import Deletion, LibraGradAudit, Pictures
 
 COUNT, CLASSES = 8, 3
 LEVELS = (0.25, 0.5)

@@ -8,10 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import twin_modules as twins
-from libragrad_lightning.callbacks import LibraGradAudit, Pictures, Samples
 from torch import Tensor
 from torch.utils.data import DataLoader
 from twin_modules import CLASSES, COUNT, Data, Plain, example, raw
+
+from libragrad_lightning.callbacks import LibraGradAudit, Pictures, Samples
 
 METRICS = (
     "mif_accuracy_drop",

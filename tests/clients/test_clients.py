@@ -11,10 +11,11 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from libragrad_lightning.callbacks import LibraGradAudit, Pictures
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
+
+from libragrad_lightning.callbacks import LibraGradAudit, Pictures
 
 pytestmark = [pytest.mark.clients, pytest.mark.filterwarnings("ignore")]
 CLASSES, COUNT, SIDE = 4, 8, 32

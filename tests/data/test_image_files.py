@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from libragrad_lightning.data import ImageFolderDataModule
-from libragrad_lightning.data.cutouts import read_background, read_cutout
 from libragrad_lightning.data.image_files import measure_gray_bits, read_rgb, spread
 
 ORIENTATION = 0x0112
@@ -54,21 +53,6 @@ def test_photographs_come_out_upright(tmp_path, number, suffix):
     options = {"lossless": True} if suffix == "webp" else {}
     path = saved(tmp_path / f"a.{suffix}", image, exif=oriented(number), **options)
     np.testing.assert_array_equal(read_rgb(path), UPRIGHT)
-
-
-def test_backgrounds_and_cutouts_come_out_upright(tmp_path):
-    photograph = np.zeros((80, 40, 3), np.uint8)
-    photograph[:40] = 250
-    stored = Image.fromarray(np.ascontiguousarray(np.rot90(photograph)))
-    path = saved(tmp_path / "a.jpg", stored, exif=oriented(6), quality=95)
-    background = np.asarray(read_background(path, 20)).astype(int)
-    assert background.shape == (40, 20, 3)
-    np.testing.assert_allclose(background[:18], 250, atol=3)
-    np.testing.assert_allclose(background[22:], 0, atol=3)
-    cutout = stored.convert("RGBA")
-    cutout.putpixel((0, 0), (0, 0, 0, 0))
-    path = saved(tmp_path / "a.png", cutout, exif=oriented(6))
-    assert read_cutout(path, 100).size == (40, 80)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from torch.utils.data import default_collate
 
-from libragrad_lightning.classifier import ImageClassifier
 from libragrad_lightning.data import MuraDataModule
+from libragrad_lightning.demo import ImageClassifier
 
 LINES = [
     "MURA-v1.1/{}/XR_WRIST/patient00001/study1_positive/image1.png",

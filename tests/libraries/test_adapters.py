@@ -5,11 +5,11 @@ import peft
 import pytest
 import timm
 import torch
-from libragrad_lightning.callbacks import LibraGradAudit
 from torch import nn
 from torch.utils.data import DataLoader
 
 from libragrad_lightning import explain
+from libragrad_lightning.callbacks import LibraGradAudit
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 ADAPTERS = {

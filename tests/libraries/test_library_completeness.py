@@ -1,11 +1,11 @@
 """Libra decomposes models of other libraries completely, and leaves their outputs alone."""
 
-import completeness
 import pytest
-import random_constants
 import torch
 from library_models import MODELS
 
+import completeness
+import random_constants
 from libragrad_lightning.backward import LIBRA, PLAIN
 
 

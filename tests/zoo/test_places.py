@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from libragrad_lightning.models import Axes, FeatureView
 from place_measurement import PlaceRow, measure
 from place_oracle import judge, pixels, probed_cells
 from zoo_rows import read
-
-from libragrad_lightning.models import Axes, FeatureView
 
 LINES = """
 layouts tokens:class-patches 32x32

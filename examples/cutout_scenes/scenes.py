@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor, tensor
 from torch.utils.data import Dataset
 
+from cutout_scenes.cutouts import OPAQUE
 from libragrad_lightning.data.batches import Bytes, Mask, normalise
-from libragrad_lightning.data.compositing import blend
-from libragrad_lightning.data.cutouts import OPAQUE
+from libragrad_lightning.demo.compositing import blend
 
 Floats = npt.NDArray[np.float32]
 

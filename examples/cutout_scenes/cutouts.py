@@ -183,5 +183,5 @@ def _check_folder(folder: Path, argument: str) -> None:
     if not folder.is_dir():
         raise ValueError(
             f"There is no folder {folder}; change {argument}, or, for the photographs that Debian "
-            f"packages, run `python -m libragrad_lightning.data.photographs`."
+            f"packages, run `PYTHONPATH=examples python -m cutout_scenes.photographs`."
         )

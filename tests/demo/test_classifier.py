@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from lightning.pytorch.cli import LightningCLI
 from torch.utils.data import DataLoader, TensorDataset
 
-from libragrad_lightning.classifier import ImageClassifier, images_and_labels, warmup_cosine
-from libragrad_lightning.data import GarmentsOnTextures
+from libragrad_lightning.demo import GarmentsOnTextures
+from libragrad_lightning.demo.classifier import ImageClassifier, images_and_labels, warmup_cosine
 
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
 

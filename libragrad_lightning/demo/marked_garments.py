@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from libragrad_lightning.data.batches import Split
-from libragrad_lightning.data.composite_dataset import CompositeDataset
-from libragrad_lightning.data.compositing import IMAGE_SIZE, Composites
-from libragrad_lightning.data.garments import GarmentsOnTextures
+from libragrad_lightning.demo.composite_dataset import CompositeDataset
+from libragrad_lightning.demo.compositing import IMAGE_SIZE, Composites
+from libragrad_lightning.demo.garments import GarmentsOnTextures
 
 
 class MarkedGarments(GarmentsOnTextures):

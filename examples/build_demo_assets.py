@@ -3,7 +3,7 @@
 The two sources are the four gzipped idx files of Fashion-MNIST and the `skimage/data` folder of an
 unpacked scikit-image wheel:
 
-    python -m libragrad_lightning.data.assets.build_assets IDX_FOLDER SKIMAGE_DATA_FOLDER
+    python examples/build_demo_assets.py IDX_FOLDER SKIMAGE_DATA_FOLDER
 
 The result does not depend on any random number: running the script again gives equal arrays.
 """
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-ASSETS = Path(__file__).parent
+ASSETS = Path(__file__).parents[1] / "libragrad_lightning" / "demo" / "assets"
 GREY_LEVELS = 32
 BACKGROUND_SIZE = 192
 

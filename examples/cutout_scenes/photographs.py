@@ -1,11 +1,11 @@
 """Fetch photographs of objects, cut out, and of places from three of Debian's packages.
 
-    python -m libragrad_lightning.data.photographs data/photographs
+    PYTHONPATH=examples python -m cutout_scenes.photographs data/photographs
 
 needs `apt-get` and `dpkg-deb`, which Debian and its descendants have, and no rights of root. It
 downloads some 215 MB, unpacks them beside the target and keeps 15 MB: the 169 pictures that
-`assets/photographs.csv` names. They are licensed under the GPL, version 2 or later; the packages'
-copyright files are kept beside them. Nothing of them is part of this package.
+`photographs.csv` names. They are licensed under the GPL, version 2 or later; the packages'
+copyright files are kept beside them. None of them is part of this repository.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_LIST = Path(__file__).parent / "assets" / "photographs.csv"
+_LIST = Path(__file__).with_name("photographs.csv")
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def copy_photographs(photographs: Sequence[Photograph], tree: Path, folder: Path
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fetch the photographs into the folder named on the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m libragrad_lightning.data.photographs",
+        prog="python -m cutout_scenes.photographs",
         description="Fetch photographs for CutoutDataModule from Debian's packages.",
     )
     parser.add_argument("folder", type=Path, help="gets the folders objects and backgrounds")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from libragrad_lightning.data import PIXEL_MEAN, PIXEL_STD, GarmentsOnTextures, MarkedGarments
-from libragrad_lightning.data.marked_garments import class_colours
+from libragrad_lightning.demo import PIXEL_MEAN, PIXEL_STD, GarmentsOnTextures, MarkedGarments
+from libragrad_lightning.demo.marked_garments import class_colours
 
 COUNTS = {"num_train": 60, "num_val": 40, "num_test": 40, "batch_size": 20}
 

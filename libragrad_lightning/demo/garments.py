@@ -3,14 +3,14 @@
 import numpy as np
 
 from libragrad_lightning.data.batches import SPLITS, Split
-from libragrad_lightning.data.composite_dataset import PIXEL_MEAN, PIXEL_STD, CompositeDataset
-from libragrad_lightning.data.compositing import (
+from libragrad_lightning.data.module import SplitDataModule
+from libragrad_lightning.demo.composite_dataset import PIXEL_MEAN, PIXEL_STD, CompositeDataset
+from libragrad_lightning.demo.compositing import (
     Composites,
     compose,
     load_backgrounds,
     load_garments,
 )
-from libragrad_lightning.data.module import SplitDataModule
 
 
 class GarmentsOnTextures(SplitDataModule):

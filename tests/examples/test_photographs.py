@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from libragrad_lightning.data import CutoutDataModule, photographs
-from libragrad_lightning.data.photographs import FetchError, curated_photographs, fetch_photographs
+from cutout_scenes import CutoutDataModule, photographs
+from cutout_scenes.photographs import FetchError, curated_photographs, fetch_photographs
 
 
 def fake_debian(monkeypatch, missing=""):
