@@ -13,7 +13,7 @@ from torch import Tensor, tensor
 from torch.utils.data import Dataset
 
 from cutout_scenes.cutouts import OPAQUE
-from libragrad_lightning.data.batches import Bytes, Mask, normalise
+from libragrad_lightning.data.batches import Bytes, Mask, normalize
 from libragrad_lightning.demo.compositing import blend
 
 Floats = npt.NDArray[np.float32]
@@ -124,7 +124,7 @@ class SceneDataset(Dataset[dict[str, Tensor]]):
             IndexError: If there is no such scene.
         """
         scene = self.scene(index)
-        sample = {"image": normalise(scene.image, self._mean, self._std)}
+        sample = {"image": normalize(scene.image, self._mean, self._std)}
         for prefix, placed in zip(("", "other_"), scene.objects, strict=False):
             sample[f"{prefix}label"] = tensor(placed.label)
             sample[f"{prefix}mask"] = tensor(placed.mask)

@@ -2,7 +2,7 @@
 
 A batch is a dictionary of
 
-- `image`: `[B, 3, H, W]` float32, normalised;
+- `image`: `[B, 3, H, W]` float32, normalized;
 - `label`: `[B]` int64, the class that an explanation is asked for;
 - `mask`: `[B, H, W]` bool, true on the pixels of that class (where the data set has masks);
 - `ignore`: `[B, H, W]` bool, true on pixels that are neither object nor background (where the data
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torchvision.transforms.v2 import functional
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -29,7 +30,7 @@ Mask = npt.NDArray[np.bool_]
 _PICTURES = ("image", "mask", "ignore", "other_mask")
 
 
-def normalise(images: Bytes, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def normalize(images: Bytes, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Turn RGB bytes into the floats that a model is trained on.
 
     Args:
@@ -40,13 +41,14 @@ def normalise(images: Bytes, mean: Sequence[float], std: Sequence[float]) -> Ten
     Returns:
         `[..., 3, H, W]` float32, contiguous.
     """
-    shares = torch.from_numpy(images).movedim(-1, -3) / 255
-    centred = shares - torch.tensor(mean).view(3, 1, 1)
-    return (centred / torch.tensor(std).view(3, 1, 1)).contiguous()
+    shares = torch.from_numpy(images).movedim(-1, -3).contiguous() / 255
+    return functional.normalize(shares, [*mean], [*std])
 
 
 def mirror_half(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Mirror each image of a batch, with its masks, left to right with probability one half.
+
+    torchvision's `RandomHorizontalFlip` would mirror all images of a batch or none.
 
     Args:
         batch: A batch as described above; further entries are kept.

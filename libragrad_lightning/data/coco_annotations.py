@@ -1,14 +1,20 @@
-"""Read and check COCO's instance annotations."""
+"""Read and check COCO's instance annotations, and let pycocotools index them.
+
+Its own reader is not used: it checks nothing, and its C code trusts what it is given.
+"""
 
 from __future__ import annotations
 
+import io
 import json
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from pycocotools.coco import COCO
 
 from libragrad_lightning.data.coco_faults import annotation_fault, category_fault, image_fault
 
@@ -39,12 +45,10 @@ class CocoInstance:
 
     Attributes:
         id: COCO's number of the annotation.
-        category: Name of its class.
         segmentation: Polygons, `[[x, y, x, y, ...], ...]`, or an RLE, compressed or not.
     """
 
     id: int
-    category: str
     segmentation: Sequence[Sequence[float]] | Rle
 
 
@@ -54,20 +58,32 @@ class CocoAnnotations:
 
     Attributes:
         path: The file.
-        categories: Names of the classes, in the order of their numbers.
-        images: Images in the order of their numbers.
-        instances: Annotations by the number of their image; images without any are missing.
+        index: Its content as pycocotools arranges it, checked.
     """
 
     path: Path
-    categories: tuple[str, ...]
-    images: tuple[CocoImage, ...]
-    instances: Mapping[int, Sequence[CocoInstance]]
+    index: COCO
 
-    def of_category(self, image: CocoImage, category: str) -> tuple[CocoInstance, ...]:
-        """Return the annotations of a class in an image, crowds included."""
-        instances = self.instances.get(image.id, ())
-        return tuple(instance for instance in instances if instance.category == category)
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of their numbers."""
+        categories = self.index.cats
+        return tuple(str(categories[number]["name"]) for number in sorted(categories, key=_order))
+
+    @property
+    def images(self) -> tuple[CocoImage, ...]:
+        """Images in the order of their numbers."""
+        images = self.index.imgs
+        return tuple(_image(images[number]) for number in sorted(images, key=_order))
+
+    def by_category(self, image: CocoImage) -> dict[str, tuple[CocoInstance, ...]]:
+        """Return the annotations of an image, crowds included, by the name of their class."""
+        found: dict[str, tuple[CocoInstance, ...]] = {}
+        for entry in self.index.imgToAnns.get(image.id, ()):
+            name = str(self.index.cats[entry["category_id"]]["name"])
+            instance = CocoInstance(entry["id"], entry["segmentation"])
+            found[name] = (*found.get(name, ()), instance)
+        return found
 
 
 def read_annotations(path: Path) -> CocoAnnotations:
@@ -84,26 +100,18 @@ def read_annotations(path: Path) -> CocoAnnotations:
             names an image or a category that the file does not have, or has no usable segmentation;
             the message gives the annotation's number.
     """
-    content = _read_json(path)
+    content: Any = _read_json(path)
     images = _by_number(path, "Image", content["images"], image_fault)
     categories = _by_number(path, "Category", content["categories"], category_fault)
     sizes = {number: (entry["height"], entry["width"]) for number, entry in images.items()}
-    annotations = _by_number(
-        path,
-        "Annotation",
-        content["annotations"],
-        partial(annotation_fault, sizes=sizes, categories=categories),
-    )
-    instances: defaultdict[int, list[CocoInstance]] = defaultdict(list)
-    for number, entry in annotations.items():
-        category = str(categories[entry["category_id"]]["name"])
-        instances[entry["image_id"]].append(CocoInstance(number, category, entry["segmentation"]))
-    return CocoAnnotations(
-        path,
-        tuple(str(categories[number]["name"]) for number in sorted(categories, key=_order)),
-        tuple(_image(images[number]) for number in sorted(images, key=_order)),
-        dict(instances),
-    )
+    fault_of = partial(annotation_fault, sizes=sizes, categories=categories)
+    _by_number(path, "Annotation", content["annotations"], fault_of)
+    index = COCO()
+    index.dataset = content
+    # It prints.
+    with redirect_stdout(io.StringIO()):
+        index.createIndex()
+    return CocoAnnotations(path, index)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -26,11 +26,9 @@ def image_fault(entry: Any) -> str | None:
     Returns:
         What is wrong and what to change, or None.
     """
-    if not isinstance(entry, Mapping):
-        return f"is {_shown(entry)} instead of an object; {_MEND}"
-    missing = [key for key in ("id", "file_name", "height", "width") if key not in entry]
-    if missing:
-        return f"has no {', '.join(missing)}; {_MEND}"
+    fault = _entry_fault(entry, ("id", "file_name", "height", "width"))
+    if fault is not None:
+        return fault
     for key in ("height", "width"):
         if type(entry[key]) is not int or entry[key] < 1:
             return f"has the {key} {_shown(entry[key])}; give it in pixels, as a whole number"
@@ -48,10 +46,7 @@ def category_fault(entry: Any) -> str | None:
     Returns:
         What is wrong and what to change, or None.
     """
-    if not isinstance(entry, Mapping):
-        return f"is {_shown(entry)} instead of an object; {_MEND}"
-    missing = [key for key in ("id", "name") if key not in entry]
-    return f"has no {', '.join(missing)}; {_MEND}" if missing else None
+    return _entry_fault(entry, ("id", "name"))
 
 
 def annotation_fault(
@@ -67,8 +62,9 @@ def annotation_fault(
     Returns:
         What is wrong and what to change, or None.
     """
-    if not isinstance(entry, Mapping):
-        return f"is {_shown(entry)} instead of an object; {_MEND}"
+    fault = _entry_fault(entry, ())
+    if fault is not None:
+        return fault
     known: dict[str, tuple[str, Collection[Any]]] = {
         "image_id": ("images", sizes),
         "category_id": ("categories", categories),
@@ -121,6 +117,13 @@ def runs_fault(runs: Sequence[Any], pixels: int) -> str | None:
         return f"runs for {sum(runs)} pixels"
     # Runs of no pixels can be any number; pycocotools has room for one more than pixels.
     return f"{len(runs)} runs for {pixels} pixels" if len(runs) > pixels + 1 else None
+
+
+def _entry_fault(entry: Any, keys: Sequence[str]) -> str | None:
+    if not isinstance(entry, Mapping):
+        return f"is {_shown(entry)} instead of an object; {_MEND}"
+    missing = [key for key in keys if key not in entry]
+    return f"has no {', '.join(missing)}; {_MEND}" if missing else None
 
 
 def _polygon_fault(polygon: Any) -> str | None:

@@ -13,7 +13,7 @@ from libragrad_lightning.data.coco_annotations import CocoImage, CocoInstance, R
 from libragrad_lightning.data.coco_faults import runs_fault
 
 
-def class_rle(image: CocoImage, instances: Sequence[CocoInstance]) -> Rle:
+def class_rle(image: CocoImage, instances: Sequence[CocoInstance]) -> Any:
     """Unite annotations, whether they are polygons, RLEs or crowds.
 
     Args:
@@ -26,12 +26,12 @@ def class_rle(image: CocoImage, instances: Sequence[CocoInstance]) -> Rle:
     Raises:
         ValueError: If the code of a compressed RLE is damaged; gives the annotation's number.
     """
-    rles: list[Rle] = []
+    rles: list[Any] = []
     for instance in instances:
-        encoded = mask_api.frPyObjects(_drawable(image, instance), image.height, image.width)
+        segmentation: Any = _drawable(image, instance)
+        encoded = mask_api.frPyObjects(segmentation, image.height, image.width)
         rles.extend(encoded if isinstance(encoded, list) else [encoded])
-    united: Rle = mask_api.merge(rles)
-    return united
+    return mask_api.merge(rles)
 
 
 def class_mask(image: CocoImage, instances: Sequence[CocoInstance]) -> Mask:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torchvision.datasets.folder import is_image_file
 
 from libragrad_lightning.data.annotated import AnnotatedImage, check_same_size
 from libragrad_lightning.data.batches import Mask
@@ -18,7 +19,7 @@ from libragrad_lightning.data.coco_annotations import (
     read_annotations,
 )
 from libragrad_lightning.data.coco_masks import class_mask
-from libragrad_lightning.data.image_files import IMAGE_SUFFIXES, measure_gray_bits, read_rgb
+from libragrad_lightning.data.image_files import measure_gray_bits, read_rgb
 from libragrad_lightning.data.transforms import EvalTransform
 
 
@@ -104,9 +105,9 @@ def class_regions(
     Returns:
         The classes that occur, in the order of `labels`.
     """
-    found = {instance.category for instance in annotations.instances.get(image.id, ())}
+    found = annotations.by_category(image)
     return [
-        ClassRegion(label, annotations.of_category(image, category))
+        ClassRegion(label, found[category])
         for category, label in labels.items()
         if category in found
     ]
@@ -146,7 +147,7 @@ def split_gray_bits(folders: Sequence[Path]) -> int:
     """
     folder = next((folder for folder in folders if folder.is_dir()), None)
     found = () if folder is None else sorted(folder.rglob("*"))
-    return measure_gray_bits([path for path in found if path.suffix.lower() in IMAGE_SUFFIXES])
+    return measure_gray_bits([path for path in found if is_image_file(path.name)])
 
 
 def overlap(first: Mask, second: Mask) -> float:

@@ -3,6 +3,8 @@
 Grayscale images of more than 8 bits (modes `I` and `I;16`) are scaled to bytes. A 12-bit radiograph
 in a 16-bit file would come out nearly black if the whole 16 bits were the range, so the range is a
 number of bits that is the same for all images of a data set: `measure_gray_bits` finds it.
+torchvision's `default_loader` does none of this: it leaves photographs on their side and deep
+grayscale clipped at 255, and names no file.
 """
 
 from __future__ import annotations
@@ -18,9 +20,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 GRAY_BITS = (8, 10, 12, 14, 16)
 """Ranges that `measure_gray_bits` chooses from."""
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-"""Endings of the files that count as images, in lower case."""
 
 _MEASURED_FILES = 64
 

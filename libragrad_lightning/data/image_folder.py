@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+
 from libragrad_lightning.data.annotated import (
     AnnotatedDataset,
     AnnotatedImage,
@@ -13,7 +15,6 @@ from libragrad_lightning.data.annotated import (
 from libragrad_lightning.data.annotated_module import AnnotatedDataModule
 from libragrad_lightning.data.batches import Split
 from libragrad_lightning.data.image_files import (
-    IMAGE_SUFFIXES,
     check_gray_bits,
     measure_gray_bits,
     read_rgb,
@@ -151,7 +152,10 @@ class ImageFolderDataModule(AnnotatedDataModule):
 
 
 def list_images(folder: Path, labels: dict[str, int], masks: Path | None) -> list[LabelledFile]:
-    """List the images of class folders, in the order of their paths.
+    """List the images of class folders and of the folders in them, as torchvision's `ImageFolder`.
+
+    That class itself is not used: it opens photographs as they are stored, on their side and deep
+    grayscale as white.
 
     Args:
         folder: Holds the class folders.
@@ -164,14 +168,13 @@ def list_images(folder: Path, labels: dict[str, int], masks: Path | None) -> lis
     Raises:
         ValueError: If there is no image.
     """
-    files = [
-        LabelledFile(path, label, None if masks is None else masks / name / f"{path.stem}.png")
-        for name, label in sorted(labels.items())
-        for path in _images(folder / name)
-    ]
-    if not files:
+    found = make_dataset(folder, labels, IMG_EXTENSIONS, allow_empty=True)
+    if not found:
         raise ValueError(f"The class folders of {folder} hold no image; change root.")
-    return files
+    return [
+        LabelledFile(path, label, masks and masks / path.relative_to(folder).with_suffix(".png"))
+        for path, label in ((Path(name), label) for name, label in found)
+    ]
 
 
 def sample_images(folder: Path) -> list[Path]:
@@ -183,8 +186,8 @@ def sample_images(folder: Path) -> list[Path]:
     Returns:
         Up to 8 images of each of up to 8 classes, evenly spaced; the same ones every time.
     """
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
-    return [path for name in spread(classes, 8) for path in spread(_images(name), 8)]
+    classes = spread(_class_folders(folder), 8)
+    return [path for name in classes for path in spread(_images(folder / name), 8)]
 
 
 def read_labelled_file(file: LabelledFile, gray_bits: int) -> AnnotatedImage:
@@ -209,13 +212,14 @@ def read_labelled_file(file: LabelledFile, gray_bits: int) -> AnnotatedImage:
 
 
 def _images(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+    found = make_dataset(folder.parent, {folder.name: 0}, IMG_EXTENSIONS, allow_empty=True)
+    return [Path(name) for name, _ in found]
 
 
 def _class_folders(folder: Path) -> list[str]:
-    names = (
-        sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    )
-    if not names:
-        raise ValueError(f"{folder} holds no class folders; change root or the split's folder.")
-    return names
+    try:
+        return find_classes(folder)[0]
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(
+            f"{folder} holds no class folders; change root or the split's folder."
+        ) from None

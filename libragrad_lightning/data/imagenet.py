@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from timm.data import ImageNetInfo
+from timm.data.imagenet_info import ImageNetInfo
 
 
 @cache

@@ -13,7 +13,7 @@ from libragrad_lightning.data.batches import SPLITS, Split, mirror_half
 class SplitDataModule(L.LightningDataModule, ABC):
     """Data sets of dictionaries, built when a stage needs them and loaded in batches.
 
-    A subclass says what a split holds with `build`, and how its images are normalised.
+    A subclass says what a split holds with `build`, and how its images are normalized.
 
     Args:
         batch_size: Images in a batch.

@@ -99,6 +99,9 @@ class OxfordPetsDataModule(AnnotatedDataModule):
 def list_pets(root: Path, name: str) -> list[PetFile]:
     """Read one of the data set's lists.
 
+    torchvision's `OxfordIIITPet` reads them too (a test compares), but only in a folder called
+    `oxford-iiit-pet`, and it neither checks the lines and trimaps nor names a faulty file.
+
     Args:
         root: Folder with `images` and `annotations`.
         name: `"trainval"` or `"test"`.

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import timm
 from PIL import Image
-from timm.data import create_transform, resolve_data_config
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
 
 class EvalTransform:
-    """Resize, centre crop and normalisation, as the model was evaluated by its authors.
+    """Resize, centre crop and normalization, as the model was evaluated by its authors.
 
-    Masks get the same resize, with the nearest pixel ("nearest-exact"), and the same crop.
+    Masks go through a second transform of timm's, which takes the nearest pixel. One transform for
+    both, torchvision's `v2` with `tv_tensors.Mask`, is none of those that timm makes, and where it
+    resizes images smoothly, its masks are half a pixel off ("nearest" instead of "nearest-exact").
 
     Args:
         model_name: A name that timm knows, such as `vit_base_patch16_224.augreg2_in21k_ft_in1k`.
@@ -38,10 +40,13 @@ class EvalTransform:
             )
         size = {} if image_size is None else {"img_size": image_size}
         config = resolve_data_config(size, pretrained_cfg=pretrained.to_dict())
-        self._transform = create_transform(**config)
         self.mean: tuple[float, ...] = tuple(config["mean"])
         self.std: tuple[float, ...] = tuple(config["std"])
-        self._geometry = [_nearest(step) for step in self._transform.transforms[:-2]]
+        self._image: Any = create_transform(**config)
+        self._mask: Any = create_transform(**config, normalize=False)
+        # timm has no name for it, nor for padding by anything else than the mean color.
+        for step in self._mask.transforms:
+            vars(step).update(interpolation=InterpolationMode.NEAREST_EXACT, fill=0)
 
     def image(self, image: Image.Image) -> Tensor:
         """Transform an image.
@@ -50,9 +55,10 @@ class EvalTransform:
             image: RGB.
 
         Returns:
-            `[3, S, S]` float32, normalised.
+            `[3, S, S]` float32, normalized.
         """
-        return self._transform(image)
+        transformed: Tensor = self._image(image)
+        return transformed
 
     def masks(self, masks: Tensor) -> Tensor:
         """Resize and crop masks, or maps of class numbers, as their image.
@@ -64,16 +70,5 @@ class EvalTransform:
             `[K, S, S]` of the same dtype; no value is new.
         """
         # Class numbers are floats only for the time of the resize; float64 holds all of them.
-        resized = masks.double()
-        for step in self._geometry:
-            resized = step(resized)
+        resized: Tensor = self._mask(masks.double())
         return resized.to(masks.dtype)
-
-
-def _nearest(step: Any) -> Any:
-    nearest = copy.copy(step)
-    if hasattr(nearest, "interpolation"):
-        nearest.interpolation = InterpolationMode.NEAREST_EXACT
-    if hasattr(nearest, "fill"):
-        nearest.fill = 0
-    return nearest

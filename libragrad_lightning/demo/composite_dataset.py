@@ -1,10 +1,10 @@
-"""Composites as tensors: normalised and indexable."""
+"""Composites as tensors: normalized and indexable."""
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from libragrad_lightning.data.batches import normalise
+from libragrad_lightning.data.batches import normalize
 from libragrad_lightning.demo.compositing import Composites
 
 PIXEL_MEAN = (0.41, 0.37, 0.34)
@@ -15,14 +15,14 @@ PIXEL_STD = (0.20, 0.22, 0.24)
 
 
 class CompositeDataset(Dataset[dict[str, Tensor]]):
-    """Composites as normalised tensors.
+    """Composites as normalized tensors.
 
     Args:
         composites: Images, labels and masks of N composites.
     """
 
     def __init__(self, composites: Composites) -> None:
-        self._images = normalise(composites.images, PIXEL_MEAN, PIXEL_STD)
+        self._images = normalize(composites.images, PIXEL_MEAN, PIXEL_STD)
         self._labels = torch.from_numpy(composites.labels)
         self._masks = torch.from_numpy(composites.masks)
 

@@ -16,7 +16,7 @@ from libragrad_lightning.demo.compositing import (
 class GarmentsOnTextures(SplitDataModule):
     """Fashion-MNIST garments, in random colours, on pieces of photographs.
 
-    Batches are dictionaries: `image` `[B, 3, 32, 32]` float32, normalised with `PIXEL_MEAN` and
+    Batches are dictionaries: `image` `[B, 3, 32, 32]` float32, normalized with `PIXEL_MEAN` and
     `PIXEL_STD`; `label` `[B]` int64; `mask` `[B, 32, 32]` bool, true on the garment. Neither the
     garments nor the photographs of validation and test occur in training. Validation and test
     composites are always the same; training composites depend on `seed`.

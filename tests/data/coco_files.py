@@ -61,7 +61,7 @@ def ours(path, image, category):
     annotations = read_annotations(path)
     (listed,) = [one for one in annotations.images if one.id == image]
     name = next(one["name"] for one in CATEGORIES if one["id"] == category)
-    return class_mask(listed, annotations.of_category(listed, name))
+    return class_mask(listed, annotations.by_category(listed)[name])
 
 
 def random_mask(seed):

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from libragrad_lightning.data.batches import mirror_half, normalise
+from libragrad_lightning.data.batches import mirror_half, normalize
 
 
 def test_every_picture_of_a_batch_is_mirrored_together():
@@ -25,12 +25,12 @@ def test_every_picture_of_a_batch_is_mirrored_together():
     assert torch.equal(batch["mask"], mask)
 
 
-def test_bytes_become_normalised_floats():
+def test_bytes_become_normalized_floats():
     images = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), np.uint8)
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
     expected = (images / 255 - mean) / std
-    found = normalise(images, mean, std)
+    found = normalize(images, mean, std)
     np.testing.assert_allclose(found, expected.transpose(0, 3, 1, 2), atol=1e-6)
     assert found.is_contiguous()
     assert found.dtype == torch.float32
-    assert torch.equal(normalise(images[1], mean, std), found[1])
+    assert torch.equal(normalize(images[1], mean, std), found[1])

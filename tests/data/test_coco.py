@@ -69,7 +69,7 @@ def test_crowds_and_rles_are_drawn_as_pycocotools_draws_them(tmp_path, first_pix
     np.testing.assert_array_equal(mask, expected)
     annotations = read_annotations(path)
     image = annotations.images[1]
-    assert class_area(image, annotations.of_category(image, "elephant")) == expected.sum()
+    assert class_area(image, annotations.by_category(image)["elephant"]) == expected.sum()
 
 
 def test_an_image_is_labelled_with_its_largest_class(tmp_path):

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import ImageFolder
 
 from libragrad_lightning.audit.batches import unpack_batch
 from libragrad_lightning.data import ImageFolderDataModule
+from libragrad_lightning.data.image_folder import list_images
 
 SYNSETS = {"n02391049": 340, "n02504458": 386, "n01440764": 0}
 
@@ -77,6 +79,14 @@ def test_grey_and_palette_files_become_rgb_and_batches_suit_the_audit(tmp_path):
     assert samples.images.shape == (3, 3, 32, 32)
     assert samples.labels.tolist() == [0, 0, 1]
     assert samples.masks is None
+
+
+def test_files_and_labels_are_those_of_torchvisions_image_folder(imagenet):
+    save(imagenet / "val" / "n02391049" / "deeper" / "z.png")
+    found = list_images(imagenet / "val", {name: i for i, name in enumerate(sorted(SYNSETS))}, None)
+    reference = ImageFolder(imagenet / "val").samples
+    assert [(str(file.path), file.label) for file in found] == reference
+    assert any(file.path.parent.name == "deeper" for file in found)
 
 
 def test_masks_lie_in_a_tree_beside(tmp_path):

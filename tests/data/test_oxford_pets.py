@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import OxfordIIITPet
 
 from libragrad_lightning.audit.batches import unpack_batch
 from libragrad_lightning.data import OxfordPetsDataModule
+from libragrad_lightning.data.oxford_pets import list_pets, read_pet
 
 NAMES = {"Abyssinian_1": 1, "Bengal_2": 6, "yorkshire_terrier_3": 37}
 
@@ -51,6 +53,22 @@ def test_the_lists_say_what_is_in_a_split(root):
     assert [int(x["label"]) for x in module(root).build("train")] == [0]
     assert [int(x["label"]) for x in module(root, evaluate_train=True).build("test")] == [0]
     assert len(module(root, max_images=1).build("val")) == 1
+
+
+def test_lists_and_trimaps_are_those_that_torchvision_reads(root, tmp_path_factory):
+    (root / "annotations" / "trainval.txt").write_text("Abyssinian_1 1 1 1\n")
+    there = tmp_path_factory.mktemp("torchvision") / "oxford-iiit-pet"
+    there.symlink_to(root)
+    for split in ("trainval", "test"):
+        reference = OxfordIIITPet(there.parent, split, ("category", "segmentation"))
+        files = list_pets(root, split)
+        assert len(files) == len(reference) > 0
+        for file, (image, (label, trimap)) in zip(files, reference, strict=True):
+            found = read_pet(file)
+            assert found.label == label
+            np.testing.assert_array_equal(found.image, image)
+            np.testing.assert_array_equal(found.mask, np.asarray(trimap) == 1)
+            np.testing.assert_array_equal(found.ignore, np.asarray(trimap) == 3)
 
 
 @pytest.mark.parametrize(
