@@ -13,10 +13,6 @@ import argparse
 import time
 from collections.abc import Callable
 
-import libragrad_lightning  # noqa: F401  (repairs torchvision before timm imports it)
-
-# isort: split
-import timm
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -24,6 +20,7 @@ from tqdm import tqdm
 from libragrad_lightning import explain
 from libragrad_lightning.models import explanation_state, read_token_model
 from libragrad_lightning.perturbation import LEVELS, deletion_logits
+from timm_models import create_model
 
 BATCH_SIZES = (8, 16, 32, 64)
 QUANTUS_STEPS = 8
@@ -118,7 +115,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    model = timm.create_model(arguments.model, num_classes=10).eval().to(arguments.device)
+    model = create_model(arguments.model, num_classes=10).eval().to(arguments.device)
     images = torch.randn(arguments.images, *model.pretrained_cfg["input_size"])
     run = against_quantus if arguments.quantus else against_forwards
     run(model, images.to(arguments.device))

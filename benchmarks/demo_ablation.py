@@ -1,6 +1,7 @@
 """Takes LibraGrad apart on the demo's model: Table 5 of the paper in the small.
 
     libragrad fit --config configs/demo.yaml
+    export PYTHONPATH=examples
     python benchmarks/demo_ablation.py logs/demo/version_0/checkpoints/latest.ckpt
 
 FullGrad+ of the predicted class under every rule set, on the same validation images: means with
@@ -13,13 +14,11 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-import libragrad_lightning  # noqa: F401  (repairs torchvision before anything imports it)
-
-# isort: split
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+import libragrad_lightning  # noqa: F401  (repairs torchvision before anything imports it)
 from findings_measures import faithfulness
 from findings_report import MAIN, Measured
 from findings_rows import Row

@@ -16,10 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import libragrad_lightning  # noqa: F401  (repairs torchvision before timm imports it)
-
-# isort: split
-import timm
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -28,6 +24,7 @@ from libragrad_lightning.attribution import METHODS, capture, logit, reward_grad
 from libragrad_lightning.attribution.attention_methods import needs_attention
 from libragrad_lightning.backward import LIBRA, PLAIN, ConstantObserver, grad, read_graph
 from libragrad_lightning.models import TokenModel, explanation_state, read_token_model
+from timm_models import create_model
 
 UNIT = "forward + ordinary gradient (unit)"
 
@@ -93,7 +90,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     for name in arguments.models:
-        module = timm.create_model(name, num_classes=10).eval()
+        module = create_model(name, num_classes=10).eval()
         images = torch.randn(arguments.batch, *module.pretrained_cfg["input_size"])
         with explanation_state(module):
             found = medians(contestants(module, images, arguments.methods), arguments.rounds, name)

@@ -13,10 +13,6 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import libragrad_lightning  # noqa: F401  (repairs torchvision before timm imports it)
-
-# isort: split
-import timm
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
@@ -24,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from libragrad_lightning.backward import LIBRA, ConstantObserver, grad
 from libragrad_lightning.models import explanation_state
+from timm_models import create_model
 
 PRODUCTS = frozenset({"aten::mm", "aten::bmm", "aten::addmm", "aten::convolution_backward"})
 
@@ -113,7 +110,7 @@ def main() -> None:
     parser.add_argument("--model", default="vit_small_patch16_224")
     parser.add_argument("--batch", type=int, default=4)
     arguments = parser.parse_args()
-    model = timm.create_model(arguments.model, num_classes=10).eval()
+    model = create_model(arguments.model, num_classes=10).eval()
     images = torch.randn(arguments.batch, *model.pretrained_cfg["input_size"])
     print(f"{arguments.model}, batch {arguments.batch}")
     print("| | products | GFLOP | peak MB |\n|---|--:|--:|--:|")

@@ -11,14 +11,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-import libragrad_lightning  # noqa: F401  (repairs torchvision before timm imports it)
-
-# isort: split
-import timm
 import torch
 
 from libragrad_lightning.attribution import explain_tokens
 from libragrad_lightning.models import explanation_state, read_token_model, reading, recording
+from timm_models import create_model
 
 MODELS = ("vit_small_patch16_224", "swin_tiny_patch4_window7_224", "convnext_tiny", "resnet50")
 IMAGES, CHUNK = 32, 8
@@ -35,7 +32,7 @@ def main(names: list[str]) -> None:
     print("|---|--:|--:|--:|--:|--:|--:|")
     for name in names or MODELS:
         seconds.clear()
-        model, images = timm.create_model(name).eval(), torch.randn(IMAGES, 3, 224, 224)
+        model, images = create_model(name).eval(), torch.randn(IMAGES, 3, 224, 224)
         read = _timed(read_token_model, "reading", seconds)(model, images)
         with explanation_state(model):
             explain_tokens(read, images[:CHUNK])  # measures axes

@@ -25,8 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import libragrad_lightning  # noqa: F401  (repairs torchvision before anything imports it)
-
-# isort: split
 from findings_figures import classes_figure, methods_figure
 from findings_measures import Values
 from findings_page import Found, page

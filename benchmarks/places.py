@@ -14,11 +14,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import libragrad_lightning  # noqa: F401  (repairs torchvision before timm imports it)
-
-# isort: split
 from tqdm import tqdm
 
+import libragrad_lightning  # noqa: F401  (repairs torchvision before timm imports it)
 from place_measurement import PlaceRow, measure
 from place_models import place_models
 from place_table import write_table

@@ -19,12 +19,9 @@ from queue import SimpleQueue
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import libragrad_lightning  # noqa: F401  (repairs torchvision before timm imports it)
-
-# isort: split
-import timm
 from tqdm import tqdm
 
+from timm_models import list_models
 from zoo_architectures import reductions
 from zoo_measurement import Measurement, Trace, measure, trace
 from zoo_rows import Row, append, read
@@ -40,7 +37,7 @@ def main() -> None:
     workers: SimpleQueue[Worker] = SimpleQueue()
     for _ in range(arguments.jobs):
         workers.put(Worker(arguments.memory))
-    names = timm.list_models(arguments.models)
+    names = list_models(arguments.models)
     traces = list(_traced(names, arguments.traces, workers, arguments.jobs))
     if arguments.representatives:
         traces = representatives(traces)

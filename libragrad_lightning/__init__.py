@@ -4,13 +4,9 @@ See `libragrad_lightning.callbacks.LibraGradAudit` for the one line to add to a 
 `explain` for one call outside of training.
 """
 
-from libragrad_lightning._torchvision import repair_torchvision
-
-repair_torchvision()
-
-# isort: split
-from libragrad_lightning.attribution.explain import explain  # noqa: E402
-from libragrad_lightning.attribution.explanation import Explanation  # noqa: E402
+from libragrad_lightning import _torchvision  # noqa: F401  (first: what follows imports torchvision)
+from libragrad_lightning.attribution.explain import explain
+from libragrad_lightning.attribution.explanation import Explanation
 
 __all__ = ["Explanation", "explain"]
 

@@ -4,6 +4,8 @@ PyPI's torchvision is a CUDA build. Beside a CPU-only torch its compiled library
 so the operators ``nms`` and ``qnms`` are never declared, and the import of torchvision (and with it
 of timm, torchmetrics and lightning) fails with ``operator torchvision::nms does not exist``.
 Declaring the two schemas is enough: nothing here calls them. A sound torchvision is left alone.
+
+It happens when this module is imported, so that it takes effect between other imports.
 """
 
 from __future__ import annotations
@@ -44,3 +46,6 @@ def repair_torchvision() -> bool:
         _declared.define(_SCHEMA.format(name=name))
     importlib.import_module("torchvision")
     return True
+
+
+repair_torchvision()
