@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from libragrad_lightning.monitoring import AuditedAccuracy, Divergence, check_key, find_divergence
 from libragrad_lightning.reporting import logger_step, trainer_sinks

@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from jsonargparse import DefaultHelpFormatter
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import libragrad_lightning
 import libragrad_lightning.callbacks  # its names can be given without their path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -149,8 +149,7 @@ def _per_image(target: Target | Tensor | Sequence[int], count: int) -> tuple[Tar
     return "label", classes
 
 
-def _shown(starts: range, progress: bool) -> Sequence[int]:
-    bar: Sequence[int] = tqdm(
+def _shown(starts: range, progress: bool) -> Iterable[int]:
+    return tqdm(
         starts, "Explaining", leave=False, delay=_SECONDS_BEFORE_PROGRESS, disable=not progress
     )
-    return bar

@@ -37,7 +37,7 @@ class Measurement:
             for rules in config.rules
         }
         self._correctness = MeanMetric(nan_strategy="ignore").to(device)
-        self._task = task
+        self._task: Task = task
 
     def update(self, inputs: MetricInputs) -> None:
         """Feed all metrics of a rule set one chunk."""

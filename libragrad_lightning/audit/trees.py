@@ -104,7 +104,8 @@ def _holds_tensors(tree: Any) -> bool:
 
 def _rebuilt(tree: Any, changed: Mapping[str | int, Any]) -> Any:
     if isinstance(tree, Mapping):
-        copied = tree.copy() if hasattr(tree, "copy") else dict(tree)
+        make = getattr(tree, "copy", None)
+        copied: Any = dict(tree) if make is None else make()
         for key in tree:
             copied[key] = changed[key if isinstance(key, str | int) else str(key)]
         return copied
@@ -115,5 +116,5 @@ def _rebuilt(tree: Any, changed: Mapping[str | int, Any]) -> Any:
     if is_dataclass(tree) and not isinstance(tree, type):
         return replace(tree, **{str(key): value for key, value in changed.items()})
     copied = object.__new__(type(tree))
-    vars(copied).update(vars(tree) | {str(key): value for key, value in changed.items()})
+    copied.__dict__.update(vars(tree) | {str(key): value for key, value in changed.items()})
     return copied

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._dynamo import OptimizedModule
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
@@ -274,7 +275,7 @@ def images_in(tree: Any, channels: Sequence[int] = _COLORS) -> list[tuple[Way, T
         and t.shape[1] in channels
         and not t.is_complex()
         and t.dtype not in (torch.bool, torch.int64)
-        and not torch._C._functorch.is_functorch_wrapped_tensor(t)
+        and not is_functorch_wrapped_tensor(t)
     ]
 
 

@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch._C._autograd import _get_sequence_nr
 from torch.utils import _pytree as pytree
 
 
@@ -91,7 +91,7 @@ def traced_calls(model: nn.Module, *, isolate: bool) -> Iterator[list[ModuleCall
 
 
 def _position() -> int:
-    return int(torch._C._autograd._get_sequence_nr())
+    return _get_sequence_nr()
 
 
 def _is_differentiable(value: Any) -> bool:

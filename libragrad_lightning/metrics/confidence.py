@@ -18,8 +18,9 @@ from libragrad_lightning.metrics.sample_mean import SampleMean
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from torch import Tensor
-    from torchmetrics.utilities.plot import _AX_TYPE, _PLOT_OUT_TYPE
 
 
 class IntervalMetric(WrapperMetric):
@@ -72,8 +73,8 @@ class IntervalMetric(WrapperMetric):
     def plot(
         self,
         val: dict[str, Tensor] | Sequence[dict[str, Tensor]] | None = None,
-        ax: _AX_TYPE | None = None,
-    ) -> _PLOT_OUT_TYPE:
+        ax: Axes | None = None,
+    ) -> tuple[Figure | None, Any]:
         """Draw one or several intervals with matplotlib.
 
         Args:

@@ -14,8 +14,9 @@ from libragrad_lightning.metrics.sample_mean import SampleCurve
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from torch import Tensor
-    from torchmetrics.utilities.plot import _AX_TYPE, _PLOT_OUT_TYPE
 
 
 class ScoreCurve(SampleCurve):
@@ -50,8 +51,8 @@ class WholeCurve(ScoreCurve):
         return self._mean()
 
     def plot(
-        self, val: Tensor | Sequence[Tensor] | None = None, ax: _AX_TYPE | None = None
-    ) -> _PLOT_OUT_TYPE:
+        self, val: Tensor | Sequence[Tensor] | None = None, ax: Axes | None = None
+    ) -> tuple[Figure | None, Any]:
         """Draw one or several curves over the fractions with matplotlib.
 
         Args:

@@ -59,7 +59,7 @@ class DeletionMetric(LevelMetric):
     def __init__(self, num_levels: int, task: Task = "multiclass", **kwargs: Any) -> None:
         check_member("task", task, TASKS)
         super().__init__(num_levels, **kwargs)
-        self.task = task
+        self.task: Task = task
 
 
 class DeletionAccuracy(DeletionMetric):

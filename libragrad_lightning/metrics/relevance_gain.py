@@ -70,7 +70,7 @@ class SymmetricRelevanceGain(DeletionMetric):
     ) -> None:
         check_member("score", score, tuple(SCORES))
         super().__init__(num_levels, task, **kwargs)
-        self.score = score
+        self.score: Score = score
         if score in ("accuracy", "probability"):
             # Metric forbids to assign what is an attribute of the class.
             vars(self).update(plot_lower_bound=-1.0, plot_upper_bound=1.0)

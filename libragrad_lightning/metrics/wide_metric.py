@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from torch import Tensor, nn
-    from torchmetrics.utilities.plot import _AX_TYPE, _PLOT_OUT_TYPE
 
 
 class WideMetric(Metric):
@@ -56,8 +57,8 @@ class WideMetric(Metric):
         self._row_likes[name] = like
 
     def plot(
-        self, val: Tensor | Sequence[Tensor] | None = None, ax: _AX_TYPE | None = None
-    ) -> _PLOT_OUT_TYPE:
+        self, val: Tensor | Sequence[Tensor] | None = None, ax: Axes | None = None
+    ) -> tuple[Figure | None, Any]:
         """Draw one or several values of the metric with matplotlib.
 
         Args:

@@ -44,7 +44,7 @@ class IteratorCopies:
         if state and isinstance(state[0], tuple):
             copy.__setstate__(parts.copied(state[0]))
         elif state and state[0] is not None:
-            copy.__setstate__(*parts.copied(state[:1]))
+            copy.__setstate__(*parts.copied(tuple(state[:1])))
         if parts.complete:
             self._found[id(iterator)] = (iterator, copy)
         return parts.others

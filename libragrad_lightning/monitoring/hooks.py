@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities import rank_zero_warn
 
 from libragrad_lightning.audit import AuditRecord
 from libragrad_lightning.monitoring.requirements import check_start, check_trainer, probe_loader

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -48,8 +48,8 @@ class Perturbation(Protocol):
 class DropTokens:
     """Leave deleted tokens out of the sequence; position tables are read at those that stay."""
 
-    name: ClassVar[str] = "drop_tokens"
-    shortens: ClassVar[bool] = True
+    name = "drop_tokens"
+    shortens = True
 
     def begin(self, model: TokenModel, images: Tensor) -> Masked:
         """Compute z0.
@@ -82,8 +82,8 @@ class DropTokens:
 class ZeroTokens:
     """Set deleted tokens, or cells of the first feature map, to zero."""
 
-    name: ClassVar[str] = "zero_tokens"
-    shortens: ClassVar[bool] = False
+    name = "zero_tokens"
+    shortens = False
 
     def begin(self, model: TokenModel, images: Tensor) -> Masked:
         """Compute z0."""
@@ -108,7 +108,7 @@ class ReplacePixels:
 
     fill: Fill
     name: str = "pixels"
-    shortens: ClassVar[bool] = False
+    shortens = False
 
     def begin(self, model: TokenModel, images: Tensor) -> Masked:
         """Compute the filling."""
@@ -127,8 +127,8 @@ class ReplacePixels:
 class PaperTokens:
     """Leave tokens out where the model allows, else set them to zero, as the paper does."""
 
-    name: ClassVar[str] = "tokens"
-    shortens: ClassVar[bool] = True
+    name = "tokens"
+    shortens = True
 
     def chosen(self, model: TokenModel, images: Tensor) -> Perturbation:
         """Return the operator that fits the model."""

@@ -83,7 +83,7 @@ class WandbSink:
 
     def write_images(self, images: Mapping[str, Tensor], step: int) -> None:
         """Write pictures, all at once, since W&B counts every call as a step of its own."""
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]  (comes with the user's logger)
 
         # Not as tensors: W&B would stretch their contrast.
         pictures = {name: wandb.Image(to_pil(image)) for name, image in images.items()}

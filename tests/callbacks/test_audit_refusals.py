@@ -2,6 +2,7 @@
 
 import lightning as L
 import pytest
+import pytorch_lightning
 from audit_cases import Classifier, audit, data, grouped, loader, trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -57,12 +58,10 @@ def test_weights_that_are_spread_over_processes(tmp_path, strategy):
 
 
 def test_a_trainer_of_the_other_package(tmp_path):
-    other = pytest.importorskip("pytorch_lightning")
-
-    class Module(other.LightningModule):
+    class Module(pytorch_lightning.LightningModule):
         forward = training_step = validation_step = configure_optimizers = lambda *_: None
 
-    run = other.Trainer(
+    run = pytorch_lightning.Trainer(
         accelerator="cpu", callbacks=[audit()], default_root_dir=tmp_path, logger=False
     )
     with pytest.raises(MisconfigurationException, match="import `lightning"):

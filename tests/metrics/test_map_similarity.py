@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import spearmanr
+from skimage.metrics import structural_similarity
 
 from libragrad_lightning.metrics import (
     ClassDiscrimination,
@@ -61,7 +62,6 @@ def test_cosine_equals_numpy_at_any_scale():
 
 @pytest.mark.parametrize("sigma", [0.5, 1.5])
 def test_structural_similarity_equals_scikit_image(sigma):
-    structural_similarity = pytest.importorskip("skimage.metrics").structural_similarity
     first, second = maps()
     found = map_structural_similarity(first, second, sigma)
     reach = int(3.5 * sigma + 0.5)

@@ -45,7 +45,8 @@ class Instance:
 def run_lengths(masks: Tensor) -> list[bytes]:
     """Return masks [N, H, W], boolean, as COCO's compressed run lengths."""
     columns = np.asfortranarray(masks.permute(1, 2, 0).cpu().numpy().astype(np.uint8))
-    return [encoded["counts"] for encoded in rle.encode(columns)]
+    encoded: Any = rle.encode(columns)
+    return [mask["counts"] for mask in encoded]
 
 
 def coco_mask_average_precision(
@@ -91,8 +92,7 @@ def coco_mask_average_precision(
 
 
 def _dataset(instances: Sequence[Instance], known: Sequence[Instance]) -> Any:
-    dataset = COCO()
-    dataset.dataset = {
+    content: Any = {
         "images": [
             {"id": image, "height": size[0], "width": size[1]}
             for image, size in {instance.image: instance.size for instance in known}.items()
@@ -100,12 +100,14 @@ def _dataset(instances: Sequence[Instance], known: Sequence[Instance]) -> Any:
         "categories": [{"id": label} for label in sorted({instance.label for instance in known})],
         "annotations": [_annotation(index + 1, i) for index, i in enumerate(instances)],
     }
+    dataset = COCO()
+    dataset.dataset = content
     dataset.createIndex()
     return dataset
 
 
 def _annotation(index: int, instance: Instance) -> dict[str, Any]:
-    mask = {"size": list(instance.size), "counts": instance.counts}
+    mask: Any = {"size": list(instance.size), "counts": instance.counts}
     return {
         "id": index,
         "image_id": instance.image,
