@@ -14,6 +14,7 @@ and `ImageClassifier` with the same two entries in `pretrained` and `model_kwarg
 `pretrained=True` alone loads timm's own weights.
 """
 
+import libragrad_lightning  # noqa: F401  (mends torchvision before timm imports it)
 from packaged_weights.catalogue import CATALOGUE, PackagedWeights, fetch_weights
 from packaged_weights.wheels import WheelError
 
