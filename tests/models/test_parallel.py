@@ -6,10 +6,11 @@ import pytest
 import torch
 import torch.distributed as dist
 from situation_cases import Trained, assert_complete, explained, images
-from torch import multiprocessing, nn
+from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
+from two_processes import run_in_two_processes
 
 from libragrad_lightning.models import UnreadableModelError
 
@@ -63,4 +64,4 @@ def process(rank, folder):
 
 def test_two_processes(tmp_path):
     # One test for everything, because starting the processes takes longer than all their work.
-    multiprocessing.spawn(process, args=(str(tmp_path),), nprocs=2)
+    run_in_two_processes(process, tmp_path)
