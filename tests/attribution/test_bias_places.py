@@ -5,8 +5,12 @@ import torch
 from torch import nn
 
 from libragrad_lightning import explain
-from libragrad_lightning.attribution.biases import contribution_per_image, contribution_per_token
-from libragrad_lightning.backward import LibraGradError
+from libragrad_lightning.attribution.biases import (
+    BiasLedger,
+    contribution_per_image,
+    contribution_per_token,
+)
+from libragrad_lightning.backward import BiasSite, LibraGradError
 from libragrad_lightning.models import Axes, FeatureView, ImageAxis
 
 BATCH, TOKENS, CHANNELS = 2, 7, 3
@@ -61,6 +65,17 @@ def test_images_are_put_first_wherever_they_are(layout):
         assert torch.equal(found, VALUES.transpose(1, 2))
     else:
         assert torch.equal(found.reshape(VALUES.shape), VALUES)
+
+
+def test_biases_of_prefix_tokens_that_join_later_belong_to_the_image():
+    views = [FeatureView(Axes.TOKENS, (2, 3), prefix) for prefix in (0, 1)]
+    ledger = BiasLedger(BATCH, views)
+    contribution = VALUES.double()
+    ledger(BiasSite("AddmmBackward0", reach=0b11, sequence=0, number=0), contribution)
+    for level in (0, 1):
+        placed = ledger.on_tokens(contribution)[level]
+        torch.testing.assert_close(placed, contribution[:, 1:].sum(2))
+        torch.testing.assert_close(ledger.on_images(contribution)[level], contribution[:, 0].sum(1))
 
 
 @pytest.mark.parametrize("shape", [(3, 5), ()])

@@ -79,6 +79,28 @@ def test_targets_may_differ_by_image(model, target):
     torch.testing.assert_close(explanation.attribution[2:3], third.attribution)
 
 
+def test_targets_go_with_their_images_through_chunks(model):
+    model, images = model.double(), IMAGES.double()
+    whole, in_pairs = (explain(model, images, target=range(5), batch_size=n) for n in (5, 2))
+    assert in_pairs.target.tolist() == [0, 1, 2, 3, 4]
+    torch.testing.assert_close(in_pairs.attribution, whole.attribution)
+
+
+def test_the_biases_told_are_those_of_the_reward(model):
+    model, images = model.double(), IMAGES.double()
+    of_reward = {
+        reward: explain(model, images, target=1, reward=reward).token_biases
+        for reward in ("logit", "log_odds")
+    }
+    assert (of_reward["logit"] - of_reward["log_odds"]).abs().max() > 1e-3
+    for reward, biases in of_reward.items():
+        asked = explain(
+            model, images, target=1, reward=reward, method=lambda captured: captured.token_biases[0]
+        )
+        expected = torch.cat([asked.prefix, asked.attribution.flatten(1)], 1)
+        torch.testing.assert_close(biases, expected)
+
+
 def test_rules_rewards_and_methods_go_by_name_or_are_functions(model):
     def mine(captured: Captured):
         return captured.features[0].abs().sum(-1)

@@ -177,6 +177,10 @@ def test_skipplus_is_plus_less_the_first_half_of_the_levels():
     levels = [ours(lambda captured, i=i: captured.input_x_gradient(i)) for i in range(3)]
     torch.testing.assert_close(ours("input_x_gradient_skip_plus"), levels[1] + levels[2])
     torch.testing.assert_close(ours("input_x_gradient_mean"), sum(levels) / 3)
+    biases = [ours(lambda captured, i=i: captured.token_biases[i]) for i in range(3)]
+    assert (biases[1] - biases[0]).abs().max() > 1e-3
+    expected = levels[1] + levels[2] + biases[1]
+    torch.testing.assert_close(ours("fullgrad_skip_plus"), expected)
 
 
 def test_methods_that_run_the_model_again_say_so_without_it():

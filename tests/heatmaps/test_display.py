@@ -43,6 +43,12 @@ def test_image_in_range_is_left_as_it_is_and_its_neighbour_stretched():
     torch.testing.assert_close(shown[1], (images[1] - low) / (high - low))
 
 
+@pytest.mark.parametrize("values", [(0.25, 1.0), (0.0, 0.5), (0.0, 1.0)])
+def test_zero_and_one_are_in_range(values):
+    image = torch.tensor(values).view(1, 1, 1, 2)
+    assert torch.equal(to_display_range(image), image.expand(1, 3, 1, 2))
+
+
 MMCV = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
 CAFFE = ([123.68, 116.779, 103.939], [1.0, 1.0, 1.0])
 

@@ -119,6 +119,38 @@ def test_cached_attention_biases_are_as_they_were(name, fill):
     assert same_objects(before, caches(model))
 
 
+class Remembering(nn.Module):
+    """Goes on with what it computed before, kept in an attribute or a buffer."""
+
+    def __init__(self, buffer):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        if buffer:
+            self.register_buffer("before", torch.ones(1, 4), persistent=False)
+        else:
+            self.before = torch.ones(1, 4)
+
+    def forward(self, x):
+        y = self.linear(x) * self.before
+        self.before = y.detach().mean(0, keepdim=True)
+        return y
+
+
+@pytest.mark.parametrize("buffer", [False, True])
+def test_a_tensor_of_inference_mode_that_a_module_keeps_is_differentiated_through(buffer):
+    model = Remembering(buffer).eval()
+    x = torch.ones(2, 4)
+    in_inference_mode(model, x)
+    kept = model.before
+    assert kept.is_inference()
+    with explanation_state(model):
+        leaf = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(model(leaf).sum(), leaf)
+    expected = (model.linear.weight.detach() * kept.T).sum(0)
+    torch.testing.assert_close(gradient, expected.expand(2, -1))
+    assert model.before is kept
+
+
 def test_a_dict_of_tensors_that_is_no_cache_stays_in_place():
     class Prototypes(nn.Module):
         def __init__(self):

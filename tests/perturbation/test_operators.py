@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from libragrad_lightning.models import (
     Axes,
+    FeatureView,
     Level,
     Point,
     TokenModel,
@@ -92,6 +94,26 @@ def test_pixels_of_deleted_patches_are_replaced(name, fill, batch_size):
                 columns = slice(patch % 4 * 8, patch % 4 * 8 + 8)
                 picture[:, rows, columns] = filling[:, rows, columns]
             torch.testing.assert_close(result.most_influential_first[i, s], model(picture[None])[0])
+
+
+def test_every_pixel_belongs_to_the_cell_that_holds_its_center():
+    model = pixel_sum()
+    image = torch.rand(1, 1, 5, 7, dtype=torch.float64) + 1
+    pixel = nn.Identity()
+
+    def forward(images):
+        return model.forward(images) + 0 * pixel(F.avg_pool2d(images, (2, 3))).sum()
+
+    level = Level((Point(pixel),), (Axes.CHANNELS_FIRST,))
+    coarse = TokenModel(forward, (level,), (pixel,))
+    coarse.set_views(image, (FeatureView(Axes.CHANNELS_FIRST, (2, 2)),))
+    scores = torch.tensor([[4.0, 3.0, 2.0, 1.0]])
+    levels = (0.25, 0.5, 0.75)
+    found = deletion_logits(coarse, image, {"a": scores}, levels, perturbation="pixels_zero")["a"]
+    row, column = (torch.arange(n).add(0.5).mul(2 / n).floor().long() for n in (5, 7))
+    cell = row[:, None] * 2 + column
+    expected = [float(image[0, 0][cell > deleted].sum()) for deleted in range(3)]
+    np.testing.assert_allclose(found.most_influential_first.flatten(), expected, atol=1e-12)
 
 
 def test_a_function_may_say_what_replaces_pixels():
