@@ -115,13 +115,16 @@ class Start(Callback):
         trainer.callbacks.append(self.callback)
 
 
-def limit_memory(monkeypatch, images):
+def limit_memory(monkeypatch, images, wrapped=False):
     """Let explanations of more images at once run out of memory."""
     explain = audit_run.explain_methods
 
     def limited(model, shown, *args, **kwargs):
         if len(shown) > images:
-            raise torch.OutOfMemoryError("planted")
+            error = torch.OutOfMemoryError("planted")
+            if wrapped:
+                raise ValueError("planted around it") from error
+            raise error
         return explain(model, shown, *args, **kwargs)
 
     monkeypatch.setattr(audit_run, "explain_methods", limited)
@@ -142,11 +145,13 @@ def test_out_of_memory_halves_the_chunk_once_per_size(tmp_path, monkeypatch):
         assert first.values == pytest.approx(second.values, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("on_error", ["raise", "warn"])
-def test_out_of_memory_never_ends_the_run(tmp_path, monkeypatch, on_error):
-    limit_memory(monkeypatch, 0)
+@pytest.mark.parametrize(
+    ("on_error", "wrapped"), [("raise", False), ("warn", False), ("raise", True)]
+)
+def test_out_of_memory_never_ends_the_run(tmp_path, monkeypatch, on_error, wrapped):
+    limit_memory(monkeypatch, 0, wrapped)
     callback = quick_audit(on_error=on_error)
-    with pytest.warns(UserWarning, match=r"gave up an audit \(OutOfMemoryError"):
+    with pytest.warns(UserWarning, match=r"gave up an audit \((OutOfMemory|Value)Error"):
         audited = run_with(tmp_path, "nowhere", [callback])
     assert callback.history == []
     monkeypatch.undo()

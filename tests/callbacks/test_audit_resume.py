@@ -6,8 +6,9 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
-from audit_cases import Classifier, last, loader, probe_ids, quick_audit, trainer
+from audit_cases import Classifier, data, last, loader, probe_ids, quick_audit, trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch.utils.data import DataLoader, Subset
 
 
 class Certain(Classifier):
@@ -58,6 +59,20 @@ def test_kill_and_resume_give_the_curve_of_an_undisturbed_run(tmp_path, kwargs):
     assert probe_ids(resumed) == probe_ids(whole)
 
 
+def test_a_probe_set_that_shrank_stays_small_after_a_resume_and_not_in_another_fit(tmp_path):
+    arguments = {"num_images": 0, "metrics": ["completeness_error"], "max_overhead": 1e-4}
+    first, resumed = (quick_audit(**arguments) for _ in range(2))
+    with pytest.warns(UserWarning, match="explains 1 images in place of 4"):
+        run_with(tmp_path / "first", first, epochs=2)
+    assert [record.samples for record in first.history] == [4, 1]
+    run = run_with(tmp_path / "on", resumed, ckpt_path=tmp_path / "first" / "epoch=1.ckpt")
+    run.validate(Certain(), loader(count=16), verbose=False)
+    assert [record.samples for record in resumed.history] == [4, 1, 1, 1, 1]
+    with pytest.warns(UserWarning, match="explains 1 images in place of 4"):
+        run_with(tmp_path / "again", resumed, epochs=2)
+    assert [record.samples for record in resumed.history] == [4, 1]
+
+
 def test_a_checkpoint_can_be_loaded_without_trust(tmp_path):
     run_with(tmp_path, quick_audit(num_images=0), epochs=1)
     checkpoint = torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)
@@ -79,6 +94,27 @@ def test_a_shuffled_loader_cannot_go_on_and_says_so(tmp_path):
             epochs=2,
         )
     assert len(callback.history) == 2
+
+
+def test_drift_leaves_out_places_that_hold_other_images(tmp_path):
+    first, resumed = (quick_audit(num_images=0, metrics=["drift_cosine"]) for _ in range(2))
+    run_with(tmp_path, first, epochs=1)
+    exchanged = [1, 0, *range(2, 16)]
+    with pytest.warns(UserWarning, match="found other images than before in 2 of 4 places"):
+        run_with(
+            tmp_path,
+            resumed,
+            ckpt_path=tmp_path / "epoch=0.ckpt",
+            validation=DataLoader(Subset(data(16), exchanged), 8),
+            epochs=2,
+        )
+    before, after = (
+        torch.stack([last(c)["maps"]["libra"][i, -1].flatten().double() for i in (2, 3)])
+        for c in (first, resumed)
+    )
+    expected = 1 - F.cosine_similarity(before, after).mean()
+    found = resumed.history[1].values["drift_cosine/libra"]
+    assert found == pytest.approx(float(expected), abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,15 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from audit_cases import Classifier, audit, loader, trainer
+from audit_cases import Classifier, audit, data, loader, trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from libragrad_lightning import explain
 from libragrad_lightning.audit import AuditRun
 from libragrad_lightning.callbacks import Samples
+from libragrad_lightning.metrics import SegmentationAP
 
 DRIFT_METRICS = ("drift_cosine", "drift_rank")
 KEYS = {
@@ -146,10 +148,14 @@ class WithoutForward(Classifier):
 
 
 def test_a_module_without_forward_is_explained_through_its_backbone(tmp_path):
-    callback = audit()
-    run = trainer(tmp_path, [callback], max_epochs=1)
-    run.fit(WithoutForward(), loader(), loader())
-    assert len(callback.history) == 1
+    callback, module = audit(), WithoutForward()
+    trainer(tmp_path, [callback], logger=False).validate(module, loader(), verbose=False)
+    images, _, masks = data()[:12]
+    maps = explain(module.net, images, batch_size=8).heatmap((32, 32))
+    values = callback.history[0].values
+    expected = float(SegmentationAP()(maps, masks))
+    assert values["segmentation_ap/libra"] == pytest.approx(expected, rel=1e-4)
+    assert values["relative_completeness_error/libra"] < 1e-4
 
 
 def test_a_module_that_computes_nothing_in_validation_is_explained_through_its_forward(tmp_path):
@@ -196,16 +202,32 @@ def test_the_audit_writes_pictures_texts_and_its_history(tmp_path):
 
 
 def test_two_audits_share_a_trainer_and_resume(tmp_path):
-    callbacks = [audit(), audit(name="label_audit", target="label", metrics=["srg"])]
-    run, _ = fit(tmp_path, callbacks)
+    def pair():
+        return [audit(), audit(name="label_audit", target="label", metrics=["srg"])]
+
+    first, resumed = pair(), pair()
+    run, module = fit(tmp_path, first)
     assert {"audit/srg/libra", "label_audit/srg/libra"} <= set(run.callback_metrics)
+    run.save_checkpoint(tmp_path / "two.ckpt")
+    further = trainer(tmp_path, resumed, max_epochs=3)
+    further.fit(module, loader(), loader(), ckpt_path=tmp_path / "two.ckpt")
+    for before, after in zip(first, resumed, strict=True):
+        assert [record.epoch for record in after.history] == [0, 1, 2]
+        assert after.history[:2] == before.history
+    keys = [{key.partition("/")[0] for key in c.history[2].values} for c in resumed]
+    assert "segmentation_ap" in keys[0]
+    assert keys[1] == {"srg", "accuracy"}
 
 
-@pytest.mark.parametrize("kwargs", [{"fast_dev_run": True}, {"limit_val_batches": 1}])
-def test_short_runs(tmp_path, kwargs):
+@pytest.mark.parametrize(
+    ("kwargs", "samples"),
+    [({"fast_dev_run": True}, [8]), ({"limit_val_batches": 1}, [8, 8])],
+)
+def test_short_runs_audit_the_images_that_they_show(tmp_path, kwargs, samples):
     callback = audit()
     fit(tmp_path, [callback], **kwargs)
-    assert callback.history
+    assert [record.samples for record in callback.history] == samples
+    assert {key for record in callback.history for key in record.values} >= KEYS
 
 
 def test_the_table_of_audits_is_printed(tmp_path, capsys):
@@ -227,6 +249,19 @@ def test_a_path_to_the_backbone_is_taken(tmp_path):
             super().__init__()
             self.teacher = Classifier().net
 
-    callback = audit(backbone="net")
-    trainer(tmp_path, [callback], max_epochs=1).fit(Two(), loader(), loader())
-    assert callback.history
+    module = Two()
+    student, teacher = audit(backbone="net"), audit(backbone="teacher", on_error="warn")
+    run = trainer(tmp_path, [student], logger=False)
+    run.validate(module, loader(), verbose=False)
+    images, _, masks = data()[:12]
+    maps = [
+        explain(module, images, rules=rules, backbone="net", batch_size=8)
+        for rules in ("plain", "libra")
+    ]
+    for found in maps:
+        expected = SegmentationAP()(found.heatmap((32, 32)), masks)
+        key = f"segmentation_ap/{found.rules.name}"
+        assert student.history[0].values[key] == pytest.approx(float(expected), rel=1e-4)
+    with pytest.warns(UserWarning, match="No blocks were found"):
+        trainer(tmp_path, [teacher], logger=False).validate(module, loader(), verbose=False)
+    assert teacher.history == []

@@ -1,6 +1,7 @@
 """Where accuracy and explanations part."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
@@ -30,3 +31,23 @@ def test_divergence_is_what_a_search_over_all_windows_finds(curve, patience, ris
     if found is not None:
         assert min(audit.quality for audit in found.before) == max(expected)
         assert list(found.now) == audits(curve)[-patience:]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "parted"),
+    [
+        ([(2, 9), (8, 9)], [(82, 1), (82, 1)], True),
+        ([(2, 9), (80, 9)], [(82, 1), (82, 1)], False),  # the better of those before
+        ([(2, 9), (8, 9)], [(82, 1), (12, 1)], False),  # the worse of those now
+        ([(2, 9), (8, 5)], [(82, 1), (82, 1)], False),  # the worse explained of those before
+        ([(2, 9), (8, 9)], [(82, 1), (82, 5)], False),  # the better explained of those now
+        ([(2, 9), (8, 9)], [(18, 4), (18, 4)], True),  # just so much
+        ([(2, 9), (8, 9)], [(17, 4), (18, 4)], False),
+        ([(2, 9), (8, 9)], [(18, 4), (18, 5)], False),
+    ],
+)
+def test_each_of_the_audits_on_one_side_is_compared_with_each_on_the_other(before, now, parted):
+    found = find_divergence(audits([*before, *now]), 2, 10, 5)
+    assert (found is not None) == parted
+    if found is not None:
+        assert [(a.accuracy, a.quality) for a in found.before] == before

@@ -22,3 +22,20 @@ def test_the_budget_shrinks_in_proportion(fraction, samples, expected):
     overhead = Overhead(0.05)
     assert bool(overhead.keep_within(fraction, samples)) == (expected is not None)
     assert overhead.max_samples == expected
+
+
+def test_the_time_of_audits_is_compared_with_the_other_time_of_the_epoch(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    overhead = Overhead(0.05)
+    overhead.add(1.0)
+    assert overhead.fraction() == 0  # no epoch has begun
+    overhead.begin_epoch()
+    now = 103.0
+    assert overhead.fraction() == 0
+    overhead.add(0.25)
+    overhead.add(0.75)
+    assert overhead.fraction() == pytest.approx(0.5)
+    overhead.begin_epoch()
+    now = 104.0
+    assert overhead.fraction() == 0

@@ -143,6 +143,10 @@ class Scalars(Logger):
         pass
 
 
+class Named(Scalars):
+    version = "of monday"
+
+
 def trainer(tmp_path, logger=False, **kwargs):
     return L.Trainer(
         accelerator="cpu",
@@ -251,14 +255,20 @@ def test_tensorboard(tmp_path):
     assert events.Tensors("audit/coverage/libra/text_summary")[0].step == 7
 
 
-@pytest.mark.parametrize("kind", ["csv", "none", "scalars"])
+@pytest.mark.parametrize("kind", ["csv", "none", "scalars", "named"])
 def test_files_where_no_logger_takes_pictures(tmp_path, kind):
     loggers = {
         "csv": CSVLogger(tmp_path / "logs", name="run"),
         "none": False,
         "scalars": Scalars(tmp_path / "logs"),
+        "named": Named(tmp_path / "logs"),
     }
-    folder = {"csv": "logs/run/version_0", "none": "", "scalars": "logs/mine/version_3"}[kind]
+    folder = {
+        "csv": "logs/run/version_0",
+        "none": "",
+        "scalars": "logs/mine/version_3",
+        "named": "logs/mine/of monday",
+    }[kind]
     (sink,) = trainer_sinks(trainer(tmp_path, loggers[kind]))
     write_all(sink)
     audit = tmp_path / folder / "audit"
@@ -304,7 +314,15 @@ def test_no_package_of_a_logger_is_imported_with_the_module():
 
 
 def test_a_history_with_gaps():
-    history = [AuditRecord(0, 5, {"a/x": 1.0}, 0.5, 8), AuditRecord(1, 10, {"b/x": 2.0}, 0.5, 8)]
+    history = [
+        AuditRecord(0, 5, {"a/x": 1.0}, 0.5, 8, "initial", "zero_tokens"),
+        AuditRecord(1, 10, {"b/x": 2.0}, 0.25, 8),
+    ]
     table = history_table(history)
     assert table.columns[-2:] == ("a/x", "b/x")
+    assert table.columns[:-2] == ("epoch", "step", "weights", "deletion", "samples", "seconds")
+    assert [row[:-2] for row in table.rows] == [
+        (0, 5, "initial", "zero_tokens", 8, 0.5),
+        (1, 10, "current", "", 8, 0.25),
+    ]
     assert [row[-2:] for row in table.rows] == [(1.0, None), (None, 2.0)]
