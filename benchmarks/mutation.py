@@ -1,0 +1,201 @@
+"""Makes small slips in the package and looks whether the tests notice.
+
+    python benchmarks/mutation.py run metrics --count 60     # also all rooms: run all
+    python benchmarks/mutation.py run metrics --again        # tries survivors anew
+    python benchmarks/mutation.py table                      # build/mutation -> docs/mutation.md
+
+Slips are made one at a time in a copy, and the tests of the room that run the changed lines, fast
+ones first, are run until one fails. What each of them comes to is written at once, so that a run
+that was stopped goes on. The slips of a room are drawn in an order that depends on the seed alone,
+one of every kind in turn.
+
+Which tests run which lines is traced once for each file of tests, and again when it changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mutants import Mutant, mutants
+from mutation_map import ROOMS, FileRecord, TestMap, TestRecord, digest, sources_of, tests_of
+from mutation_table import write_table
+from mutation_trials import Laboratory, Trial
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "build" / "mutation"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a slip came to.
+
+    Attributes:
+        key: The slip.
+        room: Its room.
+        path: Its file.
+        line: Its line.
+        place: Its function.
+        slip: What kind it is.
+        said: What it changes.
+        outcome: ``killed`` or ``survived``.
+        by: The test that noticed.
+        reason: How: ``failed``, ``hung`` or ``crashed``.
+        tests: How many tests ran.
+        seconds: How long they took.
+    """
+
+    key: str
+    room: str
+    path: str
+    line: int
+    place: str
+    slip: str
+    said: str
+    outcome: str
+    by: str
+    reason: str
+    tests: int
+    seconds: float
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    if arguments.command == "table":
+        write_table(arguments.results, arguments.out, ROOT)
+        return
+    rooms = list(ROOMS) if arguments.room == "all" else [arguments.room]
+    laboratory = Laboratory(ROOT)
+    try:
+        for room in rooms:
+            _run(room, laboratory, arguments)
+    finally:
+        laboratory.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="try slips of a room that have not been tried")
+    run.add_argument("room", choices=["all", *ROOMS])
+    run.add_argument(
+        "--count", type=int, default=60, help="how many slips, with those tried before"
+    )
+    run.add_argument("--seed", type=int, default=0, help="decides which slips are drawn")
+    run.add_argument("--again", action="store_true", help="try survivors anew, and no others")
+    run.add_argument("--seconds", type=float, default=90.0, help="for the tests of one slip")
+    table = commands.add_parser("table", help="write the page")
+    table.add_argument("--out", type=Path, default=ROOT / "docs" / "mutation.md")
+    for command in (run, table):
+        command.add_argument("--results", type=Path, default=RESULTS)
+    return parser
+
+
+def drawn(room: str, seed: int, root: Path = ROOT) -> list[Mutant]:
+    """Return the mutants of a room in the order in which they are tried: one of every kind in turn.
+
+    Args:
+        room: The room.
+        seed: Decides the order.
+        root: The root of the project.
+    """
+    by_kind = defaultdict(list)
+    for path in sources_of(root, room):
+        for mutant in mutants(path, (root / path).read_text()):
+            by_kind[mutant.slip].append(mutant)
+    order = random.Random(f"{seed} {room}")
+    queues = [by_kind[kind] for kind in sorted(by_kind)]
+    for queue in queues:
+        order.shuffle(queue)
+    longest = max(map(len, queues), default=0)
+    return [queue[i] for i in range(longest) for queue in queues if i < len(queue)]
+
+
+def read(file: Path) -> dict[str, Outcome]:
+    """Return the last outcome of every slip in a file, by key."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    return {outcome.key: outcome for outcome in (Outcome(**json.loads(line)) for line in lines)}
+
+
+def _run(room: str, laboratory: Laboratory, arguments: argparse.Namespace) -> None:
+    file = arguments.results / f"{room}.jsonl"
+    known, wanted = read(file), drawn(room, arguments.seed, laboratory.tree)
+    if arguments.again:
+        survived = {key for key, found in known.items() if found.outcome == "survived"}
+        left = [mutant for mutant in wanted if mutant.key in survived]
+    else:
+        left = [mutant for mutant in wanted[: arguments.count] if mutant.key not in known]
+    test_map = TestMap.read(arguments.results / "tests.json")
+    if left:
+        trace(room, laboratory, test_map)
+    for number, mutant in enumerate(left, 1):
+        outcome = _tried(room, mutant, laboratory, test_map, arguments.seconds)
+        with file.open("a") as out:
+            out.write(json.dumps(asdict(outcome)) + "\n")
+        print(
+            f"{room} {number}/{len(left)} {outcome.outcome} {outcome.seconds:.0f} s "
+            f"{mutant.path}:{mutant.line} {mutant.slip}: {mutant.said}  [{outcome.by}]",
+            flush=True,
+        )
+
+
+def trace(room: str, laboratory: Laboratory, test_map: TestMap) -> None:
+    """Trace the tests of a room that have changed."""
+    root = laboratory.tree
+    for path in {p for name in ROOMS for p in sources_of(root, name)}:
+        test_map.sources.setdefault(path, digest(root / path))
+    for file in tests_of(root, room):
+        if test_map.is_fresh(root, file):
+            continue
+        start, record = time.monotonic(), FileRecord(digest(root / file))
+        for line in laboratory.traced(file, seconds=1500):
+            if line["outcome"] == "passed":
+                record.tests[line["test"]] = TestRecord(line["seconds"], line["lines"])
+            elif line["outcome"] != "skipped":
+                record.failed.append(line["test"])
+        test_map.files[file] = record
+        test_map.write()
+        print(
+            f"traced {file}: {len(record.tests)} tests in {time.monotonic() - start:.0f} s, "
+            f"left out {record.failed}",
+            flush=True,
+        )
+
+
+def _tried(
+    room: str, mutant: Mutant, laboratory: Laboratory, test_map: TestMap, seconds: float
+) -> Outcome:
+    start, root = time.monotonic(), laboratory.tree
+    files = tests_of(root, room)
+    lines = range(mutant.line, mutant.line + mutant.before.count("\n") + 1)
+    tests = test_map.ordered(root, files, mutant.path, lines)
+    tests += [test for test in test_map.untraced(root, files) if test not in tests]
+    trial = Trial({}, None, "")
+    if tests:
+        expected = {test: test_map.seconds(test) for test in tests}
+        text = mutant.applied((root / mutant.path).read_text())
+        with laboratory.changed(mutant.path, text):
+            trial = laboratory.run(tests, expected, seconds)
+    return Outcome(
+        mutant.key,
+        room,
+        mutant.path,
+        mutant.line,
+        mutant.place,
+        mutant.slip,
+        mutant.said,
+        "survived" if trial.failed is None else "killed",
+        trial.failed or "",
+        trial.reason,
+        len(trial.passed) + (trial.failed is not None),
+        round(time.monotonic() - start, 1),
+    )
+
+
+if __name__ == "__main__":
+    main()
