@@ -2,7 +2,7 @@
 
     python benchmarks/mutation.py run metrics --count 60     # also all rooms: run all
     python benchmarks/mutation.py run metrics --again        # tries survivors anew
-    python benchmarks/mutation.py table                      # build/mutation -> docs/mutation.md
+    python benchmarks/mutation.py table                      # benchmarks/slips -> docs/mutation.md
 
 Slips are made one at a time in a copy, and the tests of the room that run the changed lines, fast
 ones first, are run until one fails. What each of them comes to is written at once, so that a run
@@ -28,7 +28,8 @@ from mutation_table import write_table
 from mutation_trials import Laboratory, Trial
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "build" / "mutation"
+RESULTS = ROOT / "benchmarks" / "slips"
+TESTS = ROOT / "build" / "mutation" / "tests.json"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Outcome:
 def main() -> None:
     arguments = _parser().parse_args()
     if arguments.command == "table":
-        write_table(arguments.results, arguments.out, ROOT)
+        write_table(RESULTS, arguments.out, ROOT)
         return
     rooms = list(ROOMS) if arguments.room == "all" else [arguments.room]
     laboratory = Laboratory(ROOT)
@@ -91,8 +92,6 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--seconds", type=float, default=90.0, help="for the tests of one slip")
     table = commands.add_parser("table", help="write the page")
     table.add_argument("--out", type=Path, default=ROOT / "docs" / "mutation.md")
-    for command in (run, table):
-        command.add_argument("--results", type=Path, default=RESULTS)
     return parser
 
 
@@ -123,14 +122,14 @@ def read(file: Path) -> dict[str, Outcome]:
 
 
 def _run(room: str, laboratory: Laboratory, arguments: argparse.Namespace) -> None:
-    file = arguments.results / f"{room}.jsonl"
+    file = RESULTS / f"{room}.jsonl"
     known, wanted = read(file), drawn(room, arguments.seed, laboratory.tree)
     if arguments.again:
         survived = {key for key, found in known.items() if found.outcome == "survived"}
         left = [mutant for mutant in wanted if mutant.key in survived]
     else:
         left = [mutant for mutant in wanted[: arguments.count] if mutant.key not in known]
-    test_map = TestMap.read(arguments.results / "tests.json")
+    test_map = TestMap.read(TESTS)
     if left:
         trace(room, laboratory, test_map)
     for number, mutant in enumerate(left, 1):

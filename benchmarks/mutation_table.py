@@ -18,7 +18,7 @@ changed line until one fails. Kinds of slips are drawn in turn, so that rare one
 as numbers that are off by one. `python benchmarks/mutation.py table` writes this page.
 
 A slip that nothing can notice is *equivalent*: the program does the same with it. Such slips are
-named in `benchmarks/assets/equivalent_slips.json` with the reason, and do not count. The score is
+named in `benchmarks/slips/equivalent.json` with the reason, and do not count. The score is
 the share of the others that a test notices.
 """
 
@@ -57,7 +57,7 @@ def write_table(results: Path, out: Path, root: Path) -> None:
 
 def equivalent(root: Path) -> dict[str, str]:
     """Return why some slips cannot be noticed, by their keys."""
-    file = root / "benchmarks" / "assets" / "equivalent_slips.json"
+    file = root / "benchmarks" / "slips" / "equivalent.json"
     found: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
     return found
 

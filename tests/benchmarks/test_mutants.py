@@ -36,7 +36,9 @@ def test_expressions(kind):
 
 
 def test_statements():
-    text = "def f(x):\n    x.run()\n    x.y = x\n    z = x\n    if x:\n        raise x\n    return z\n"
+    text = (
+        "def f(x):\n    x.run()\n    x.y = x\n    z = x\n    if x:\n        raise x\n    return z\n"
+    )
     removed = [found.splitlines() for found in slips(text, "removed statement")]
     lines = text.splitlines()
     changed = [[i for i, line in enumerate(lines) if found[i] != line] for found in removed]

@@ -92,6 +92,8 @@ def test_sparse_map_with_zero_quantile_is_scaled_by_its_maximum():
     heat = positive_heatmap(maps, (20, 20))
     torch.testing.assert_close(heat, maps / 8)
     torch.testing.assert_close(signed_heatmap(-maps, (20, 20)), -maps / 8)
+    beside_larger = torch.cat([maps, 5 * maps])
+    torch.testing.assert_close(positive_heatmap(beside_larger, (20, 20)), heat.expand(2, -1, -1))
 
 
 @pytest.mark.parametrize("value", [0.0, -3.0, 0.1, 7.0, 1e-30, 1e30])
@@ -126,6 +128,16 @@ def test_any_floating_type_is_read_and_float32_returned(dtype):
     heat = positive_heatmap(maps, (8, 8))
     assert heat.dtype == torch.float32
     torch.testing.assert_close(heat, positive_heatmap(maps.float(), (8, 8)), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(4, 32), (32, 4)])
+def test_shrinking_one_side_averages_along_it(size):
+    axis = size.index(4) + 1
+    # A stripe every two rows (or columns) is gray when they are four times as many.
+    stripes = torch.arange(16).remainder(2).mul(2.0).sub(1).view(-1, 1)
+    maps = (stripes if axis == 1 else stripes.T).expand(1, 16, 16)
+    inner = signed_heatmap(maps, size).narrow(axis, 1, 2)
+    assert inner.abs().max() < 0.2
 
 
 def test_shrinking_averages_instead_of_skipping():
@@ -183,7 +195,7 @@ def test_colours_are_those_of_matplotlib(colormap):
 
 
 def test_heat_out_of_range_takes_the_nearer_end():
-    heat = torch.tensor([[[-1.0, 0.0, 1.0, 2.0, float("nan"), float("inf")]]])
+    heat = torch.tensor([[[-0.3, 0.0, 1.0, 2.0, float("nan"), float("inf")]]])
     colors = colorize(heat)[0, :, 0]
     low, high = colors[:, 1], colors[:, 2]
     torch.testing.assert_close(colors, torch.stack([low, low, high, high, low, high], dim=1))
@@ -238,6 +250,14 @@ def test_masks_that_fill_or_miss_the_image_have_no_edge():
     torch.testing.assert_close(pictures, torch.stack([images[0], 0.25 * images[1]]))
     with pytest.raises(ValueError, match="mask must be"):
         mask_overlay(images, mask[:1])
+
+
+def test_the_edge_is_as_wide_however_many_masks_there_are():
+    images, mask = torch.full((1, 3, 8, 8), 0.5), torch.zeros(1, 8, 8)
+    mask[:, 2:6, 2:6] = 1
+    alone = mask_overlay(images, mask)
+    together = mask_overlay(images.expand(256, -1, -1, -1), mask.expand(256, -1, -1))
+    assert torch.equal(together[-1:], alone)
 
 
 def test_numbers_above_one_half_are_inside():

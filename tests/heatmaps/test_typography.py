@@ -7,7 +7,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw, features
+from PIL import Image, ImageDraw, ImageFont, features
 
 from libragrad_lightning.heatmaps import PanelColumn, fonts, panel, typography
 from libragrad_lightning.heatmaps.panel import from_pil
@@ -215,6 +215,32 @@ def test_wrapped_lines_fit_and_lose_no_word_that_fits(words, width):
         assert " ".join(lines) == text
     else:
         assert any(line.endswith("...") for line in lines)
+
+
+def test_lines_stand_below_each_other_around_their_center():
+    picture = Image.new("RGB", (120, 100), "white")
+    font = font_for("Abc wider", 12)
+    typography.draw_lines(ImageDraw.Draw(picture), ["Abc", "Abc wider"], 60, 10, font, 40)
+    ink = np.array(picture.convert("L")) < 128
+    for top, line in ((10, "Abc"), (50, "Abc wider")):
+        rows = ink[top : top + 20]
+        columns = np.flatnonzero(rows.any(0))
+        assert (columns[0] + columns[-1]) / 2 == pytest.approx(60, abs=1.5), line
+        assert columns[-1] - columns[0] == pytest.approx(font.getlength(line), abs=3)
+    assert ink.sum() == ink[10:30].sum() + ink[50:70].sum()
+
+
+def test_plain_text_is_set_in_the_font_of_pillow_and_other_text_in_dejavu():
+    own = ImageFont.load_default(size=20)
+    assert font_for("width", 20).getlength("width") == own.getlength("width")
+    dejavu = ImageFont.truetype(str(fonts.DEJAVU), 20)
+    assert font_for("wídth", 20).getlength("width") == dejavu.getlength("width")
+    assert own.getlength("width") != dejavu.getlength("width")
+
+
+def test_white_space_can_be_drawn_and_other_control_characters_cannot():
+    assert can_draw("two\twords\nand one")
+    assert not can_draw("bell\a")
 
 
 def test_line_breaks_are_kept():

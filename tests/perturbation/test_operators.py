@@ -131,6 +131,19 @@ def test_blur_is_that_of_scipy_away_from_the_edges():
     np.testing.assert_allclose(blurred, expected, atol=1e-3)
 
 
+def test_the_blur_of_a_long_image_reaches_no_farther_than_its_sides():
+    image = torch.randn(1, 1, 4, 16, dtype=torch.float64)
+    expected = gaussian_filter(image[0, 0].numpy(), 2.0, mode="mirror", radius=(3, 6))
+    np.testing.assert_allclose(blur_fill(image, 0.5)[0, 0], expected, atol=1e-6)
+    turned = blur_fill(image.transpose(2, 3), 0.5).transpose(2, 3)
+    torch.testing.assert_close(turned, blur_fill(image, 0.5))
+
+
+def test_what_replaces_the_pixels_of_an_image_does_not_depend_on_others():
+    for fill in (zero_fill, mean_fill, blur_fill, noise_fill):
+        torch.testing.assert_close(fill(IMAGES)[1:2], fill(IMAGES[1:2]))
+
+
 def test_fills_keep_what_they_promise():
     assert zero_fill(IMAGES).abs().max() == 0
     torch.testing.assert_close(mean_fill(IMAGES).mean((2, 3)), IMAGES.mean((2, 3)))

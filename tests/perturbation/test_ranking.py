@@ -82,6 +82,20 @@ def test_an_image_does_not_depend_on_its_company(scores, seed, chunk):
         assert torch.equal(torch.cat([part[i] for part in apart]), found)
 
 
+@pytest.mark.parametrize("patches", [9, 196])
+def test_ties_are_broken_as_drawn_also_among_many_patches(patches):
+    images = images_of(2)
+    ties = tie_breakers(images, patches)
+    scores = torch.zeros(2, patches)
+    scores[1, ::2] = 1
+    most, least = deletion_ranks(scores, ties)
+    expected = [
+        sorted(ties[i].tolist(), key=lambda patch, i=i: -float(scores[i, patch])) for i in range(2)
+    ]
+    assert most.argsort(dim=1).tolist() == expected
+    assert least.argsort(dim=1).tolist() == [order[::-1] for order in expected]
+
+
 def test_the_draw_is_that_of_the_pixels_whatever_their_precision_and_layout():
     images = images_of(3, dtype=torch.float16)
     expected = tie_breakers(images, 16)
