@@ -45,7 +45,7 @@ class IntervalMetric(WrapperMetric):
                 f" samples but got {type(metric).__name__}."
             )
         super().__init__(**kwargs)
-        self.bootstrap = bootstrap or Bootstrap()
+        self.bootstrap = bootstrap
         # Metric forbids to assign what is an attribute of the class.
         vars(self).update(higher_is_better=metric.higher_is_better)
         self.empty = deepcopy(metric)

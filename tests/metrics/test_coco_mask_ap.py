@@ -114,6 +114,16 @@ def test_copies_reset_and_half_precision(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_predictions_are_ranked_by_the_last_digit_of_their_scores():
+    batch = images()
+    order = torch.randperm(len(batch["score"]), generator=torch.Generator().manual_seed(1)).double()
+    ranked, close, equal = (
+        float(CocoMaskAP()(**(batch | {"score": score})))
+        for score in (order, 0.5 + 1e-12 * order, torch.full_like(order, 0.5))
+    )
+    assert close == ranked != equal
+
+
 def test_the_state_is_much_smaller_than_the_masks():
     batch = images(side=200)
     metric = CocoMaskAP()

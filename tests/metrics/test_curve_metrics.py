@@ -153,3 +153,8 @@ def test_bad_scores(scores, message):
         DeletionCurve([0.0, 0.5, 1.0]).update(scores)
     with pytest.raises(ValueError, match=f"`insertion_scores` {message}"):
         InsertionCurve([0.0, 0.5, 1.0]).update(scores)
+
+
+def test_an_area_needs_floating_point_scores():
+    with pytest.raises(ValueError, match="`scores` to be a floating point tensor"):
+        area_under_curve(torch.zeros(2, 3).int(), [0.0, 0.5, 1.0])

@@ -37,6 +37,26 @@ def test_class_attributes(case):
     assert metric.full_state_update is False
 
 
+SHARES = (
+    "accuracy accuracy_drop segmentation_ap max_f1 mask_iou pixel_accuracy pointing_game "
+    "energy_inside degenerate_maps"
+).split()
+SIGNED = "aopc srg cosine rank_correlation ssim class_discrimination".split()
+ERRORS = ["completeness", "relative_completeness"]
+
+
+def test_plots_reach_from_the_least_to_the_greatest_possible_value():
+    metrics_by_name = {name: case.make() for name, case in CASES.items()}
+    bounds = {name: (m.plot_lower_bound, m.plot_upper_bound) for name, m in metrics_by_name.items()}
+    expected = dict.fromkeys(SHARES, (0, 1)) | dict.fromkeys(SIGNED, (-1, 1))
+    expected |= dict.fromkeys(ERRORS, (0, None))
+    assert bounds == dict.fromkeys(CASES, (None, None)) | expected
+    ranking = metrics.SymmetricRelevanceGain(4, score="logit")
+    assert (ranking.plot_lower_bound, ranking.plot_upper_bound) == (None, None)
+    assert (metrics.CocoMaskAP.plot_lower_bound, metrics.CocoMaskAP.plot_upper_bound) == (0, 1)
+    assert metrics.CocoMaskAP.higher_is_better
+
+
 @every_metric
 def test_states_are_sums_that_do_not_grow(case):
     fresh, used = case.make(), filled(case, 0, 1, 2)
