@@ -2,6 +2,7 @@
 
 import pytest
 
+from libragrad_lightning.audit import AuditError
 from libragrad_lightning.monitoring import Overhead, Schedule
 
 
@@ -39,3 +40,28 @@ def test_the_time_of_audits_is_compared_with_the_other_time_of_the_epoch(monkeyp
     overhead.begin_epoch()
     now = 104.0
     assert overhead.fraction() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"every_n_epochs": 0}, "`every_n_epochs` of at least 1 but got 0"),
+        ({"every_n_train_steps": 0}, "`every_n_train_steps` of at least 1 but got 0"),
+        ({"max_overhead": 0.0}, "`max_overhead` above 0, or None, but got 0.0"),
+        ({"max_overhead": float("nan")}, "`max_overhead` above 0, or None, but got nan"),
+    ],
+)
+def test_a_schedule_that_cannot_work_says_why(arguments, said):
+    Schedule(every_n_epochs=1, every_n_train_steps=1, max_overhead=1e-9).check()
+    with pytest.raises(AuditError, match=said):
+        Schedule(**arguments).check()
+
+
+def test_without_a_limit_nothing_shrinks():
+    overhead = Overhead(None)
+    assert not overhead.is_limited
+    assert overhead.keep_within(9.0, 64) == ""
+    assert Overhead(0.05).is_limited
+    warning = Overhead(0.05).keep_within(0.1, 64)
+    assert "took 10% of the time of the epoch and explains 32 images in place of 64" in warning
+    assert "larger `max_overhead` than 0.05" in warning
