@@ -27,7 +27,7 @@ def a_trainer(module, fn="fit", epoch=0, callbacks=()):
 def averaging(last):
     """Weight averaging whose last epoch of training is that one."""
     callback = StochasticWeightAveraging(0.1, swa_epoch_start=1)
-    callback._max_epochs = last + 2
+    callback._max_epochs = last + 1
     assert callback.swa_end == last
     return callback
 
