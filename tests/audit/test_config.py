@@ -1,6 +1,7 @@
 """Arguments of an audit become its configuration, or one sentence."""
 
 import pytest
+from config_cases import config
 from torchmetrics.classification import MulticlassAccuracy
 
 from libragrad_lightning.attribution import METHODS, log_odds, logit
@@ -8,34 +9,12 @@ from libragrad_lightning.audit import (
     DEFAULT_METRICS,
     AuditError,
     Deletion,
-    Source,
-    audit_config,
     changed_settings,
     grouped,
     probe_request,
 )
 from libragrad_lightning.backward import ATTN_LRP, LIBRA, PLAIN
 from libragrad_lightning.perturbation import LEVELS
-
-
-def config(**changes):
-    source = Source(changes.pop("forward", None), None, changes.pop("task", "auto"))
-    given = {
-        "source": source,
-        "request": probe_request("first", 8, 0),
-        "rules": ("plain", "libra"),
-        "method": "fullgrad_plus",
-        "target": "predicted",
-        "reward": "log_odds",
-        "metrics": None,
-        "deletion": Deletion(),
-        "batch_size": 4,
-        "unknown": "error",
-        "backbone": None,
-        "blocks": None,
-        "precision": "float32",
-    }
-    return audit_config(**(given | changes))
 
 
 def test_the_defaults():

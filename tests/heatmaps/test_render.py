@@ -130,14 +130,12 @@ def test_any_floating_type_is_read_and_float32_returned(dtype):
     torch.testing.assert_close(heat, positive_heatmap(maps.float(), (8, 8)), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("size", [(4, 32), (32, 4)])
-def test_shrinking_one_side_averages_along_it(size):
-    axis = size.index(4) + 1
-    # A stripe every two rows (or columns) is gray when they are four times as many.
-    stripes = torch.arange(16).remainder(2).mul(2.0).sub(1).view(-1, 1)
-    maps = (stripes if axis == 1 else stripes.T).expand(1, 16, 16)
-    inner = signed_heatmap(maps, size).narrow(axis, 1, 2)
-    assert inner.abs().max() < 0.2
+@pytest.mark.parametrize("axis", [1, 2])
+def test_shrinking_one_side_averages_along_it(axis):
+    # Stripes as fine as the map are gray when only half of them are shown.
+    stripes = torch.arange(16).remainder(2).mul(2.0).sub(1)[:, None].expand(1, 16, 4)
+    maps, size = (stripes, (8, 32)) if axis == 1 else (stripes.transpose(1, 2), (32, 8))
+    assert signed_heatmap(maps, size).narrow(axis, 2, 4).abs().max() < 0.2
 
 
 def test_shrinking_averages_instead_of_skipping():
