@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from copy import copy
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -105,16 +106,15 @@ def _holds_tensors(tree: Any) -> bool:
 def _rebuilt(tree: Any, changed: Mapping[str | int, Any]) -> Any:
     if isinstance(tree, Mapping):
         make = getattr(tree, "copy", None)
-        copied: Any = dict(tree) if make is None else make()
+        rebuilt: Any = dict(tree) if make is None else make()
         for key in tree:
-            copied[key] = changed[key if isinstance(key, str | int) else str(key)]
-        return copied
+            rebuilt[key] = changed[key if isinstance(key, str | int) else str(key)]
+        return rebuilt
     if _is_named(tree):
         return type(tree)(*changed.values())
     if isinstance(tree, list | tuple):
         return type(tree)(changed.values())
-    if is_dataclass(tree) and not isinstance(tree, type):
-        return replace(tree, **{str(key): value for key, value in changed.items()})
-    copied = object.__new__(type(tree))
-    copied.__dict__.update(vars(tree) | {str(key): value for key, value in changed.items()})
-    return copied
+    rebuilt = copy(tree)
+    for key, value in changed.items():
+        object.__setattr__(rebuilt, str(key), value)  # also where a dataclass is frozen
+    return rebuilt
