@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from libragrad_lightning.backward import (
     LIBRA,
+    AnnotatedGraph,
     BiasKind,
     BiasSite,
     ConstantObserver,
-    GraphReading,
     RuleSet,
+    annotate_graph,
     grad,
-    read_graph,
 )
 from libragrad_lightning.models import explanation_state
 
@@ -55,7 +55,7 @@ class ModelDecomposition:
     """
 
     decompositions: list[Decomposition]
-    reading: GraphReading
+    reading: AnnotatedGraph
     identical: bool
     contrast: float
 
@@ -96,7 +96,7 @@ def decompose_model(
     with explanation_state(model), ConstantObserver():
         pixels = images.clone().requires_grad_()
         logits = scores(model(pixels))
-        reading = read_graph([logits], [pixels], LIBRA)
+        reading = annotate_graph([logits], [pixels], LIBRA)
         results = [decompose(logits, pixels, rules) for rules in rule_sets]
     first, second = logits.detach()
     contrast = float((first - second).norm() / torch.stack([first, second]).norm())

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from libragrad_lightning.attribution import METHODS, capture, logit, reward_gradient
 from libragrad_lightning.attribution.attention_methods import needs_attention
-from libragrad_lightning.backward import LIBRA, PLAIN, ConstantObserver, grad, read_graph
+from libragrad_lightning.backward import LIBRA, PLAIN, ConstantObserver, annotate_graph, grad
 from libragrad_lightning.models import TokenModel, explanation_state, read_token_model
 from timm_models import create_model
 
@@ -41,7 +41,7 @@ def contestants(
         "grad, LIBRA": lambda: grad(*_forward(module, images), rules=LIBRA),
         "grad, LIBRA, with all biases": lambda: _with_biases(module, images),
         **{f"{m} under LIBRA, at all blocks": partial(_method, m, model, images) for m in methods},
-        "reading the graph alone": lambda: read_graph([kept], [kept_pixels], LIBRA),
+        "reading the graph alone": lambda: annotate_graph([kept], [kept_pixels], LIBRA),
         "backward alone, ordinary": lambda: torch.autograd.grad(
             kept, kept_pixels, retain_graph=True
         ),

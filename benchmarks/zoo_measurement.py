@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from completeness import class_scores, decompose_model, double_precision
-from libragrad_lightning.backward import LIBRA, PLAIN, Flow, read_graph
+from libragrad_lightning.backward import LIBRA, PLAIN, Flow, annotate_graph
 from zoo_architectures import (
     IMAGES,
     Shape,
@@ -90,7 +90,7 @@ def trace(name: str) -> Trace:
     assert model is not None
     pixels = torch.empty(IMAGES, 3, shape.size, shape.size, device="meta", requires_grad=True)
     logits = class_scores(model(pixels))
-    reading = read_graph([logits], [pixels], LIBRA)
+    reading = annotate_graph([logits], [pixels], LIBRA)
     module, family = module_of(name), type(model).__name__
     operations = sorted({_description(r.node.name(), r.flows) for r in reading.nodes})
     digest = hashlib.sha256("\n".join([module, family, *operations]).encode()).hexdigest()[:16]

@@ -49,7 +49,7 @@ class AttentionLedger:
 
     def __call__(self, site: AttentionSite, weights: Tensor, gradients: Tensor) -> None:
         """Add the attention of one site, unless it is not over all tokens (pooling, windows)."""
-        level, number = divmod(site.reach.bit_length() - 1, len(self.views[0].passes))
+        level, number = divmod(max(site.depends_on), len(self.views[0].passes))
         tokens = self.views[level].passes[number].length
         if weights.shape[-2:] != (tokens, tokens) or weights.shape[0] % self.batch:
             return

@@ -42,8 +42,8 @@ class BiasLedger:
     image_axes: Mapping[int, ImageAxis | None] = field(default_factory=dict, repr=False)
     token_layouts: Mapping[int, TokenLayout] = field(default_factory=dict, repr=False)
     disordered: set[int] = field(default_factory=set)
-    _placed: dict[int, Tensor] = field(default_factory=dict, repr=False)
-    _unplaced: dict[int, Tensor] = field(default_factory=dict, repr=False)
+    _placed: dict[frozenset[int], Tensor] = field(default_factory=dict, repr=False)
+    _unplaced: dict[frozenset[int], Tensor] = field(default_factory=dict, repr=False)
 
     def __call__(self, site: BiasSite, contribution: Tensor) -> None:
         """Add one elementwise contribution."""
@@ -54,7 +54,7 @@ class BiasLedger:
             else:
                 contribution = axis.batch_first(contribution, self.batch)
         layout = self.token_layouts.get(site.number)
-        level, number = divmod(site.reach.bit_length() - 1, len(self.views[0].passes))
+        level, number = divmod(max(site.depends_on), len(self.views[0].passes))
         views = [view.passes[number] for view in self.views[level : level + 2]]
         first = self.views[0].passes[number]
         if layout is TokenLayout.NONE:
@@ -65,10 +65,10 @@ class BiasLedger:
             if values is not None:
                 self._add_placed(site, number, view.moved(values, first))
                 if view.prefix != first.prefix:
-                    self._add(self._unplaced, site.reach, values[:, : view.prefix].sum(1))
+                    self._add(self._unplaced, site.depends_on, values[:, : view.prefix].sum(1))
                 return
         per_image = contribution_per_image(contribution, self.batch)
-        self._add(self._unplaced, site.reach, per_image)
+        self._add(self._unplaced, site.depends_on, per_image)
 
     def _check_alone(self, site: BiasSite, contribution: Tensor) -> None:
         if self.batch > 1 and bool(contribution.any()):
@@ -90,13 +90,13 @@ class BiasLedger:
         """Return `[L, B]`: for each level, the biases that belong to the image as a whole."""
         return self._by_level(self._unplaced, like.new_zeros(self.batch))
 
-    def _by_level(self, sums: dict[int, Tensor], zero: Tensor) -> Tensor:
+    def _by_level(self, sums: dict[frozenset[int], Tensor], zero: Tensor) -> Tensor:
         passes = len(self.views[0].passes)
-        of_level = 2**passes - 1
+        parts = [range(level * passes, (level + 1) * passes) for level in range(len(self.views))]
         return torch.stack(
             [
-                sum((v for r, v in sums.items() if r >> level * passes & of_level), start=zero)
-                for level in range(len(self.views))
+                sum((v for d, v in sums.items() if not d.isdisjoint(part)), start=zero)
+                for part in parts
             ]
         )
 
@@ -104,11 +104,13 @@ class BiasLedger:
         """Add values on the tokens of one pass."""
         lengths = [view.length for view in self.views[0].passes]
         around = (sum(lengths[:number]), sum(lengths[number + 1 :]))
-        self._add(self._placed, site.reach, F.pad(values, around) if any(around) else values)
+        self._add(self._placed, site.depends_on, F.pad(values, around) if any(around) else values)
 
     @staticmethod
-    def _add(sums: dict[int, Tensor], reach: int, values: Tensor) -> None:
-        sums[reach] = sums.get(reach, 0) + values
+    def _add(
+        sums: dict[frozenset[int], Tensor], depends_on: frozenset[int], values: Tensor
+    ) -> None:
+        sums[depends_on] = sums.get(depends_on, 0) + values
 
 
 def contribution_per_token(

@@ -15,19 +15,19 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from libragrad_lightning.backward.biases import BiasSink, watch_biases
-from libragrad_lightning.backward.graph import read_graph
-from libragrad_lightning.backward.readings import (
-    GraphReading,
-    NodeReading,
-    check_known,
+from libragrad_lightning.backward.graph import (
+    AnnotatedGraph,
+    AnnotatedNode,
+    Flow,
+    Gradients,
+    annotate_graph,
     unknown_sentence,
 )
 from libragrad_lightning.backward.rule_sets import LIBRA, RuleSet
-from libragrad_lightning.backward.treatments import Flow, Gradients
 
 UnknownPolicy: TypeAlias = Literal["error", "warn", "ignore"]
 
-Watch: TypeAlias = Callable[[GraphReading], Iterable[RemovableHandle]]
+Watch: TypeAlias = Callable[[AnnotatedGraph], Iterable[RemovableHandle]]
 """Registers hooks on a graph before its gradients are computed, to look and not to change."""
 
 
@@ -65,23 +65,23 @@ def grad(
 
     Returns:
         One gradient for each input, then one for each observed tensor, in its shape; zeros where
-        the rules prune every path.
+        the rules stop the gradient on every path.
 
     Raises:
         UnknownOperationError: If an operation without a role is met and `unknown` is ``"error"``.
         UnreachableInputError: If the outputs do not depend on one of the inputs.
     """
     outputs, inputs = _as_tuple(outputs), _as_tuple(inputs)
-    reading = read_graph(outputs, inputs, rules)
-    _apply_policy(reading, unknown)
+    graph = annotate_graph(outputs, inputs, rules)
+    _apply_policy(graph, unknown)
     handles: list[RemovableHandle] = []
     try:
-        handles += _correct(reading)
+        handles += _correct(graph)
         if on_bias is not None:
-            for handle in watch_biases(reading, on_bias, rules.vocabulary):
+            for handle in watch_biases(graph, on_bias):
                 handles.append(handle)  # one by one: reading the next bias may raise
         for watcher in watch:
-            handles += watcher(reading)
+            handles += watcher(graph)
         gradients = torch.autograd.grad(
             outputs,
             [*inputs, *observed],
@@ -102,22 +102,22 @@ def _as_tuple(tensors: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
     return (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
 
 
-def _apply_policy(reading: GraphReading, unknown: UnknownPolicy) -> None:
+def _apply_policy(graph: AnnotatedGraph, unknown: UnknownPolicy) -> None:
     if unknown == "error":
-        check_known(reading)
-    elif unknown == "warn" and reading.unknown():
-        warnings.warn(unknown_sentence(reading.unknown()), stacklevel=3)
+        graph.check_known()
+    elif unknown == "warn" and graph.unknown():
+        warnings.warn(unknown_sentence(graph.unknown()), stacklevel=3)
 
 
-def _correct(reading: GraphReading) -> list[RemovableHandle]:
+def _correct(graph: AnnotatedGraph) -> list[RemovableHandle]:
     handles = [
-        r.node.register_hook(r.correction.hook(r.node)) for r in reading.nodes if _needs_hook(r)
+        a.node.register_hook(a.correction.hook(a.node)) for a in graph.nodes if _needs_hook(a)
     ]
-    for r in reading.nodes:
-        if r.operation is not None and r.operation.contiguous:
-            handles.append(r.node.register_prehook(_contiguous))
-        if r.correction.dead_outputs:
-            handles.append(r.node.register_prehook(_without(r.correction.dead_outputs)))
+    for a in graph.nodes:
+        if a.operation is not None and a.operation.needs_contiguous:
+            handles.append(a.node.register_prehook(_contiguous))
+        if a.correction.dead_outputs:
+            handles.append(a.node.register_prehook(_without(a.correction.dead_outputs)))
     return handles
 
 
@@ -132,11 +132,11 @@ def _without(dead: tuple[int, ...]) -> Callable[[Gradients], Gradients]:
     return hook
 
 
-def _needs_hook(reading: NodeReading) -> bool:
-    correction = reading.correction
+def _needs_hook(annotated: AnnotatedNode) -> bool:
+    correction = annotated.correction
     if correction.rewrite is not None:
         return True
     return any(
         weight != 1.0 and flow is not Flow.CONSTANT
-        for weight, flow in zip(correction.weights, reading.flows, strict=True)
+        for weight, flow in zip(correction.weights, annotated.flows, strict=True)
     )

@@ -1,7 +1,7 @@
 """Rule sets: what happens to the gradient at an operation of a given role.
 
-A rule set is data, a table from roles to treatments. A role that is not in the table keeps its
-ordinary gradient, so the empty table is plain backpropagation.
+A rule set is data, a table from roles to rules. A role that is not in the table keeps its ordinary
+gradient, so the empty table is plain backpropagation.
 """
 
 from __future__ import annotations
@@ -10,21 +10,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from libragrad_lightning.backward.operations import Node, Operation, Role, Vocabulary
-from libragrad_lightning.backward.treatments import (
+from libragrad_lightning.backward.graph import (
     Correction,
     Flow,
-    Treatment,
+    Node,
+    Operation,
+    RecordedGraph,
+    Role,
+    Vocabulary,
+)
+from libragrad_lightning.backward.rules import (
+    VOCABULARY,
+    Rule,
     WeighAttention,
     divide_by_degree,
-    hold_gate,
-    hold_others,
-    hold_statistics,
-    keep,
-    prune,
-    share,
+    divide_gradient,
+    eager_activations,
+    eager_attention,
+    hold_dead_factors,
+    identity_rule,
+    ordinary_gradient,
+    stop_denominator,
+    stop_gradient,
+    stop_statistic,
+    stop_statistics,
+    stop_weights,
 )
-from libragrad_lightning.backward.vocabulary import VOCABULARY
 
 
 @dataclass(frozen=True)
@@ -33,48 +44,44 @@ class RuleSet:
 
     Attributes:
         name: Short name, used in log keys.
-        treatments: What happens at each role; a missing role keeps its ordinary gradient.
-        vocabulary: Which graph nodes have which role.
+        rules: What happens at each role; a missing role keeps its ordinary gradient.
+        vocabulary: What graph nodes compute, by their names.
     """
 
     name: str
-    treatments: Mapping[Role, Treatment] = field(default_factory=dict, hash=False)
+    rules: Mapping[Role, Rule] = field(default_factory=dict, hash=False)
     vocabulary: Vocabulary = field(default_factory=lambda: VOCABULARY, hash=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "treatments", dict(self.treatments))
+        object.__setattr__(self, "rules", dict(self.rules))
 
     def __repr__(self) -> str:
         return f"RuleSet({self.name!r})"
 
     def without(self, *roles: Role, name: str | None = None) -> RuleSet:
         """Return the rule set in which operations of these roles keep their ordinary gradient."""
-        kept = {role: t for role, t in self.treatments.items() if role not in roles}
+        kept = {role: rule for role, rule in self.rules.items() if role not in roles}
         default = f"{self.name}_without_{'_'.join(role.value for role in roles)}"
-        return replace(self, name=name or default, treatments=kept)
+        return replace(self, name=name or default, rules=kept)
 
-    def overridden(self, treatments: Mapping[Role, Treatment], name: str) -> RuleSet:
-        """Return the rule set with other treatments for some roles."""
-        return replace(self, name=name, treatments={**self.treatments, **treatments})
+    def overridden(self, rules: Mapping[Role, Rule], name: str) -> RuleSet:
+        """Return the rule set with other rules for some roles."""
+        return replace(self, name=name, rules={**self.rules, **rules})
+
+    def recognized(self, graph: RecordedGraph) -> Mapping[Node, Operation]:
+        """Return what nodes compute together that means something else by their names."""
+        return {
+            **eager_activations(graph, self.vocabulary),
+            **eager_attention(graph, self.vocabulary),
+        }
 
     def correct(self, operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
-        """Return the correction of a node under this rule set.
+        """Return the correction of a node: that of the rule for its role, with dead factors held.
 
-        A dead factor beside a live one is a constant under every rule set: a gradient that entered
-        it could only end in biases that do not add to the output. A product of dead factors is a
-        constant that may be added to something live; the last of them, the value in
-        attention, leads to it.
+        `hold_dead_factors` applies under every rule set, `PLAIN` too.
         """
-        correction = self.treatments.get(operation.role, keep)(operation, node, flows)
-        dead = [i for i in operation.factors if flows[i] is Flow.DEAD]
-        if not dead:
-            return correction
-        live = any(flows[i] is Flow.LIVE for i in operation.factors)
-        held = dead if live else dead[:-1]
-        weights = [0.0 if i in held else w for i, w in enumerate(correction.weights)]
-        if not live:
-            weights[dead[-1]] = 1.0
-        return replace(correction, weights=tuple(weights))
+        rule = self.rules.get(operation.role, ordinary_gradient)
+        return hold_dead_factors(operation, rule(operation, node, flows), flows)
 
 
 PLAIN = RuleSet("plain")
@@ -82,16 +89,16 @@ PLAIN = RuleSet("plain")
 
 LIBRA = RuleSet(
     "libra",
-    {
-        Role.PRODUCT: share,
-        Role.ACTIVATION: hold_gate,
-        Role.GATE: prune,
-        Role.STATISTIC: prune,
-        Role.ATTENTION: WeighAttention(weights=0.0, values=1.0),
-        Role.NORMALIZATION: hold_statistics,
-        Role.QUOTIENT: hold_others,
-        Role.WEIGHTING: hold_others,
-        Role.POWER: divide_by_degree,
+    {  # LINEAR keeps its ordinary gradient: Thm 1-3, Cor 1
+        Role.PRODUCT: divide_gradient,  # Thm 4; Thm 5 beside constant factors
+        Role.ACTIVATION: identity_rule,  # Thm 5, section 3.2
+        Role.GATE: stop_gradient,  # Thm 5
+        Role.STATISTIC: stop_statistic,  # Cor 2, section 3.4
+        Role.ATTENTION: WeighAttention(weights=0.0, values=1.0),  # Thm 5 for matrix products
+        Role.NORMALIZATION: stop_statistics,  # Cor 2, section 3.4; Thm 4 for a live scale
+        Role.QUOTIENT: stop_denominator,  # Cor 2
+        Role.WEIGHTING: stop_weights,  # Thm 5
+        Role.POWER: divide_by_degree,  # Thm 4 for equal factors; Euler's theorem
     },
 )
 """LibraGrad: every operation is FullGrad-complete (Mehri et al. 2025, Cor 3)."""
@@ -99,12 +106,12 @@ LIBRA = RuleSet(
 ATTN_LRP = LIBRA.overridden({Role.ATTENTION: WeighAttention(0.25, 0.5)}, "attn_lrp")
 """AttnLRP as the paper's authors emulate it: query and key at 1/4, value at 1/2.
 
-Fused kernels and attention that is written out get the same gradients. A softmax that is no
-attention (a gate, a pooling) is held constant, as under `LIBRA`.
+Fused kernels and eager attention get the same gradients. A softmax that is no attention (a gate, a
+pooling) is held constant, as under `LIBRA`.
 """
 
 ALI_LRP = LIBRA.without(Role.ACTIVATION, Role.PRODUCT, name="ali_lrp")
-"""Conservative LRP (Ali et al. 2022): attention and normalisation only."""
+"""Conservative LRP (Ali et al. 2022): attention and normalization only."""
 
 DECOMPX = LIBRA.without(Role.PRODUCT, name="decompx")
 """DecompX without biases, as the paper's authors emulate it: no rule for gated products."""

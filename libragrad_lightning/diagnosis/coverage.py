@@ -10,7 +10,14 @@ from typing import Any
 from rich.table import Table
 from torch import Tensor, nn
 
-from libragrad_lightning.backward import LIBRA, Flow, GraphReading, NodeReading, RuleSet, read_graph
+from libragrad_lightning.backward import (
+    LIBRA,
+    AnnotatedGraph,
+    AnnotatedNode,
+    Flow,
+    RuleSet,
+    annotate_graph,
+)
 from libragrad_lightning.diagnosis.tracing import ModuleCall, traced_calls
 from libragrad_lightning.models import TokenModel, explanation_state, logits_of, parts_of
 
@@ -23,24 +30,24 @@ class OperationUse:
         operation: The name of the graph node.
         role: Its role in the theory, or None if it has none.
         count: How often it occurs where the explained tensor arrives alive and a gradient returns.
-        pruned: How often it occurs behind pruned paths only.
+        stopped: How often it occurs where no gradient meets it.
         places: Paths of the modules that run it, at most a few.
     """
 
     operation: str
     role: str | None
     count: int
-    pruned: int
+    stopped: int
     places: tuple[str, ...]
 
     @property
     def advice(self) -> str:
-        """What to do about it; empty if it has a role or is behind pruned paths only."""
+        """What to do about it; empty if it has a role or no gradient meets it."""
         if self.role is not None or not self.count:
             return ""
         return (
             f"give {self.operation} a role: rules.vocabulary.extended("
-            f"{{'{self.operation}': Operation(Role...)}})"
+            f"{{'{self.operation}': operation}}), such as Linear() or Activation(gate)"
         )
 
 
@@ -105,19 +112,19 @@ class CoverageReport:
     def table(self) -> Table:
         """Return the report as a rich table for the terminal."""
         table = Table(title=f"Coverage under {self.rules}", title_justify="left")
-        for column in ("operation", "role", "count", "pruned", "where"):
-            table.add_column(column, justify="right" if column in ("count", "pruned") else "left")
+        for column in ("operation", "role", "count", "stopped", "where"):
+            table.add_column(column, justify="right" if column in ("count", "stopped") else "left")
         for use in self.uses:
-            role = use.role or ("[bold red]unknown[/]" if use.count else "unknown (pruned)")
+            role = use.role or ("[bold red]unknown[/]" if use.count else "unknown (stopped)")
             places = ", ".join(use.places)
-            table.add_row(use.operation, role, str(use.count), str(use.pruned), places)
+            table.add_row(use.operation, role, str(use.count), str(use.stopped), places)
         return table
 
     def markdown(self) -> str:
         """Return the report as a Markdown table, for TensorBoard's text panel."""
-        rows = ["| operation | role | count | pruned | where |", "|---|---|---|---|---|"]
+        rows = ["| operation | role | count | stopped | where |", "|---|---|---|---|---|"]
         rows += [
-            f"| {u.operation} | {u.role or '**unknown**'} | {u.count} | {u.pruned} "
+            f"| {u.operation} | {u.role or '**unknown**'} | {u.count} | {u.stopped} "
             f"| {', '.join(u.places)} |"
             for u in self.uses
         ]
@@ -158,7 +165,7 @@ def coverage(
     Args:
         model: The model; it is put into evaluation mode for the call and back afterwards.
         images: `[B, C, H, W]`; one image is enough.
-        rules: The rule set that decides roles and pruning.
+        rules: The rule set that decides roles, and where gradients stop.
         forward: Images to logits; the model itself by default.
         tokens: Where the tokens of the model are, to report what lies between the logits and z0.
         places: How many module paths to name per operation.
@@ -171,10 +178,10 @@ def coverage(
             else:
                 recording = tokens.record_alone(images)
                 inputs, logits = parts_of(recording.features[0]), recording.logits
-        reading = read_graph([logits], inputs, rules)
+        graph = annotate_graph([logits], inputs, rules)
         levels = () if tokens is None else _levels(model, tokens, images)
     left_out = 0 if tokens is None else tokens.left_out
-    return CoverageReport(rules.name, _uses(reading, roots, places), levels, left_out)
+    return CoverageReport(rules.name, _uses(graph, roots, places), levels, left_out)
 
 
 def _levels(model: nn.Module, tokens: TokenModel, images: Tensor) -> tuple[LevelUse, ...]:
@@ -196,23 +203,23 @@ def _levels(model: nn.Module, tokens: TokenModel, images: Tensor) -> tuple[Level
 
 
 def _uses(
-    reading: GraphReading, roots: Sequence[ModuleCall], places: int
+    graph: AnnotatedGraph, roots: Sequence[ModuleCall], places: int
 ) -> tuple[OperationUse, ...]:
-    groups: dict[str, list[NodeReading]] = defaultdict(list)
-    for node_reading in reading.nodes:
-        groups[node_reading.node.name()].append(node_reading)
-    uses = [_use(name, group, reading, roots, places) for name, group in groups.items()]
+    groups: dict[str, list[AnnotatedNode]] = defaultdict(list)
+    for annotated in graph.nodes:
+        groups[annotated.node.name()].append(annotated)
+    uses = [_use(name, group, graph, roots, places) for name, group in groups.items()]
     return tuple(sorted(uses, key=lambda use: (use.role or "", use.operation)))
 
 
 def _use(
     name: str,
-    group: Sequence[NodeReading],
-    reading: GraphReading,
+    group: Sequence[AnnotatedNode],
+    graph: AnnotatedGraph,
     roots: Sequence[ModuleCall],
     places: int,
 ) -> OperationUse:
-    live = [r for r in group if Flow.LIVE in r.flows and reading.receives(r)]
+    live = [r for r in group if Flow.LIVE in r.flows and graph.receives(r)]
     operation = group[0].operation
     paths = {_path(r, roots): None for r in live or group}
     shown = list(paths)[:places] + ([f"... {len(paths)} in all"] if len(paths) > places else [])
@@ -220,8 +227,8 @@ def _use(
     return OperationUse(name, role, len(live), len(group) - len(live), tuple(shown))
 
 
-def _path(reading: NodeReading, roots: Sequence[ModuleCall]) -> str:
-    position = reading.node._sequence_nr()
+def _path(annotated: AnnotatedNode, roots: Sequence[ModuleCall]) -> str:
+    position = annotated.node._sequence_nr()
     for root in roots:
         if root.start <= position < root.end:
             return root.innermost(position).path or "(model)"

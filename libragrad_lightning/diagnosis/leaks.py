@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from libragrad_lightning.backward import (
     LIBRA,
+    AnnotatedGraph,
     BiasSite,
     ConstantObserver,
     Flow,
-    GraphReading,
     RuleSet,
+    annotate_graph,
     grad,
-    read_graph,
 )
 from libragrad_lightning.diagnosis.tracing import ModuleCall, traced_calls
 from libragrad_lightning.models import explanation_state, logits_of
@@ -111,13 +111,10 @@ def explain_incompleteness(
         with ConstantObserver(), traced_calls(model, isolate=True) as roots:
             logits = logits_of((forward or model)(explained))
         score = _explained_logits(logits, target).sum()
-        reading = read_graph([score], [explained], rules)
+        graph = annotate_graph([score], [explained], rules)
         relevance = _Relevance(score, explained, roots, rules)
     leaks = [
-        _leak(call, relevance, reading)
-        for root in roots
-        for call in root.all_calls()
-        if call.inputs
+        _leak(call, relevance, graph) for root in roots for call in root.all_calls() if call.inputs
     ]
     leaks.sort(key=lambda leak: -abs(leak.own))
     return IncompletenessReport(
@@ -175,22 +172,22 @@ def _inner_product(gradient: Tensor, value: Tensor) -> float:
     return float((gradient * value.detach()).sum())
 
 
-def _leak(call: ModuleCall, relevance: _Relevance, reading: GraphReading) -> Leak:
+def _leak(call: ModuleCall, relevance: _Relevance, graph: AnnotatedGraph) -> Leak:
     leaked = relevance.leaked(call)
     own = leaked - sum(relevance.leaked(child) for child in call.children if child.inputs)
-    return Leak(call.path or "(model)", call.kind, leaked, own, _suspects(call, reading))
+    return Leak(call.path or "(model)", call.kind, leaked, own, _suspects(call, graph))
 
 
-def _suspects(call: ModuleCall, reading: GraphReading) -> tuple[str, ...]:
+def _suspects(call: ModuleCall, graph: AnnotatedGraph) -> tuple[str, ...]:
     """Name unknown operations and gates, whose value is lost unless it is a factor or addend."""
     found: Counter[str] = Counter()
-    for r in reading.nodes:
+    for r in graph.nodes:
         position = r.node._sequence_nr()
         inside = call.start <= position < call.end and call.innermost(position) is call
-        if not inside or Flow.LIVE not in r.flows or not reading.receives(r):
+        if not inside or Flow.LIVE not in r.flows or not graph.receives(r):
             continue
         if r.operation is None:
             found[f"{r.node.name()} (unknown)"] += 1
         elif r.flow is Flow.DEAD:
-            found[f"{r.node.name()} (pruned: {r.operation.role.value})"] += 1
+            found[f"{r.node.name()} (stopped: {r.operation.role.value})"] += 1
     return tuple(f"{name} x{count}" if count > 1 else name for name, count in found.items())

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from libragrad_lightning.backward import (
     PLAIN,
+    AnnotatedNode,
     BiasSite,
     Node,
-    NodeReading,
+    annotate_graph,
     bias_sites,
-    read_graph,
 )
 from libragrad_lightning.models.feature_view import Features, FeatureView, View, parts_of
 from libragrad_lightning.models.image_axes import ImageAxis, axes_of_pair
@@ -98,10 +98,10 @@ class _Graph:
             for end, part in zip(parts_of(ends), self._parts[self.last :], strict=True)
         )
         self._ends = list(parts_of(ends)) if same and ends is not None else []
-        self._reading = read_graph([logits], [*self._parts, *self._ends], PLAIN)
-        self.sites = bias_sites(self._reading)
-        self.block_of = [site.reach.bit_length() - 1 for site in self.sites]
-        self._forms = _forms(self._reading.nodes)
+        self._graph = annotate_graph([logits], [*self._parts, *self._ends], PLAIN)
+        self.sites = bias_sites(self._graph)
+        self.block_of = [max(site.depends_on) for site in self.sites]
+        self._forms = _forms(self._graph.nodes)
 
     @property
     def is_divided(self) -> bool:
@@ -115,7 +115,7 @@ class _Graph:
 
     def nodes_of(self, block: int) -> list[Node | None]:
         """Return the operations at the sites of a block, None for those of picked rows."""
-        nodes, sites = self._reading.nodes, self.sites_of(block)
+        nodes, sites = self._graph.nodes, self.sites_of(block)
         return [None if site.is_routed else nodes[site.number].node for site in sites]
 
     def sites_of(self, block: int) -> list[BiasSite]:
@@ -153,7 +153,9 @@ class _Graph:
 
     def _inner(self, block: int) -> list[BiasSite]:
         before, after = self._between(block)
-        return bias_sites(read_graph([self._logits if after is None else after], [before], PLAIN))
+        return bias_sites(
+            annotate_graph([self._logits if after is None else after], [before], PLAIN)
+        )
 
 
 def _doubled(after: Tensor, view: FeatureView) -> Tensor:
@@ -165,13 +167,13 @@ def _doubled(after: Tensor, view: FeatureView) -> Tensor:
     return values
 
 
-def _forms(nodes: Sequence[NodeReading]) -> dict[int, _Form]:
+def _forms(nodes: Sequence[AnnotatedNode]) -> dict[int, _Form]:
     """Return the form of every block."""
     operations: defaultdict[int, list[object]] = defaultdict(list)
     attributes: dict[str, list[str]] = {}
-    for reading in nodes:
-        block = reading.reach.bit_length() - 1
-        operations[block].append(_form(reading.node, attributes))
+    for annotated in nodes:
+        block = max(annotated.depends_on)
+        operations[block].append(_form(annotated.node, attributes))
     return {block: tuple(form) for block, form in operations.items()}
 
 

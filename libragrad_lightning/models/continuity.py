@@ -2,59 +2,57 @@
 
 Between two levels the residual connection leads every token to where it goes on, while branches mix
 tokens. If all operations along the connection keep the elements of a value in their order, no token
-changes its number. Else the gradient of the numbers of tokens along the connection alone, with all
-branches pruned, tells which token of the second level each token of the first one becomes.
+changes its number. Else the gradient of the numbers of tokens along the connection alone, stopped in
+all branches, tells which token of the second level each token of the first one becomes.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from libragrad_lightning.backward import (
+    AnnotatedNode,
+    Correction,
     Edge,
-    NodeReading,
+    ElementwiseProduct,
+    Flow,
+    Linear,
+    Node,
+    Product,
     Role,
     RuleSet,
+    annotate_graph,
     grad,
-    read_graph,
-    treatments,
+    ordinary_gradient,
+    stop_gradient,
+    stop_statistic,
 )
-from libragrad_lightning.backward.operations import Node, Operation
-from libragrad_lightning.backward.treatments import Correction, Flow
 from libragrad_lightning.models.feature_view import Axes
 
 _BASE = 64
 """Numbers are written in two digits, which every dtype holds exactly."""
 _UNKNOWN = -1
-_IN_ORDER = {
-    f"{name}Backward"
-    for name in (
-        "Add Sub Mul Neg Clone Relu ToCopy Alias View UnsafeView ReshapeAlias Unsqueeze Squeeze"
-    ).split()
-}
-"""Operations that keep the elements of a value in their order, whatever its axes are."""
 
 
-def _products_of(kept: Callable[[Node], bool]) -> RuleSet:
-    def treatment(operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
+def _products_of(kept: type[Product]) -> RuleSet:
+    def rule(operation: Product, node: Node, flows: Sequence[Flow]) -> Correction:
         live = sum(flows[i] is not Flow.CONSTANT for i in operation.factors)
-        keep = live == 1 and kept(node)
-        return (treatments.keep if keep else treatments.prune)(operation, node, flows)
+        keep = live == 1 and isinstance(operation, kept)
+        return (ordinary_gradient if keep else stop_gradient)(operation, node, flows)
 
-    branches = (Role.ACTIVATION, Role.GATE, Role.STATISTIC, Role.ATTENTION)
-    pruned = dict.fromkeys((*branches, Role.WEIGHTING, Role.POWER), treatments.prune)
-    return RuleSet("stream", {**pruned, Role.PRODUCT: treatment})
+    branches = (Role.ACTIVATION, Role.GATE, Role.ATTENTION, Role.WEIGHTING, Role.POWER)
+    stopped = dict.fromkeys(branches, stop_gradient)
+    return RuleSet("stream", {**stopped, Role.STATISTIC: stop_statistic, Role.PRODUCT: rule})
 
 
-_STREAM = _products_of(lambda node: node.name().startswith("Mul"))
-"""Keeps what scales the elements of a value, and prunes what mixes them."""
-_WIDENED = _products_of(lambda node: True)
+_STREAM = _products_of(ElementwiseProduct)
+"""Keeps what scales the elements of a value, and stops the gradients of what mixes them."""
+_WIDENED = _products_of(Product)
 """Keeps linear layers too: where the number of tokens changes, they stand on the stream."""
 
 
@@ -103,20 +101,23 @@ def _are_same(run: Sequence[Tensor], axes: Axes) -> bool:
 
 def _keeps_order(earlier: Sequence[Tensor], last: Tensor) -> bool:
     """Whether all operations on the stream between tensors of one shape keep elements in order."""
-    reading = read_graph([last], earlier, _STREAM)
-    stream = [r for r in reading.nodes if r.flow is Flow.LIVE and reading.receives(r)]
-    entering = {edge for r in stream for edge in _live_edges(r)}
-    return reading.sources <= entering and all(map(_keeps_elements, stream))
+    graph = annotate_graph([last], earlier, _STREAM)
+    stream = [a for a in graph.nodes if a.flow is Flow.LIVE and graph.receives(a)]
+    entering = {edge for a in stream for edge in _live_edges(a)}
+    return graph.sources <= entering and all(map(_keeps_elements, stream))
 
 
-def _keeps_elements(reading: NodeReading) -> bool:
-    name = re.sub(r"\d+$", "", reading.node.name())
-    count = _count((reading.node, 0))
-    return name in _IN_ORDER and all(_count(edge) == count for edge in _live_edges(reading))
+def _keeps_elements(annotated: AnnotatedNode) -> bool:
+    operation = annotated.operation
+    reshapes = isinstance(operation, Linear) and operation.keeps_order
+    if operation is None or not (reshapes or operation.elementwise):
+        return False
+    count = _count((annotated.node, 0))
+    return all(_count(edge) == count for edge in _live_edges(annotated))
 
 
-def _live_edges(reading: NodeReading) -> list[Edge]:
-    pairs = zip(reading.node.next_functions, reading.flows, strict=True)
+def _live_edges(annotated: AnnotatedNode) -> list[Edge]:
+    pairs = zip(annotated.node.next_functions, annotated.flows, strict=True)
     return [edge for edge, flow in pairs if flow is Flow.LIVE]
 
 

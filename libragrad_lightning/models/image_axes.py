@@ -19,8 +19,8 @@ from torch.utils.hooks import RemovableHandle
 
 from libragrad_lightning.backward import (
     PLAIN,
+    AnnotatedGraph,
     BiasSite,
-    GraphReading,
     grad,
     watch_bias_sites,
 )
@@ -152,8 +152,8 @@ def _seen(
         mixed = ImageAxis(site.operation, -1, 1) if tells else None
         found[site.number] = _Seen(gradient.shape, fitting, mixed)
 
-    def watch(reading: GraphReading) -> Iterable[RemovableHandle]:
-        return watch_bias_sites(reading, look)
+    def watch(graph: AnnotatedGraph) -> Iterable[RemovableHandle]:
+        return watch_bias_sites(graph, look)
 
     inputs = parts_of(source)
     grad(output, inputs, of_output, rules=PLAIN, retain_graph=True, unknown="ignore", watch=[watch])

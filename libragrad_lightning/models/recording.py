@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from libragrad_lightning.backward import PLAIN, BiasSite, GraphReading, bias_sites, read_graph
+from libragrad_lightning.backward import PLAIN, AnnotatedGraph, BiasSite, annotate_graph, bias_sites
 from libragrad_lightning.models.block_axes import SiteAxes, axes_by_block
 from libragrad_lightning.models.feature_view import Features, View, parts_of
 from libragrad_lightning.models.image_axes import ImageAxis, axes_of_batch, axis_of_one
@@ -39,13 +39,13 @@ class Recording:
     image_axes: Mapping[int, ImageAxis | None] = field(default_factory=dict, repr=False)
     token_layouts: Mapping[int, TokenLayout] = field(default_factory=dict, repr=False)
 
-    def reading(self) -> GraphReading:
+    def graph(self) -> AnnotatedGraph:
         """Return the graph between the logits and z0, as it is without rules."""
-        return read_graph([self.logits], parts_of(self.features[0]), PLAIN)
+        return annotate_graph([self.logits], parts_of(self.features[0]), PLAIN)
 
     def sites(self) -> list[BiasSite]:
         """Return the sites of biases in this graph."""
-        return bias_sites(self.reading())
+        return bias_sites(self.graph())
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,9 @@ def _as_in(
     """Return for an image alone what is known of several, so that it has the same map."""
     if pair is None:
         return None
-    reading, found = recording.reading(), []
+    graph, found = recording.graph(), []
     for site, known in zip(sites, pair.sites, strict=True):
-        shape = reading.shape_at(site.number)
+        shape = graph.shape_at(site.number)
         axis = known.images
         if axis is None or not axis.fits_one(shape):
             axis = axis_of_one(site.operation, shape)
@@ -137,8 +137,8 @@ def _measured(
     measured = recording
     images: list[ImageAxis | None] | None = None
     if len(recording.logits) == 1:
-        reading = recording.reading()
-        images = [axis_of_one(s.operation, reading.shape_at(s.number)) for s in sites]
+        graph = recording.graph()
+        images = [axis_of_one(s.operation, graph.shape_at(s.number)) for s in sites]
     else:
         with saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
             pair = twice()
@@ -147,8 +147,8 @@ def _measured(
         else:
             found = axes_of_batch(recording.logits, recording.features[0])
             images = [found.get(site.number) for site in sites]
-    graph = (measured.logits, measured.features, measured.views, measured.output)
-    return _KnownAxes(tuple(axes_by_block(*graph, images)), steps)
+    parts = (measured.logits, measured.features, measured.views, measured.output)
+    return _KnownAxes(tuple(axes_by_block(*parts, images)), steps)
 
 
 def _operations(sites: Sequence[BiasSite]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Attention is read off fused and written-out attention alike; who has none is told so."""
+"""Attention is read off fused and eager attention alike; who has none is told so."""
 
 import pytest
 import timm
@@ -39,14 +39,14 @@ def explained(model, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_fused_and_written_out_attention_give_the_same_maps(method):
+def test_fused_and_eager_attention_give_the_same_maps(method):
     torch.manual_seed(1)
     model = random_model()
     fused = explained(model, method)
     for block in model.blocks:
         block.attn.fused_attn = False
-    written_out = explained(model, method)
-    for a, b in zip(fused, written_out, strict=True):
+    eager = explained(model, method)
+    for a, b in zip(fused, eager, strict=True):
         assert a.attribution.isfinite().all()
         assert a.attribution.shape == (3, 4, 4)
         torch.testing.assert_close(a.attribution, b.attribution, rtol=1e-9, atol=1e-15)

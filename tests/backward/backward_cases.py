@@ -81,7 +81,7 @@ class BiasRecord:
         parts = [
             contribution.sum()
             for site, contribution in zip(self.sites, self.contributions, strict=True)
-            if site.reach >> level & 1
+            if level in site.depends_on
         ]
         return torch.stack(parts).sum() if parts else torch.zeros((), dtype=torch.float64)
 

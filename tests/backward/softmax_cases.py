@@ -1,4 +1,4 @@
-"""A softmax that is written out, and what twins are compared in."""
+"""An eager softmax, of several operations, and what twins are compared in."""
 
 import torch
 from backward_cases import BiasRecord

@@ -1,4 +1,4 @@
-"""Activations that are written out, beside the functions that they are."""
+"""Eager activations, of several operations, beside the functions that they are."""
 
 import math
 
@@ -28,7 +28,7 @@ def squared(x):
     return F.relu(x) ** 2
 
 
-# What is written out, and what it is.
+# What is eager, and what it is.
 TWINS = {
     "gelu_new": (
         lambda x: 0.5 * x * (1.0 + torch.tanh(RATE * (x + 0.044715 * torch.pow(x, 3.0)))),

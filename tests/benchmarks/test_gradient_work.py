@@ -28,7 +28,7 @@ def test_no_gradient_of_a_weight_is_computed(frozen):
     assert weights.products == 2 * plain.products - 1  # one convolution makes both its gradients
 
 
-def test_pruned_attention_that_is_written_out_saves_products():
+def test_eager_attention_with_held_weights_saves_products():
     model = timm.create_model(
         "swin_tiny_patch4_window7_224", num_classes=5, img_size=56, embed_dim=24, depths=(2, 1),
         num_heads=(2, 4),

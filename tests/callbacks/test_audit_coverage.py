@@ -8,7 +8,12 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from unknown_operation import CustomActivation
 
-from libragrad_lightning.backward import LIBRA, VOCABULARY, Operation, Role, RuleSet
+from libragrad_lightning.backward import (
+    LIBRA,
+    VOCABULARY,
+    Activation,
+    RuleSet,
+)
 
 
 def module_with_an_unknown_operation(path="blocks.1.mlp"):
@@ -69,8 +74,8 @@ def test_an_unknown_operation_is_marked_without_a_word(tmp_path):
 
 
 def test_a_vocabulary_that_knows_the_operation_satisfies_the_audit(tmp_path):
-    swish = Operation(Role.ACTIVATION, gate=lambda node: node.saved_tensors[0].sigmoid())
-    rules = RuleSet("mine", LIBRA.treatments, VOCABULARY.extended({"SwishBackward": swish}))
+    swish = Activation(lambda node: node.saved_tensors[0].sigmoid())
+    rules = RuleSet("mine", LIBRA.rules, VOCABULARY.extended({"SwishBackward": swish}))
     callback = audit(rules=[rules])
     fit(tmp_path, module_with_an_unknown_operation(), callback)
     assert callback.history[0].values["relative_completeness_error/mine"] < 1e-4

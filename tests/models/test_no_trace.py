@@ -18,9 +18,8 @@ from libragrad_lightning.attribution import explain_tokens, fullgrad_plus
 from libragrad_lightning.backward import (
     LIBRA,
     VOCABULARY,
+    Activation,
     ConstantObserver,
-    Operation,
-    Role,
     RuleSet,
     grad,
 )
@@ -201,8 +200,8 @@ def a_failing_hook_of_a_tensor(model):
 
 FAILING_GATE = RuleSet(
     "failing",
-    LIBRA.treatments,
-    VOCABULARY.replaced({"GeluBackward": Operation(Role.ACTIVATION, gate=fail)}),
+    LIBRA.rules,
+    VOCABULARY.replaced({"GeluBackward": Activation(fail)}),
 )
 EXPLANATIONS = [explain_with_tokens, explain_with_the_engine, find_leaks, report_coverage]
 DIFFERENTIATING = [explain_with_tokens, explain_with_the_engine, find_leaks]
