@@ -34,8 +34,8 @@ class Captured:
         token_biases: `[L, B, T_0]`: contributions of the biases at or after level l, by token.
         image_biases: `[L, B]`: contributions of the biases at or after level l that belong to no
             token (pooling norms and the head).
-        middles: The features after the first residual connection of every block, None where a
-            block has no such place; in the axes of the model.
+        mid_residuals: The features after the first residual connection of every block, None where
+            a block has no such place; in the axes of the model.
         output: What the last block returned, in the axes of the model.
         gradient_at: The gradient of the same reward under the same rules at other tokens
             `[B, T_0, D_0]` in place of z0.
@@ -47,7 +47,7 @@ class Captured:
     views: Sequence[View]
     token_biases: Tensor
     image_biases: Tensor
-    middles: Sequence[Features | None]
+    mid_residuals: Sequence[Features | None]
     output: Features
     gradient_at: Callable[[Tensor], Tensor]
     attention: Sequence[Attention] = ()
@@ -122,7 +122,7 @@ def capture(
         views=views,
         token_biases=ledger.on_tokens(like),
         image_biases=ledger.on_images(like),
-        middles=[None if m is None else _detached(m) for m in recording.middles],
+        mid_residuals=[None if m is None else _detached(m) for m in recording.mid_residuals],
         output=_detached(recording.output),
         gradient_at=_at_z0_alone if gradient_at is None else gradient_at,
         attention=attentions.by_level(ledger.disordered) if attention else (),

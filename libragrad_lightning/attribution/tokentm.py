@@ -37,17 +37,18 @@ def tokentm(captured: Captured) -> Tensor:
     contribution = torch.diag_embed(states[0].norm(dim=-1))
     identity = torch.eye(contribution.shape[-1]).to(contribution)
     for level, attention in enumerate(captured.attention):
-        before, middle, after = states[level], captured.middles[level], states[level + 1]
-        if middle is None:
+        before, after = states[level], states[level + 1]
+        mid_residual = captured.mid_residuals[level]
+        if mid_residual is None:
             raise LibraGradError(
                 f"TokenTM needs blocks with one residual connection around the attention and one "
                 f"around the MLP, but block {level} is built otherwise; choose another `method`, "
                 "such as 'genatt' or 'fullgrad_plus'."
             )
-        middle = captured.views[level].tokens(middle)
-        mixing = attention.weights.mean(1) * _transformation(before, middle)[:, None, :]
+        mid_residual = captured.views[level].tokens(mid_residual)
+        mixing = attention.weights.mean(1) * _transformation(before, mid_residual)[:, None, :]
         attended = identity + mixing * attention.gradients.relu().mean(1)
-        mapped = identity + torch.diag_embed(_transformation(middle, after))
+        mapped = identity + torch.diag_embed(_transformation(mid_residual, after))
         contribution = mapped @ attended @ contribution
     return class_row(captured, contribution)
 

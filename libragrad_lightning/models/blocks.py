@@ -38,14 +38,14 @@ class Block:
         call: The call of a module that receives its input.
         end: Where its output is.
         leaves: Its output, as it was then.
-        middle: The call that receives the features after its first residual connection.
+        mid_residual: The call that receives the features after its first residual connection.
         rule: How it was found.
     """
 
     call: Call
     end: Point
     leaves: Feature
-    middle: Call | None = None
+    mid_residual: Call | None = None
     rule: str = "block"
 
 
@@ -157,10 +157,10 @@ class BlockFinder:
 
     def _of_call(self, call: Call, rule: str = "block") -> Block:
         end = Point(call.module, None, call.number)
-        middle = next((c for c in self._calls if self._is_middle(c, call)), None)
-        return Block(call, end, call.returned, middle, rule)
+        mid_residual = next((c for c in self._calls if self._is_mid_residual(c, call)), None)
+        return Block(call, end, call.returned, mid_residual, rule)
 
-    def _is_middle(self, call: Call, block: Call) -> bool:
+    def _is_mid_residual(self, call: Call, block: Call) -> bool:
         outside = (block.received.edge, block.returned.edge)
         return (
             block.contains(call)
@@ -217,13 +217,13 @@ class BlockFinder:
         for i, start in enumerate(starts):
             after = starts[i + 1] if i + 1 < len(starts) else len(branches)
             call = branches[start][2]
-            middle = branches[start + 1][2] if after > start + 1 else None
+            mid_residual = branches[start + 1][2] if after > start + 1 else None
             if after < len(branches):
                 following = branches[after][2]
                 point, output = entry_point(following), following.received
             else:
                 point, output = end, leaves
-            found.append(Block(call, point, output, middle, "stream"))
+            found.append(Block(call, point, output, mid_residual, "stream"))
         return found
 
     def _branches_of(

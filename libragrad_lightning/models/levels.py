@@ -39,8 +39,8 @@ class Level:
         points: Where the features are; one for each pass, if a model runs its blocks several times
             on what it makes of the same images.
         axes: Their possible axes; which of them they have is measured.
-        middles: Where the features after the first residual connection of the block are; None if
-            there is none.
+        mid_residuals: Where the features after the first residual connection of the block are; None
+            if there is none.
         rule: How the level was found, for reports.
         is_whole: Whether the features go into the modules at the points alone, so that to replace
             an argument there is to replace them; else a residual connection outside has them too.
@@ -48,7 +48,7 @@ class Level:
 
     points: tuple[Point, ...]
     axes: tuple[Axes, ...]
-    middles: tuple[Point, ...] | None = None
+    mid_residuals: tuple[Point, ...] | None = None
     rule: str = "block"
     is_whole: bool = True
 

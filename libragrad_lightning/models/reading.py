@@ -190,11 +190,11 @@ def _entries(finder: BlockFinder, passes: Sequence[Sequence[Block]]) -> list[lis
 
 def _level(finder: BlockFinder, entries: Sequence[Call], blocks: Sequence[Block]) -> Level:
     """Return where features enter a block, in all passes."""
-    middles = tuple(entry_point(b.middle) for b in blocks if b.middle is not None)
+    mid_residuals = tuple(entry_point(b.mid_residual) for b in blocks if b.mid_residual is not None)
     return Level(
         tuple(map(entry_point, entries)),
         tuple(possible_axes(entries[0].received.shape, _PROBE_IMAGES)),
-        middles if len(middles) == len(blocks) else None,
+        mid_residuals if len(mid_residuals) == len(blocks) else None,
         blocks[0].rule,
         all(map(finder.is_whole, entries)),
     )

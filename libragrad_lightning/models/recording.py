@@ -24,8 +24,8 @@ class Recording:
         logits: `[B, C]`, with a graph that starts at z0.
         features: z0 and the inputs of all blocks but the first, in their own axes; z0 is a leaf.
         views: How to read each of them.
-        middles: The features after the first residual connection of each block, where there is
-            one.
+        mid_residuals: The features after the first residual connection of each block, where there
+            is one.
         output: What the last block returned.
         image_axes: Where images are in the values of operations, by the number of the operation.
         token_layouts: Where tokens are in them, where their shape does not tell.
@@ -34,7 +34,7 @@ class Recording:
     logits: Tensor
     features: tuple[Features, ...]
     views: tuple[View, ...]
-    middles: tuple[Features | None, ...]
+    mid_residuals: tuple[Features | None, ...]
     output: Features
     image_axes: Mapping[int, ImageAxis | None] = field(default_factory=dict, repr=False)
     token_layouts: Mapping[int, TokenLayout] = field(default_factory=dict, repr=False)

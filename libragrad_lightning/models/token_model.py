@@ -227,7 +227,7 @@ class TokenModel:
         views = self.views(images)
         given = None if z0 is None else parts_of(z0)
         seen: list[dict[int, Tensor]] = [{} for _ in self.levels]
-        middles: list[dict[int, Tensor]] = [{} for _ in self.levels]
+        mid_residuals: list[dict[int, Tensor]] = [{} for _ in self.levels]
         outputs: dict[int, Tensor] = {}
 
         def start_here(number: int, entering: Tensor) -> Tensor | None:
@@ -248,8 +248,8 @@ class TokenModel:
             for level, found in zip(self.levels[1:], seen[1:], strict=True):
                 for number, point in enumerate(level.points):
                     stack.enter_context(seen_at(point, partial(found.__setitem__, number)))
-            for level, found in zip(self.levels, middles, strict=True):
-                for number, point in enumerate(level.middles or ()):
+            for level, found in zip(self.levels, mid_residuals, strict=True):
+                for number, point in enumerate(level.mid_residuals or ()):
                     stack.enter_context(seen_at(point, partial(found.__setitem__, number)))
             for number, point in enumerate(self.ends or (Point(self.blocks[-1], None),)):
                 stack.enter_context(seen_at(point, partial(outputs.__setitem__, number)))
@@ -258,7 +258,7 @@ class TokenModel:
             logits,
             tuple(map(self._all, seen)),
             views,
-            tuple(self._all(found) if found else None for found in middles),
+            tuple(self._all(found) if found else None for found in mid_residuals),
             self._all(outputs),
         )
 
