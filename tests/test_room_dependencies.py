@@ -61,6 +61,24 @@ INSIDE = {"reporting": {"wandb"}}
 """Which libraries each room may import inside of functions alone: those that nobody needs."""
 
 
+ENGINE = {
+    "errors": set(),
+    "graph": {"errors"},
+    "rules": {"errors", "graph"},
+    "rule_sets": {"graph", "rules"},
+    "biases": {"errors", "graph", "rules", "rule_sets"},
+    "attention_watch": {"graph", "rules"},
+    "gradient": {"biases", "graph", "rule_sets"},
+    "__init__": {
+        *("attention_watch", "biases", "errors", "gradient", "graph", "rule_sets", "rules"),
+    },
+}
+"""Which others each room of the engine, and each file beside these rooms, may import."""
+
+LONGEST_FUNCTION = 40
+"""In lines, without the signature and the docstring."""
+
+
 def files(room):
     folder = CALLBACKS if room == "callbacks" else PACKAGE / room
     return sorted(folder.rglob("*.py")) if folder.is_dir() else [PACKAGE / f"{room}.py"]
@@ -109,6 +127,56 @@ def test_rooms_import_what_they_may_know(room):
 def test_no_file_is_longer_than_a_room_should_be(folder, most):
     lengths = {path: len(path.read_text().splitlines()) for path in folder.rglob("*.py")}
     assert {path.name: length for path, length in lengths.items() if length > most} == {}
+
+
+def test_every_room_of_the_engine_has_its_rules():
+    folder = PACKAGE / "backward"
+    rooms = {path.name for path in folder.iterdir() if any(path.glob("*.py"))}
+    assert set(ENGINE) == rooms | {path.stem for path in folder.glob("*.py")}
+
+
+@pytest.mark.parametrize("room", ENGINE)
+def test_rooms_of_the_engine_import_what_they_may_know(room):
+    for path in files(f"backward/{room}"):
+        for name in imported(path, "backward"):
+            ours, engine, *rest = (*name.split("."), "")[:3]
+            if (ours, engine) == (OURS, "backward"):
+                assert rest[0] in ENGINE[room] | {room}, f"{path} imports {name}"
+
+
+def names_from_rooms(path):
+    """The names that a file imports from rooms of this package, with these rooms."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith(f"{OURS}."):
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def test_no_file_imports_what_is_private():
+    found = [
+        f"{path.name} imports {name} of {module}"
+        for folder in (PACKAGE, CALLBACKS)
+        for path in folder.rglob("*.py")
+        for module, name in names_from_rooms(path)
+        if name.startswith("_") and module != OURS
+    ]
+    assert found == []
+
+
+def body_length(function):
+    first = function.body[ast.get_docstring(function) is not None :]
+    return function.end_lineno - first[0].lineno + 1 if first else 0
+
+
+def test_no_function_is_longer_than_a_screen():
+    functions = (
+        (path.name, node)
+        for folder in (PACKAGE, CALLBACKS)
+        for path in folder.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    lengths = {f"{name}: {node.name}": body_length(node) for name, node in functions}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION} == {}
 
 
 def chain(node):
