@@ -2,8 +2,8 @@
 
 Between two levels the residual connection leads every token to where it goes on, while branches mix
 tokens. If all operations along the connection keep the elements of a value in their order, no token
-changes its number. Else the gradient of the numbers of tokens along the connection alone, stopped in
-all branches, tells which token of the second level each token of the first one becomes.
+changes its number. Else the gradient of the numbers of tokens along the connection alone, stopped
+in all branches, tells which token of the second level each token of the first one becomes.
 """
 
 from __future__ import annotations

@@ -27,12 +27,15 @@ class Rules(Protocol):
     @property
     def vocabulary(self) -> Vocabulary:
         """What nodes compute, by their names."""
+        ...
 
     def recognized(self, graph: RecordedGraph) -> Mapping[Node, Operation]:
         """Return what nodes compute that are told by their place in the graph."""
+        ...
 
     def correct(self, operation: Operation, node: Node, flows: Sequence[Flow]) -> Correction:
         """Return what is done to the gradients that a node hands on."""
+        ...
 
 
 @dataclass(frozen=True)
