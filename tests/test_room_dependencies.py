@@ -16,6 +16,7 @@ INNER = {
     "attribution": {"backward", "models"},
     "perturbation": {"models"},
     "diagnosis": {"backward", "models"},
+    "prompts": {"attribution", "backward", "heatmaps", "models"},
     "metrics": set(),
     "heatmaps": set(),
 }
@@ -42,6 +43,7 @@ FOREIGN = {
     "attribution": {"torch", "numpy", "tqdm"},
     "perturbation": {"torch", "torchvision"},
     "diagnosis": {"torch", "rich"},
+    "prompts": {"torch"},
     "metrics": {"torch", "torchmetrics", "numpy", "matplotlib", "pycocotools"},
     "heatmaps": {"torch", "numpy", "PIL", "matplotlib"},
     "data": {"torch", "torchvision", "timm", "numpy", "PIL", "pycocotools", "lightning"},

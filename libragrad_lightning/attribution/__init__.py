@@ -31,7 +31,7 @@ from libragrad_lightning.attribution.rewards import (
     reward_gradient,
 )
 from libragrad_lightning.attribution.targets import Target, TargetError, target_classes
-from libragrad_lightning.attribution.tasks import TASKS, Task, class_logits, task_of
+from libragrad_lightning.attribution.tasks import TASKS, ScoringModule, Task, class_logits, task_of
 
 __all__ = [
     "METHODS",
@@ -44,6 +44,7 @@ __all__ = [
     "IntegratedGradients",
     "Method",
     "Reward",
+    "ScoringModule",
     "SmoothGrad",
     "Target",
     "TargetError",

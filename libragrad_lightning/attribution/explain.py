@@ -14,7 +14,7 @@ from libragrad_lightning.attribution.explanation import Explanation, explain_tok
 from libragrad_lightning.attribution.methods import Method, attribution_method
 from libragrad_lightning.attribution.rewards import Reward, reward_function
 from libragrad_lightning.attribution.targets import Target
-from libragrad_lightning.attribution.tasks import Task
+from libragrad_lightning.attribution.tasks import Task, said_task
 from libragrad_lightning.backward import RuleSet, UnknownPolicy, rule_set
 from libragrad_lightning.models import TokenModel, explanation_state, read_token_model
 
@@ -48,8 +48,8 @@ def explain(
         rules: The rule set, by name (`RULE_SETS`) or as an object.
         reward: What is differentiated: ``log_odds``, ``probability``, ``logit`` or a function.
         task: What the scores mean: ``"multiclass"``, ``"binary"`` (one logit under a sigmoid, with
-            the classes 0 and 1), ``"multilabel"`` or ``"regression"``; by default one of the first
-            two, by the number of logits.
+            the classes 0 and 1), ``"multilabel"`` or ``"regression"``; by default what a
+            `ScoringModule` says, else one of the first two, by the number of logits.
         batch_size: Images explained at once; by default as many as `memory_gib` allows.
         memory_gib: How much memory a recorded forward pass may take, in GiB.
         progress: Whether to show progress if it takes longer than a few seconds.
@@ -77,6 +77,7 @@ def explain(
         True
     """
     chosen, rules = attribution_method(method), rule_set(rules)
+    task = task or said_task(forward or model)
     rewarded = reward_function(reward, task or "multiclass")
     images = images.as_subclass(Tensor)  # Leaves of other classes are hidden from the graph.
     wanted, classes = _per_image(target, len(images))

@@ -10,14 +10,29 @@ A task is named in the terms of ``torchmetrics``:
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Task: TypeAlias = Literal["multiclass", "binary", "multilabel", "regression"]
 
 TASKS: tuple[Task, ...] = ("multiclass", "binary", "multilabel", "regression")
+
+
+class ScoringModule(nn.Module):
+    """A module from images to scores that says what its scores mean.
+
+    Attributes:
+        task: What they mean where `explain` is not told.
+    """
+
+    task: Task = "multiclass"
+
+
+def said_task(model: Any) -> Task | None:
+    """Return what a model says of its scores, or None."""
+    return model.task if isinstance(model, ScoringModule) else None
 
 
 def task_of(logits: Tensor) -> Task:

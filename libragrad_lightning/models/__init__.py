@@ -14,7 +14,7 @@ from libragrad_lightning.models.feature_view import (
 )
 from libragrad_lightning.models.image_axes import ImageAxis
 from libragrad_lightning.models.levels import Level, Point
-from libragrad_lightning.models.logits import logits_of
+from libragrad_lightning.models.logits import logits_of, matrix_of
 from libragrad_lightning.models.reading import read_token_model, submodule
 from libragrad_lightning.models.recording import Recording
 from libragrad_lightning.models.refusals import is_out_of_memory
@@ -43,6 +43,7 @@ __all__ = [
     "is_out_of_memory",
     "joined_features",
     "logits_of",
+    "matrix_of",
     "only",
     "parts_of",
     "possible_layouts",

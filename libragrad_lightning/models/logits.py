@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from libragrad_lightning.models.errors import UnreadableModelError
 
-_TOWERS = {"encode_text": "encode_image", "get_text_features": "get_image_features"}
-"""Methods that embed texts, and those beside them that embed images."""
+_TEXT_METHODS = ("encode_text", "get_text_features")
+"""Methods that embed texts."""
 
 
 def logits_of(output: Any) -> Tensor:
@@ -22,6 +22,21 @@ def logits_of(output: Any) -> Tensor:
     Raises:
         UnreadableModelError: If there are none, or more than one.
     """
+    found, seen = matrix_of(output)
+    if found is not None:
+        return found
+    raise UnreadableModelError(
+        f"The model must return logits of shape [B, C] but returned {seen}; pass `forward`, a "
+        "function from images to logits."
+    )
+
+
+def matrix_of(output: Any) -> tuple[Tensor | None, str]:
+    """Return the only matrix in what a model returned, or None, and what was seen in words.
+
+    It is a tensor, `.logits` or `["logits"]`, or the only tensor `[B, C]` of several things. A
+    tensor `[B]` is a column.
+    """
     if isinstance(output, Mapping):
         found = [output["logits"]] if "logits" in output else list(output.values())
     elif isinstance(output, Tensor):
@@ -31,14 +46,9 @@ def logits_of(output: Any) -> Tensor:
     else:
         found = list(output) if isinstance(output, Sequence) and not isinstance(output, str) else []
     fitting = [t for t in found if isinstance(t, Tensor) and t.dim() == 2]
-    if len(fitting) == 1:
-        return fitting[0]
     shapes = [tuple(t.shape) for t in found if isinstance(t, Tensor)]
     seen = ", ".join(map(str, shapes)) or type(output).__name__
-    raise UnreadableModelError(
-        f"The model must return logits of shape [B, C] but returned {seen}; pass `forward`, a "
-        "function from images to logits."
-    )
+    return (fitting[0] if len(fitting) == 1 else None), seen
 
 
 def check_classifies(module: nn.Module) -> None:
@@ -47,11 +57,10 @@ def check_classifies(module: nn.Module) -> None:
     Raises:
         UnreadableModelError: If the model has a tower for texts.
     """
-    for texts, images in _TOWERS.items():
+    for texts in _TEXT_METHODS:
         if callable(getattr(module, texts, None)):
             raise UnreadableModelError(
                 f"{type(module).__name__} embeds images and texts, and an embedding is no score; "
-                "pass `forward`, a function from images to their similarities to texts, such as "
-                f"`lambda images: torch.nn.functional.normalize(model.{images}(images), dim=-1) @ "
-                "texts.T`."
+                "explain `libragrad_lightning.prompts.text_prompts(model, tokenizer, prompts)` in "
+                "its place, whose scores are the similarities of images to texts."
             )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from libragrad_lightning.backward import ConstantObserver, Edge
+from libragrad_lightning.backward import ConstantObserver, Edge, LibraGradError
 from libragrad_lightning.models.blocks import Block, BlockFinder, entry_point
 from libragrad_lightning.models.calls import Call, Feature, recorded_calls
 from libragrad_lightning.models.causes import check_found, check_recorded
@@ -246,7 +246,7 @@ def _accepted(forward: Callable[[Tensor], Any], images: Tensor) -> Any:
     try:
         return forward(images)
     except REFUSALS as error:
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or isinstance(error, LibraGradError):
             raise
         raise UnreadableModelError(
             f"The model does not accept images {tuple(images.shape[1:])}, {images.dtype} on "

@@ -1,0 +1,309 @@
+"""Prompts score as libraries do, are encoded when they must be, and name what cannot work."""
+
+import copy
+import functools
+
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+from prompt_models import (
+    CONTEXT,
+    MODELS,
+    PROMPTS,
+    TOKENIZER,
+    TextTower,
+    image_tower,
+    images,
+    letters,
+    randomized,
+)
+from torch import nn
+
+from libragrad_lightning import explain
+from libragrad_lightning.models import UnreadableModelError
+from libragrad_lightning.prompts import PromptError, explain_words, text_prompts
+
+TEMPLATES = ("a photo of a {}.", "a drawing of a {}.", "{}")
+
+
+@functools.cache
+def clip():
+    return randomized("open_clip-vit").double()
+
+
+BATCH = images("open_clip-vit", 3, dtype=torch.float64)
+SMALL = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def towers():
+    torch.manual_seed(0)
+    return image_tower(), TextTower()
+
+
+def test_scores_are_those_of_open_clip():
+    model = clip()
+    prompts = text_prompts(model, TOKENIZER, PROMPTS, templates=TEMPLATES, scale=100)
+    templates = [functools.partial(lambda form, name: form.format(name), t) for t in TEMPLATES]
+    classifier = open_clip.build_zero_shot_classifier(model, TOKENIZER, PROMPTS, templates)
+    expected = 100 * model.encode_image(BATCH, normalize=True) @ classifier
+    torch.testing.assert_close(prompts(BATCH), expected)
+    assert "scores=100 * cosine, prompts=4, templates=3" in repr(prompts)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_scores_are_those_of_the_model(name):
+    model, batch = randomized(name), images(name, 1)
+    tokenizer = MODELS[name].tokenizer()
+    prompts = text_prompts(model, tokenizer, PROMPTS)
+    if name.startswith("open_clip"):
+        features = model.encode_image(batch, normalize=True)
+        texts = model.encode_text(tokenizer(list(PROMPTS)), normalize=True)
+        bias = 0 if model.logit_bias is None else model.logit_bias
+        expected = model.logit_scale.exp() * features @ texts.T + bias
+    else:
+        given = tokenizer(list(PROMPTS), padding="max_length", max_length=CONTEXT)
+        given = {k: torch.tensor(v) for k, v in given.items()}
+        expected = model(**given, **pixels(name, batch)).logits_per_image
+    torch.testing.assert_close(prompts(batch), expected, rtol=1e-4, atol=1e-4)
+
+
+def pixels(name, batch):
+    if not name.endswith("siglip2"):
+        return {"pixel_values": batch}
+    convert = transformers.models.siglip2.image_processing_siglip2.convert_image_to_patches
+    return {
+        "pixel_values": torch.stack([convert(image, 8) for image in batch]),
+        "pixel_attention_mask": torch.ones(len(batch), 16, dtype=torch.int64),
+        "spatial_shapes": torch.tensor([[4, 4]] * len(batch)),
+    }
+
+
+def test_maps_are_those_of_similarities_written_by_hand():
+    model = clip()
+    texts = model.encode_text(TOKENIZER(list(PROMPTS)), normalize=True).detach()
+
+    def forward(batch):
+        return 50 * F.normalize(model.encode_image(batch), dim=-1) @ texts.T
+
+    prompts = text_prompts(model, TOKENIZER, PROMPTS, scale=50)
+    expected = explain(model, BATCH, forward=forward, target=2, reward="logit")
+    for found in (
+        explain(prompts, BATCH, target=2),
+        explain(model, BATCH, forward=prompts, target=2),
+        explain(text_prompts(model, TOKENIZER, PROMPTS[2:3], scale=50), BATCH),
+    ):
+        torch.testing.assert_close(found.attribution, expected.attribution)
+    contrast = explain(prompts, BATCH, target=2, task="multiclass").attribution
+    assert not torch.allclose(contrast, expected.attribution)
+
+
+def test_prompts_of_functions_need_the_model_that_is_explained():
+    model = clip()
+    pair = (lambda batch: model.encode_image(batch), lambda ids: model.encode_text(ids))
+    prompts = text_prompts(pair, TOKENIZER, PROMPTS)
+    expected = explain(text_prompts(model, TOKENIZER, PROMPTS, scale=100), BATCH)
+    found = explain(model, BATCH, forward=prompts)
+    torch.testing.assert_close(found.attribution, expected.attribution)
+
+
+class Encodings:
+    """Counts how often texts are encoded."""
+
+    def __init__(self, tower):
+        self.count = 0
+        tower.register_forward_pre_hook(lambda *_: setattr(self, "count", self.count + 1))
+
+
+def encoded_again(prompts, batch=SMALL):
+    counter = Encodings(prompts.model[1])
+    prompts(batch)
+    return counter.count > 0
+
+
+def test_texts_are_encoded_once(towers):
+    prompts = text_prompts(towers, TOKENIZER, PROMPTS).eval()
+    with torch.inference_mode():
+        assert encoded_again(prompts)
+        assert not encoded_again(prompts)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        prompts(SMALL)
+    prompts.train()(SMALL).sum().backward()
+    assert all(p.grad is None for p in towers[1].parameters())
+    assert towers[1].training
+    explain(prompts, SMALL)
+    assert not encoded_again(prompts)
+
+
+@torch.no_grad()
+def written(parameter):
+    parameter.mul_(1.5)
+
+
+def written_behind_autograd(parameter):
+    parameter.data = parameter.data + 0.1
+
+
+def written_through_data(parameter):
+    parameter.data.add_(0.1)
+
+
+@pytest.mark.parametrize("write", [written, written_behind_autograd, written_through_data])
+def test_texts_are_encoded_again_when_their_weights_change(towers, write):
+    prompts = text_prompts(towers, TOKENIZER, PROMPTS).eval()
+    before = prompts(SMALL)
+    write(towers[0].head.weight)
+    assert not encoded_again(prompts)
+    write(towers[1].blocks.layers[0].linear1.weight)
+    assert encoded_again(prompts)
+    fresh = text_prompts(towers, TOKENIZER, PROMPTS).eval()
+    torch.testing.assert_close(prompts(SMALL), fresh(SMALL), rtol=0, atol=0)
+    assert not torch.equal(prompts(SMALL), before)
+
+
+def test_texts_are_encoded_again_when_weights_are_exchanged_or_moved(towers):
+    prompts = text_prompts(towers, TOKENIZER, PROMPTS).eval()
+    prompts(SMALL)
+    towers[1].head.weight = nn.Parameter(towers[1].head.weight + 1)
+    assert encoded_again(prompts)
+    towers[1].load_state_dict({k: v + 0.1 for k, v in towers[1].state_dict().items()})
+    assert encoded_again(prompts)
+    copied = copy.deepcopy(prompts)
+    torch.testing.assert_close(copied(SMALL), prompts(SMALL), rtol=0, atol=0)
+    assert prompts.double()(SMALL.double()).dtype is torch.float64
+
+
+def test_making_prompts_disturbs_nothing(towers):
+    for tower in towers:
+        tower.train()
+    state = torch.get_rng_state()
+    text_prompts(towers, TOKENIZER, PROMPTS)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(m.training for tower in towers for m in tower.modules())
+
+
+def test_a_model_of_images_and_texts_is_told_how_to_pass_prompts():
+    for name, tokenizer in (("open_clip-vit", TOKENIZER), ("transformers-clip", letters())):
+        model, batch = randomized(name), images(name, 1)
+        with pytest.raises(
+            UnreadableModelError, match=r"text_prompts\(model, tokenizer, prompts\)"
+        ):
+            explain(model, batch)
+        assert explain(text_prompts(model, tokenizer, ["dog"]), batch).attribution.dim() == 3
+
+
+LONG = " ".join(["dog"] * CONTEXT)
+WRONG = [
+    ({"prompts": "a dog"}, r"must be a list of texts; pass \['a dog'\]", {"prompts": ["a dog"]}),
+    ({"prompts": []}, "`prompts` is empty; pass at least one", {"prompts": ["dog"]}),
+    ({"prompts": ["dog", " "]}, "`prompts` holds ' ', which says nothing", {"prompts": ["dog"]}),
+    ({"templates": ["a photo"]}, "must hold '{}' once", {"templates": ["a {}"]}),
+    ({"templates": []}, "`templates` is empty; pass at least one", {"templates": ["{}"]}),
+    ({"prompts": [LONG]}, "'dog dog.*is too long .*16", {"prompts": [LONG[:40]]}),
+]
+
+
+@pytest.mark.parametrize(("wrong", "sentence", "right"), WRONG)
+@pytest.mark.parametrize("name", ["open_clip-vit", "transformers-clip"])
+def test_prompts_that_cannot_work(name, wrong, sentence, right):
+    tokenizer, arguments = MODELS[name].tokenizer(), {"prompts": ["dog"]}
+    right = {"prompts": [p[:11] for p in right["prompts"]]} if "prompts" in right else right
+    model = randomized(name)
+    with pytest.raises(PromptError, match=sentence):
+        text_prompts(model, tokenizer, **{**arguments, **wrong})
+    assert text_prompts(model, tokenizer, **{**arguments, **right})(images(name, 1)).shape == (3, 1)
+
+
+def test_models_that_cannot_work():
+    model = clip()
+    with pytest.raises(PromptError, match=r"VisionTransformer does not embed both.*whole model"):
+        text_prompts(model.visual, TOKENIZER, PROMPTS)
+    with pytest.raises(PromptError, match=r"\(CLIP, str\); pass a model of images and texts, or"):
+        text_prompts((model, "text"), TOKENIZER, PROMPTS)
+    with pytest.raises(PromptError, match=r"tokenizer has 49408 tokens, but the model embeds 64"):
+        text_prompts(randomized("transformers-clip"), TOKENIZER, PROMPTS)
+    with pytest.raises(
+        PromptError, match=r"does not take what the tokenizer returns \(ids \(1, 77"
+    ):
+        text_prompts(model, open_clip.SimpleTokenizer(), PROMPTS)
+    with pytest.raises(
+        PromptError, match=r"must return ids \[4, L\].*but returned a tensor \(4,\)"
+    ):
+        text_prompts(model, lambda texts: torch.arange(len(texts)), PROMPTS)
+    other = text_prompts((image_tower(8), TextTower()), TOKENIZER, PROMPTS)
+    with pytest.raises(
+        PromptError, match="in 8 dimensions and texts in 16; pass encoders into one"
+    ):
+        explain(other, SMALL)
+    tokens = text_prompts((image_tower(0), TextTower(dimensions=24)), TOKENIZER, PROMPTS)
+    assert tokens(SMALL).shape == (3, 4)
+
+
+def test_a_tokenizer_with_the_wrong_context_is_refused_and_another_works():
+    with pytest.raises(PromptError, match=r"pass the `tokenizer` that the model was trained with"):
+        text_prompts(clip(), open_clip.SimpleTokenizer(context_length=20), PROMPTS)
+    assert text_prompts(clip(), TOKENIZER, PROMPTS)(BATCH).shape == (3, 4)
+
+
+def test_an_encoder_of_tokens_is_refused():
+    tower = image_tower()
+    pair = (lambda batch: tower.forward_features(batch), TextTower())
+    with pytest.raises(
+        PromptError, match=r"must return embeddings \[B, D\].*returned \(3, 17, 24\)"
+    ):
+        text_prompts(pair, TOKENIZER, PROMPTS)(SMALL)
+
+
+class Bag(nn.Module):
+    """Embeds a text as the mean of maps of its words."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.map = nn.Embedding(49408, 12), nn.Linear(12, 16)
+
+    def forward(self, ids):
+        return self.map(self.embedding(ids)).mean(1)
+
+
+def test_words_of_a_bag_have_the_relevance_of_their_own_similarity():
+    torch.manual_seed(0)
+    bag, tower = Bag().double(), image_tower().double().eval()
+    found = explain_words(text_prompts((tower, bag), TOKENIZER, PROMPTS), SMALL.double())
+    ids = TOKENIZER(list(PROMPTS))
+    features = F.normalize(tower(SMALL.double()), dim=-1)
+    norms = bag(ids).norm(dim=-1)
+    each = bag.map(bag.embedding(ids)) / (CONTEXT * norms[:, None, None])
+    expected = 100 * torch.einsum("bd,pld->bpl", features, each)
+    torch.testing.assert_close(found.relevance, expected.detach())
+    torch.testing.assert_close(found.elsewhere, torch.zeros_like(found.elsewhere))
+
+
+def test_words_of_averaged_prompts_are_refused_and_those_of_one_template_are_not():
+    model = clip()
+    with pytest.raises(PromptError, match=r"mean of 3 texts.*pass one of the `templates`"):
+        explain_words(text_prompts(model, TOKENIZER, PROMPTS, templates=TEMPLATES), BATCH)
+    one = text_prompts(model, TOKENIZER, ["cat"], templates=TEMPLATES[:1])
+    words = [word for word, _ in explain_words(one, BATCH).words(0, 0)]
+    assert words == ["a", "photo", "of", "a", "cat", "."]
+
+
+def test_words_need_an_embedding_and_work_with_one():
+    model = clip()
+    pair = (model.encode_image, model.encode_text)
+    with pytest.raises(
+        PromptError, match=r"No `torch.nn.Embedding`.*pass the text encoder as a mod"
+    ):
+        explain_words(text_prompts(pair, TOKENIZER, PROMPTS), BATCH)
+    assert explain_words(text_prompts(model, TOKENIZER, PROMPTS), BATCH).scores.shape == (3, 4)
+
+
+def test_words_of_a_written_transformer_add_up(towers):
+    prompts = text_prompts(tuple(t.double() for t in towers), TOKENIZER, PROMPTS)
+    for parameter in prompts.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    found = explain_words(prompts, SMALL.double())
+    assert ((found.relevance.sum(2) + found.elsewhere) / found.scores - 1).abs().max() < 1e-11
+    by_plus = explain_words(prompts, SMALL.double(), method="fullgrad_plus")
+    assert not torch.allclose(found.relevance, by_plus.relevance)
