@@ -23,6 +23,13 @@ class Attention:
     weights: Tensor
     gradients: Tensor
 
+    def keys_ordered(self, order: Tensor | None) -> Attention:
+        """Return the attention with its keys in an order, int64 `[T]`; None keeps it."""
+        if order is None:
+            return self
+        keys = order.to(self.weights.device)
+        return Attention(self.weights[..., keys], self.gradients[..., keys])
+
     def ordered(self, order: Tensor | None) -> Attention:
         """Return the attention with queries and keys in an order, int64 `[T]`; None keeps it."""
         if order is None:
@@ -82,3 +89,29 @@ class AttentionLedger:
             )
         orders = [view.passes[0].order for view in self.views]
         return [self._found[level][0][1].ordered(orders[level]) for level in levels]
+
+
+@dataclass
+class PoolingLedger:
+    """Keeps the attention of a few queries to all tokens, as that of an attention pool.
+
+    Call it as the sink of `libragrad_lightning.backward.AttentionWatch`.
+
+    Attributes:
+        batch: Number of images.
+        view: How the tokens lie in the image.
+        found: The attention, `[B, heads, queries, T]`.
+    """
+
+    batch: int
+    view: View
+    found: list[Attention] = field(default_factory=list)
+
+    def __call__(self, site: AttentionSite, weights: Tensor, gradients: Tensor) -> None:
+        """Add the attention of one site, if its keys are the tokens and its queries are not."""
+        queries, keys = weights.shape[-2:]
+        if queries == keys or keys != self.view.length or weights.shape[0] % self.batch:
+            return
+        shape = (self.batch, -1, queries, keys)
+        attention = Attention(weights.reshape(shape).detach(), gradients.reshape(shape).detach())
+        self.found.append(attention.keys_ordered(self.view.passes[0].order))

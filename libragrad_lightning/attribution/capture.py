@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from libragrad_lightning.attribution.attention import Attention, AttentionLedger
 from libragrad_lightning.attribution.biases import BiasLedger
+from libragrad_lightning.attribution.passes import NoPasses, Passes
+from libragrad_lightning.attribution.queries import QueriesAndKeys, QueryWatch
 from libragrad_lightning.backward import (
     LIBRA,
     AttentionWatch,
-    LibraGradError,
     RuleSet,
     UnknownPolicy,
     grad,
@@ -37,8 +39,8 @@ class Captured:
         mid_residuals: The features after the first residual connection of every block, None where
             a block has no such place; in the axes of the model.
         output: What the last block returned, in the axes of the model.
-        gradient_at: The gradient of the same reward under the same rules at other tokens
-            `[B, T_0, D_0]` in place of z0.
+        passes: Other passes of the model, for methods that need them.
+        queries: Query and key of the last block, or None if the method did not ask for attention.
         attention: One per level, or empty if the method did not ask for it.
     """
 
@@ -49,8 +51,9 @@ class Captured:
     image_biases: Tensor
     mid_residuals: Sequence[Features | None]
     output: Features
-    gradient_at: Callable[[Tensor], Tensor]
+    passes: Passes
     attention: Sequence[Attention] = ()
+    queries: QueriesAndKeys | None = None
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -84,7 +87,7 @@ def capture(
     retain_graph: bool = False,
     unknown: UnknownPolicy = "error",
     attention: bool = False,
-    gradient_at: Callable[[Tensor], Tensor] | None = None,
+    passes: Passes | None = None,
 ) -> Captured:
     """Differentiate a recorded forward pass under a rule set.
 
@@ -95,7 +98,7 @@ def capture(
         retain_graph: Whether the recording is to be differentiated again.
         unknown: What to do about operations without a role.
         attention: Whether to capture the attention matrices and their gradients.
-        gradient_at: Differentiates at other tokens, for methods that do so.
+        passes: Other passes of the model, for methods that need them.
 
     Raises:
         LibraGradError: If attention is wanted and a block has none over all tokens.
@@ -103,7 +106,7 @@ def capture(
     views = recording.views
     batch = len(recording.logits)
     ledger = BiasLedger(batch, views, recording.image_axes, recording.token_layouts)
-    attentions = AttentionLedger(batch, views)
+    attentions, queries = AttentionLedger(batch, views), QueryWatch(batch, views)
     explained = [part for features in recording.features for part in parts_of(features)]
     gradients = grad(
         recording.logits,
@@ -113,7 +116,7 @@ def capture(
         retain_graph=retain_graph,
         unknown=unknown,
         on_bias=ledger,
-        watch=[AttentionWatch(attentions)] if attention else [],
+        watch=[AttentionWatch(attentions), queries] if attention else [],
     )
     like = recording.logits.detach()
     return Captured(
@@ -124,8 +127,9 @@ def capture(
         image_biases=ledger.on_images(like),
         mid_residuals=[None if m is None else _detached(m) for m in recording.mid_residuals],
         output=_detached(recording.output),
-        gradient_at=_at_z0_alone if gradient_at is None else gradient_at,
+        passes=cast("Passes", NoPasses()) if passes is None else passes,
         attention=attentions.by_level(ledger.disordered) if attention else (),
+        queries=queries.of_last() if attention else None,
     )
 
 
@@ -140,10 +144,3 @@ def _by_level(views: Sequence[View], parts: Sequence[Tensor]) -> list[Tensor]:
 
 def _detached(features: Features) -> Features:
     return joined_features([part.detach() for part in parts_of(features)])
-
-
-def _at_z0_alone(tokens: Tensor) -> Tensor:
-    raise LibraGradError(
-        "This method runs the model several times, but a recording of one forward pass is all that "
-        "is there; use `explain`, or pass `gradient_at` to `capture`."
-    )

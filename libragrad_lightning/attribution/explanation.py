@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +13,7 @@ from libragrad_lightning.attribution.attention_methods import needs_attention
 from libragrad_lightning.attribution.capture import Captured, capture
 from libragrad_lightning.attribution.gradient_methods import fullgrad_plus
 from libragrad_lightning.attribution.methods import METHODS, Method
+from libragrad_lightning.attribution.passes import ModelPasses
 from libragrad_lightning.attribution.rewards import (
     Reward,
     log_odds,
@@ -22,8 +22,8 @@ from libragrad_lightning.attribution.rewards import (
 )
 from libragrad_lightning.attribution.targets import Target, target_classes
 from libragrad_lightning.attribution.tasks import Task, task_of
-from libragrad_lightning.backward import LIBRA, LibraGradError, RuleSet, UnknownPolicy, grad
-from libragrad_lightning.models import Recording, TokenModel, joined_features, parts_of, prefix_of
+from libragrad_lightning.backward import LIBRA, LibraGradError, RuleSet, UnknownPolicy
+from libragrad_lightning.models import Recording, TokenModel, prefix_of
 
 _EXCHANGED, _FINE = 1e-4, 1e-6
 """Residuals below this are rounding, in dtypes so fine; in others some cancel by chance."""
@@ -213,6 +213,7 @@ class _ExplanationJob:
         self, recording: Recording, rules: RuleSet, reward: Reward, unknown: UnknownPolicy
     ) -> Captured:
         """Differentiate a recorded forward pass."""
+        passes = ModelPasses(self.model, self.images, self.classes, reward, rules, recording)
         return capture(
             recording,
             reward_gradient(recording.logits.detach(), self.classes, reward),
@@ -220,12 +221,5 @@ class _ExplanationJob:
             retain_graph=True,
             unknown=unknown,
             attention=self.attention and reward is self.reward,
-            gradient_at=partial(self._gradient_at, rules),
+            passes=passes,
         )
-
-    def _gradient_at(self, rules: RuleSet, tokens: Tensor) -> Tensor:
-        recording = self.model.record_from_tokens(self.images, tokens)
-        of_reward = reward_gradient(recording.logits.detach(), self.classes, self.reward)
-        z0 = parts_of(recording.features[0])
-        gradients = grad(recording.logits, z0, of_reward, rules=rules, unknown="ignore")
-        return recording.views[0].tokens(joined_features(gradients))

@@ -18,6 +18,7 @@ from libragrad_lightning.attribution import (
     attention_methods,
     gradient_methods,
     path_methods,
+    token_methods,
     tokentm,
 )
 from libragrad_lightning.attribution.capture import Captured
@@ -34,6 +35,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "fullgrad_plus": gradient_methods.fullgrad_plus,
         "fullgrad_skip_plus": gradient_methods.fullgrad_skip_plus,
         "genatt": attention_methods.genatt,
+        "grad_eclip": token_methods.grad_eclip,
         "gradcam": gradient_methods.gradcam,
         "gradcam_plus": gradient_methods.gradcam_plus,
         "gradcam_skip_plus": gradient_methods.gradcam_skip_plus,
@@ -45,6 +47,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "input_x_gradient_skip_plus": gradient_methods.input_x_gradient_skip_plus,
         "integrated_gradients": path_methods.IntegratedGradients(),
         "integrated_gradients_weighted": path_methods.WeightedIntegratedGradients(),
+        "legrad": token_methods.legrad,
+        "maskclip": token_methods.maskclip,
         "random": gradient_methods.random,
         "raw_attention": attention_methods.raw_attention,
         "saliency": gradient_methods.saliency,

@@ -32,7 +32,7 @@ class IntegratedGradients:
         z0 = captured.features[0]
         total = torch.zeros_like(z0)
         for point, weight in zip(points.tolist(), weights.tolist(), strict=True):
-            total += 0.5 * weight * captured.gradient_at(0.5 * (1 + point) * z0)
+            total += 0.5 * weight * captured.passes.gradient_at(0.5 * (1 + point) * z0)
         return (z0 * total).sum(-1)
 
 
@@ -54,7 +54,7 @@ class WeightedIntegratedGradients:
         z0 = captured.features[0]
         total = torch.zeros_like(z0)
         for alpha in _fractions(self.steps):
-            total += alpha / self.steps * captured.gradient_at(alpha * z0)
+            total += alpha / self.steps * captured.passes.gradient_at(alpha * z0)
         return (z0 * total).sum(-1)
 
 
@@ -80,7 +80,7 @@ class SmoothGrad:
         total = torch.zeros_like(z0)
         for _ in range(self.samples):
             noise = torch.randn(z0.shape, generator=generator).to(z0)
-            total += captured.gradient_at(z0 + spread * noise)
+            total += captured.passes.gradient_at(z0 + spread * noise)
         return (total / self.samples).norm(dim=-1)
 
 

@@ -12,6 +12,7 @@ from libragrad_lightning.models.feature_view import (
     parts_of,
     prefix_of,
 )
+from libragrad_lightning.models.going_on import logits_behind, logits_of_tokens_alone
 from libragrad_lightning.models.image_axes import ImageAxis
 from libragrad_lightning.models.levels import Level, Point
 from libragrad_lightning.models.logits import logits_of, matrix_of
@@ -42,7 +43,9 @@ __all__ = [
     "explanation_state",
     "is_out_of_memory",
     "joined_features",
+    "logits_behind",
     "logits_of",
+    "logits_of_tokens_alone",
     "matrix_of",
     "only",
     "parts_of",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -55,10 +56,7 @@ class Level:
 
 @contextmanager
 def seen_at(point: Point, use: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    """Show the tensor at a point to a function, whose answer replaces it unless it is None.
-
-    What a module returns is not replaced.
-    """
+    """Show the tensor at a point to a function, whose answer replaces it unless it is None."""
     if point.argument is None:
         handle = point.module.register_forward_hook(_after(point.number, use))
     else:
@@ -91,14 +89,27 @@ def _before(argument: Argument, number: int, use: Callable[[Tensor], Tensor | No
 def _after(number: int, use: Callable[[Tensor], Tensor | None]) -> Any:
     calls = 0
 
-    def hook(_: nn.Module, __: Any, output: Any) -> None:
+    def hook(_: nn.Module, __: Any, output: Any) -> Any:
         nonlocal calls
         calls += 1
         tensor = first_tensor(output) if calls == number + 1 else None
-        if tensor is not None:
-            use(tensor)
+        if tensor is None:
+            return None
+        replacement = use(tensor)
+        return None if replacement is None else _exchanged(output, tensor, replacement)
 
     return hook
+
+
+def _exchanged(output: Any, tensor: Tensor, replacement: Tensor) -> Any:
+    """Return what a module returned with another tensor in it."""
+    if isinstance(output, tuple | list):
+        return type(output)(replacement if item is tensor else item for item in output)
+    if isinstance(output, MutableMapping):
+        exchanged = copy(output)
+        exchanged.update({k: replacement for k, item in output.items() if item is tensor})
+        return exchanged
+    return replacement
 
 
 class _SeenError(BaseException):

@@ -52,10 +52,13 @@ def test_fused_and_eager_attention_give_the_same_maps(method):
         torch.testing.assert_close(a.attribution, b.attribution, rtol=1e-9, atol=1e-15)
 
 
+NEED_A_CLASS_TOKEN = ("raw_attention", "attention_rollout", "genatt", "gradsam", "tokentm")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_models_without_a_class_token_are_explained_or_refused(method):
     model = random_model("vit_base_patch16_siglip_224")
-    if method in ("raw_attention", "attention_rollout", "genatt", "gradsam", "tokentm"):
+    if method in NEED_A_CLASS_TOKEN:
         with pytest.raises(LibraGradError, match=r"no class token.*choose another `method`"):
             explained(model, method)
     else:
