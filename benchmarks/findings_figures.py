@@ -19,6 +19,7 @@ from libragrad_lightning.heatmaps import (
     overlay,
     panel,
     positive_heatmap,
+    stacked,
     to_display_range,
 )
 from libragrad_lightning.heatmaps.panel import to_pil
@@ -94,8 +95,8 @@ def _figure(
     for i, picture in enumerate(pictures):
         heads = [PanelColumn(_said(answers, i, int(batch["label"][i]), data.class_names), picture)]
         heads += [PanelColumn(name if i == 0 else "", of[i]) for name, of in columns.items()]
-        lines.append(to_pil(panel(heads, font_size=12)))
-    return _stacked(lines)
+        lines.append(panel(heads, font_size=12))
+    return to_pil(stacked(lines))
 
 
 def _said(explanation: Explanation, image: int, label: int, names: Sequence[str]) -> str:
@@ -112,12 +113,3 @@ def _title(row: Row) -> str:
 
 def _drawn(pictures: Tensor, attribution: Tensor) -> Tensor:
     return overlay(pictures, positive_heatmap(attribution.cpu(), (SIZE, SIZE)))
-
-
-def _stacked(lines: Sequence[Image.Image]) -> Image.Image:
-    size = max(line.width for line in lines), sum(line.height for line in lines)
-    figure, top = Image.new("RGB", size, "white"), 0
-    for line in lines:
-        figure.paste(line, (0, top))
-        top += line.height
-    return figure

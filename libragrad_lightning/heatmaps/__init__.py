@@ -5,7 +5,7 @@ Knows tensors and pictures only: no model, no trainer, no plotting backend.
 
 from libragrad_lightning.heatmaps.display import to_display_range
 from libragrad_lightning.heatmaps.explanation import explanation_panel
-from libragrad_lightning.heatmaps.panel import PanelColumn, panel
+from libragrad_lightning.heatmaps.panel import PanelColumn, panel, stacked
 from libragrad_lightning.heatmaps.render import (
     colorize,
     mask_overlay,
@@ -23,5 +23,6 @@ __all__ = [
     "panel",
     "positive_heatmap",
     "signed_heatmap",
+    "stacked",
     "to_display_range",
 ]

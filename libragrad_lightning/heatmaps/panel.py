@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -72,6 +73,24 @@ def panel(columns: Sequence[PanelColumn], footer: str | None = None, font_size: 
     canvas.paste(strip, (margin, margin))
     draw_lines(ImageDraw.Draw(canvas), lines, canvas.width / 2, footer_top, font, leading)
     return from_pil(canvas)
+
+
+def stacked(panels: Sequence[Tensor]) -> Tensor:
+    """Set panels below each other on white, as the lines of a figure.
+
+    Args:
+        panels: The panels [3, H, W], uint8, from top to bottom.
+
+    Returns:
+        The figure [3, H', W'], uint8.
+
+    Raises:
+        ValueError: If there is no panel.
+    """
+    if not panels:
+        raise ValueError("panels is empty; a figure needs at least one panel.")
+    width = max(panel.shape[2] for panel in panels)
+    return torch.cat([F.pad(p, (0, width - p.shape[2]), value=255) for p in panels], dim=1)
 
 
 def _strip(columns: Sequence[PanelColumn], font: Font, leading: int, gap: int) -> Image.Image:

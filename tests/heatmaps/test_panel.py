@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libragrad_lightning.heatmaps import PanelColumn, panel
+from libragrad_lightning.heatmaps import PanelColumn, panel, stacked
 from libragrad_lightning.heatmaps.panel import from_pil, to_pil
 
 
@@ -117,3 +117,14 @@ def test_column_refuses_what_is_no_picture(image):
 def test_panel_needs_a_column():
     with pytest.raises(ValueError, match="columns is empty"):
         panel([])
+
+
+def test_panels_are_stacked_on_white_from_top_to_bottom():
+    panels = [torch.full((3, 4, 6), 1, dtype=torch.uint8), torch.zeros(3, 2, 9, dtype=torch.uint8)]
+    figure = stacked(panels)
+    assert figure.shape == (3, 6, 9)
+    assert torch.equal(figure[:, :4, :6], panels[0])
+    assert torch.equal(figure[:, 4:], panels[1])
+    assert (figure[:, :4, 6:] == 255).all()
+    with pytest.raises(ValueError, match="panels is empty; a figure needs at least one"):
+        stacked([])
