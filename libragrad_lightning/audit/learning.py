@@ -15,7 +15,7 @@ from libragrad_lightning.attribution import Task
 from libragrad_lightning.audit.batches import UnpackBatch, read_batch
 from libragrad_lightning.audit.errors import AuditError
 from libragrad_lightning.audit.precision import floating_dtype
-from libragrad_lightning.audit.replay import ModelCall
+from libragrad_lightning.audit.replay import ModelCall, PairReplay
 from libragrad_lightning.audit.samples import Samples, checked_samples
 from libragrad_lightning.audit.scored_call import ScoredCall, scored_call
 from libragrad_lightning.audit.tasks import canonical_labels, told_task
@@ -31,6 +31,11 @@ _SQUASHES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "exp": torch.exp,
 }
 """What makes quantities of scores at the end of a model."""
+
+_PAIRED = (
+    "LibraGradAudit explains the score of each image with its own text, since the step compares "
+    "all images of a batch with all of its texts."
+)
 
 ForwardFunction: TypeAlias = Callable[[nn.Module, Tensor], Any]
 """The audited module and images `[B, C, H, W]` to scores `[B, C]`, or to anything that holds them.
@@ -81,6 +86,8 @@ class Learned:
 
     def labeled(self, samples: Samples) -> Samples:
         """Return samples with labels in the form of the task."""
+        if isinstance(self.call.forward, PairReplay):
+            return replace(samples, labels=None)
         if samples.labels is None:
             return samples
         return replace(samples, labels=canonical_labels(samples.labels, self.task, self.outputs))
@@ -162,6 +169,10 @@ class Source:
             scores = call.beside(first.others)(_floating(first.pixels, seen.root))
         outputs = scores.shape[1]
         task = self.task
+        if isinstance(call.forward, PairReplay):
+            notes = (*notes, _PAIRED)
+            samples = replace(samples, labels=None)
+            task = "regression" if task == "auto" else task
         if task == "auto":
             task = told_task(functions, samples.labels, outputs)
         notes = (_seen_in_words(seen, found, samples, task, outputs), *notes)

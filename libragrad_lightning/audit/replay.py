@@ -87,6 +87,24 @@ class CallReplay:
 
 
 @dataclass(frozen=True)
+class PairReplay:
+    """Scores each image with what belongs to it alone, where a step compares all with all.
+
+    Such a step has scores `[B, B]`, as those of images and their captions: the score of a pair does
+    not depend on the batch, but the number of columns does.
+
+    Attributes:
+        forward: Gives these scores.
+    """
+
+    forward: Forward
+
+    def __call__(self, images: Tensor, others: tuple[Tensor, ...]) -> Tensor:
+        """Return the scores of pairs, `[B, 1]`."""
+        return self.forward(images, others).diagonal()[:, None]
+
+
+@dataclass(frozen=True)
 class DirectCall:
     """Calls a function of the images alone.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from libragrad_lightning.audit.batches import IMAGE_NAMES
@@ -140,9 +141,17 @@ def _chosen(matches: Sequence[Match], step: WatchedStep) -> Match | None:
 def _distinct(matches: Sequence[Match]) -> list[Match]:
     found: list[Match] = []
     for match in matches:
-        if all((m.call, m.way) != (match.call, match.way) for m in found):
+        if not any(_is_again(match, m) for m in found):
             found.append(match)
     return found
+
+
+def _is_again(match: Match, before: Match) -> bool:
+    """Whether a match is that of the same scores, or of these turned: of texts for images."""
+    if match.call is not before.call:
+        return False
+    scores, turned = match.call.scores[match.way], match.call.scores[before.way].mT
+    return match.way == before.way or torch.equal(scores, turned)
 
 
 def _at_output(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,12 +12,12 @@ from torch import Tensor, nn
 
 from libragrad_lightning.audit.errors import AuditError
 from libragrad_lightning.audit.precision import floating_dtype
-from libragrad_lightning.audit.replay import CallReplay, DirectCall, Forward, ModelCall
+from libragrad_lightning.audit.replay import CallReplay, DirectCall, Forward, ModelCall, PairReplay
 from libragrad_lightning.audit.samples import plain
 from libragrad_lightning.audit.scored_call import ScoredCall
 from libragrad_lightning.audit.trace import continuation
 from libragrad_lightning.audit.trees import Way, at, mapped
-from libragrad_lightning.models import called_with_origins, is_out_of_memory
+from libragrad_lightning.models import called_with_origins, is_out_of_memory, unless_refused
 
 _EXACT, _ROUNDED = 1e-4, 2**-4
 """How far scores may be from those of the step, of the largest of them: in full and in reduced
@@ -63,6 +64,10 @@ def replayed(
         wrong = _difference(scores, found)
     if wrong is None:
         return Replayed(_measured(forward, images, others, found))
+    pairs = PairReplay(forward)
+    paired = unless_refused(partial(_gives_pairs, pairs, images, others, found))
+    if paired:
+        return Replayed(ModelCall(pairs, _squashing(pairs, images, others), others, True))
     if torch.equal(forward(images, others), forward(images, others)):
         raise wrong
     squashed = _squashing(forward, images, others)
@@ -77,13 +82,46 @@ def check_batch(call: ModelCall, root: nn.Module, found: ScoredCall) -> None:
     """
     images = _copied(found.images).to(floating_dtype(root))
     others = tuple(_copied(at(found.call.arguments, way)) for way in found.row_ways)
-    scores = call.forward(images, others)
-    if not _is_same(scores, found.scores, found):
+    scores, expected = call.forward(images, others), found.scores
+    if isinstance(call.forward, PairReplay) and _is_square(expected):
+        expected = expected.diagonal()[:, None]
+    if not _is_same(scores, expected, found):
+        pairs = (
+            "; if these are texts that belong to the images, show both to one module, as in "
+            "`model(images, texts)`, or compare images with `libragrad_lightning.prompts."
+            "text_prompts`"
+        )
         raise AuditError(
             f"What the validation step computes beside the images that {found.name} is shown "
-            f"changes from batch to batch (largest difference {_distance(scores, found.scores):.2g}"
-            "); pass `forward`, a function `(module, images) -> scores`."
+            f"changes from batch to batch (largest difference {_distance(scores, expected):.2g}"
+            f"){pairs if _is_square(expected) else ''}; pass `forward`, a function `(module, "
+            "images) -> scores`."
         )
+
+
+def _gives_pairs(
+    pairs: PairReplay, images: Tensor, others: tuple[Tensor, ...], found: ScoredCall
+) -> bool:
+    """Whether a score of the step is that of a pair: an image, and what belongs to it."""
+    square = _is_square(found.scores) and _is_of_pairs(found.labels, len(images))
+    if not others or not square:
+        return False
+    expected = found.scores.diagonal()[:, None]
+    alone = pairs(images[-1:], tuple(t[-1:] for t in others))
+    together = pairs(images, others)
+    return _is_same(together, expected, found) and _is_same(alone, expected[-1:], found)
+
+
+def _is_square(scores: Tensor) -> bool:
+    return scores.dim() == 2 and scores.shape[0] == scores.shape[1] > 1
+
+
+def _is_of_pairs(labels: Tensor | None, rows: int) -> bool:
+    """Whether a loss was told that what belongs to an image has the number of the image."""
+    if labels is None:
+        return True
+    classes = labels.argmax(1) if labels.dim() == 2 else labels
+    return torch.equal(classes.long().cpu(), torch.arange(rows))
 
 
 def direct(function: Callable[[Tensor], Any], name: str, images: Tensor) -> ModelCall:

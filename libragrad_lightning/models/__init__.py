@@ -18,7 +18,7 @@ from libragrad_lightning.models.levels import Level, Point
 from libragrad_lightning.models.logits import logits_of, matrix_of
 from libragrad_lightning.models.reading import read_token_model, submodule
 from libragrad_lightning.models.recording import Recording
-from libragrad_lightning.models.refusals import is_out_of_memory
+from libragrad_lightning.models.refusals import is_out_of_memory, unless_refused
 from libragrad_lightning.models.squashing import SQUASHING, Origins, called_with_origins
 from libragrad_lightning.models.state import explanation_state
 from libragrad_lightning.models.token_layouts import TokenLayout, possible_layouts
@@ -53,4 +53,5 @@ __all__ = [
     "prefix_of",
     "read_token_model",
     "submodule",
+    "unless_refused",
 ]
