@@ -100,7 +100,6 @@ class TextPrompts(ScoringModule):
         templates: What the prompts were put into.
         scale: What cosines are multiplied by; None if the model says.
         task: What the scores mean.
-        embedding: The module that embeds the tokens; None if no module does.
     """
 
     def __init__(
@@ -119,7 +118,13 @@ class TextPrompts(ScoringModule):
         self.prompts, self.templates = prompts, templates
         self.scale, self.task = scale, task
         self._encoded: _Encoded | None = None
-        self.embedding = self._find_embedding(vocabulary)
+        # In a tuple, since it is a part of the model already.
+        self._embeds = (self._find_embedding(vocabulary),)
+
+    @property
+    def embedding(self) -> nn.Embedding | None:
+        """The module that embeds the tokens; None if no module does."""
+        return self._embeds[0]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the scores `[B, P]` of images `[B, C, H, W]`."""
@@ -132,6 +137,7 @@ class TextPrompts(ScoringModule):
             )
         return self.encoder.scaled(embeddings @ texts.T, self.scale)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def text_embeddings(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Return the embeddings of the prompts `[P, D]`, of length one, without a graph."""
         known = self._encoded
