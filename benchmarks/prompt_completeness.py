@@ -19,10 +19,11 @@ from libragrad_lightning.prompts import explain_words, text_prompts
 
 # isort: split
 import open_clip
-import random_constants
 import torch
 import transformers
 from torch import Tensor, nn
+
+import random_constants
 
 PROMPTS = ("a photo of a cat", "two dogs on the street")
 LETTERS = " abcdefghijklmnopqrstuvwxyz"

@@ -26,6 +26,7 @@ class Passes(Protocol):
 
     def gradient_at(self, tokens: Tensor) -> Tensor:
         """Return the gradient of the reward at other tokens `[B, T_0, D_0]` in place of z0."""
+        ...
 
     def gradient_behind(self, tokens: Tensor) -> tuple[Tensor, list[Attention]]:
         """Return the gradient of the reward at other tokens behind the last block.
@@ -37,6 +38,7 @@ class Passes(Protocol):
             `[N * B, T, D]`, and the attention of queries of the head to the tokens, if there is
             any.
         """
+        ...
 
     def attention_of(self, level: int, gradient: Tensor) -> Attention:
         """Return the attention of one block, with its gradient.
@@ -45,6 +47,7 @@ class Passes(Protocol):
             level: The number of the block.
             gradient: That of what the block returns, `[B, T, D]`.
         """
+        ...
 
     def rewards_alone(self, tokens: Tensor) -> Tensor:
         """Return the reward of every token as if there were no other in the last block.
@@ -55,6 +58,7 @@ class Passes(Protocol):
         Returns:
             `[B, T]`.
         """
+        ...
 
 
 class NoPasses:

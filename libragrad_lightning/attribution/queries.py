@@ -1,18 +1,28 @@
 """Reads queries and keys of the last block off a recorded graph.
 
-Fused kernels keep both. Where attention is written out, the product behind its softmax keeps them,
-up to factors.
+Fused kernels keep both. In eager attention the product behind the softmax keeps them, up to
+factors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from libragrad_lightning.backward import AttentionPart, GraphReading, Node, NodeReading, Role
+from libragrad_lightning.backward import (
+    AnnotatedGraph,
+    AnnotatedNode,
+    Edge,
+    Function,
+    FusedAttention,
+    MatrixProduct,
+    Node,
+    Operation,
+    Vocabulary,
+)
 from libragrad_lightning.models import View
 
 _STEPS = 8
@@ -42,12 +52,12 @@ class QueryWatch:
     views: Sequence[View]
     _found: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
-    def __call__(self, reading: GraphReading) -> Iterator[RemovableHandle]:
+    def __call__(self, graph: AnnotatedGraph) -> Iterator[RemovableHandle]:
         """Look at all products of query and key; no hook is needed for it."""
-        for node in reading.nodes:
-            pair = _factors(node)
+        for annotated in graph.nodes:
+            pair = _factors(annotated, graph.vocabulary)
             if pair is not None:
-                self._found[node.node._sequence_nr()] = pair
+                self._found[annotated.node._sequence_nr()] = pair
         yield from ()
 
     def of_last(self) -> QueriesAndKeys | None:
@@ -65,30 +75,40 @@ class QueryWatch:
         return None
 
 
-def _factors(reading: NodeReading) -> tuple[Tensor, Tensor] | None:
+def _factors(annotated: AnnotatedNode, vocabulary: Vocabulary) -> tuple[Tensor, Tensor] | None:
     """Return query and key of an attention, if a node weighs values by one."""
-    operation, node = reading.operation, reading.node
-    fused = operation is not None and operation.role is Role.ATTENTION
-    if fused and operation is not None and operation.part is AttentionPart.FUSED:
+    node = annotated.node
+    if isinstance(annotated.operation, FusedAttention):
         return node._saved_query, node._saved_key
-    if not node.name().startswith("BmmBackward"):
+    product = vocabulary.of(node)
+    if not _is_batched(product):
         return None
-    softmax = _first_behind(node, ("SoftmaxBackward", "SafeSoftmaxBackward"))
-    product = (
-        None if softmax is None else _first_behind(softmax, ("BmmBackward", "BaddbmmBackward"))
-    )
-    if product is None:
+    softmax = _first_behind(node.next_functions[0], vocabulary, _is_softmax)
+    if softmax is None:
         return None
-    if product.name().startswith("Baddbmm"):
-        return product._saved_batch1, product._saved_batch2.mT
-    return product._saved_self, product._saved_mat2.mT
+    scores = _first_behind(softmax.next_functions[0], vocabulary, _is_batched)
+    operation = None if scores is None else vocabulary.of(scores)
+    if not isinstance(operation, MatrixProduct) or operation.saved_factors is None:
+        return None
+    queries, keys = operation.saved_factors(scores)
+    return queries, keys.mT
 
 
-def _first_behind(node: Node, names: tuple[str, ...]) -> Node | None:
-    """Return the first node of some names behind the first operand of a node."""
-    current = node.next_functions[0][0]
+def _is_batched(operation: Operation | None) -> bool:
+    return isinstance(operation, MatrixProduct) and operation.batched
+
+
+def _is_softmax(operation: Operation | None) -> bool:
+    return operation is not None and operation.function is Function.SOFTMAX
+
+
+def _first_behind(
+    edge: Edge, vocabulary: Vocabulary, fits: Callable[[Operation | None], bool]
+) -> Node | None:
+    """Return the first node at an edge, and behind first operands from there, that fits."""
+    current = edge[0]
     for _ in range(_STEPS):
-        if current is None or current.name().startswith(names):
+        if current is None or fits(vocabulary.of(current)):
             return current
         if not current.next_functions:
             return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,8 @@ from libragrad_lightning.prompts.errors import PromptError
 from libragrad_lightning.prompts.tokens import Tokenizer, Tokens, tokenized, vocabulary_size
 from libragrad_lightning.prompts.weights import Weights, with_weights
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_uncompiled = cast("Callable[[_Function], _Function]", torch.compiler.disable)
 _AT_ONCE = 256
 """How many texts are encoded at once."""
 
@@ -137,7 +140,7 @@ class TextPrompts(ScoringModule):
             )
         return self.encoder.scaled(embeddings @ texts.T, self.scale)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @_uncompiled
     def text_embeddings(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Return the embeddings of the prompts `[P, D]`, of length one, without a graph."""
         known = self._encoded

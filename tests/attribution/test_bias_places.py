@@ -71,7 +71,9 @@ def test_biases_of_prefix_tokens_that_join_later_belong_to_the_image():
     views = [FeatureView(Axes.TOKENS, (2, 3), prefix) for prefix in (0, 1)]
     ledger = BiasLedger(BATCH, views)
     contribution = VALUES.double()
-    ledger(BiasSite("AddmmBackward0", depends_on=frozenset({0, 1}), sequence=0, number=0), contribution)
+    ledger(
+        BiasSite("AddmmBackward0", depends_on=frozenset({0, 1}), sequence=0, number=0), contribution
+    )
     for level in (0, 1):
         placed = ledger.on_tokens(contribution)[level]
         torch.testing.assert_close(placed, contribution[:, 1:].sum(2))

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import random_constants
 import timm
 import torch
 import transformers
@@ -15,6 +14,8 @@ from open_clip import SimpleTokenizer
 from open_clip.coca_model import CoCa, MultimodalCfg
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from torch import Tensor, nn
+
+import random_constants
 
 CONTEXT = 16
 TOKENIZER = SimpleTokenizer(context_length=CONTEXT)

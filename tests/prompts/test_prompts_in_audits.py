@@ -5,13 +5,13 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
-from libragrad_lightning.callbacks import LibraGradAudit
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from prompt_models import TOKENIZER, TextTower, image_tower, randomized
 from torch import nn
 from torch.utils.data import DataLoader
 
 from libragrad_lightning import explain
+from libragrad_lightning.callbacks import LibraGradAudit
 from libragrad_lightning.prompts import text_prompts
 
 pytestmark = pytest.mark.filterwarnings("ignore")

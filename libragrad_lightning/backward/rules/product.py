@@ -124,3 +124,8 @@ def product_value(node: Node) -> Tensor:
 def batched_factors(node: Node) -> tuple[Tensor, Tensor]:
     """Return the factors of a batched matrix product."""
     return node._saved_self, node._saved_mat2
+
+
+def added_factors(node: Node) -> tuple[Tensor, Tensor]:
+    """Return the factors of a batched matrix product that something is added to."""
+    return node._saved_batch1, node._saved_batch2

@@ -202,7 +202,12 @@ _PRODUCTS: dict[str, Operation] = {
     "MmBackward": MatrixProduct(),
     "BmmBackward": MatrixProduct(batched=True, saved_factors=product.batched_factors),
     "AddmmBackward": MatrixProduct((1, 2), additive=product.scaled_addend),
-    "BaddbmmBackward": MatrixProduct((1, 2), additive=product.scaled_addend, batched=True),
+    "BaddbmmBackward": MatrixProduct(
+        (1, 2),
+        additive=product.scaled_addend,
+        batched=True,
+        saved_factors=product.added_factors,
+    ),
     "AddmvBackward": Product((1, 2), additive=product.scaled_addend),
     "AddcmulBackward": Product((1, 2), additive=product.plain_addend),
     "ConvolutionBackward": Product(additive=normalization.channel_bias, mixes=True),
