@@ -18,10 +18,14 @@ from libragrad_lightning.prompts.errors import PromptError
 from libragrad_lightning.prompts.tokens import Tokenizer, Tokens, tokenized, vocabulary_size
 from libragrad_lightning.prompts.weights import Weights, with_weights
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-_uncompiled = cast("Callable[[_Function], _Function]", torch.compiler.disable)
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 _AT_ONCE = 256
 """How many texts are encoded at once."""
+
+
+def _uncompiled(method: _Method) -> _Method:
+    """Leave a method out of compiled graphs."""
+    return cast("_Method", torch.compiler.disable(method))
 
 
 def text_prompts(

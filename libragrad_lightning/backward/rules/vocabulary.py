@@ -3,9 +3,8 @@
 The one place where names of operations stand; whoever looks for operations of a kind asks for their
 facts, so that entries of one's own count as those here do.
 
-Grouped by role. The names are those of `torch.autograd.graph.Node.name` without the number of the
-overload, unless overloads play different roles. A name that is not here is reported when the
-explained tensor flows through it, never passed over in silence.
+Names are those of `torch.autograd.graph.Node.name` without the number of the overload, unless
+overloads play different roles. One that is not here is reported, never passed over in silence.
 """
 
 from __future__ import annotations
@@ -203,10 +202,7 @@ _PRODUCTS: dict[str, Operation] = {
     "BmmBackward": MatrixProduct(batched=True, saved_factors=product.batched_factors),
     "AddmmBackward": MatrixProduct((1, 2), additive=product.scaled_addend),
     "BaddbmmBackward": MatrixProduct(
-        (1, 2),
-        additive=product.scaled_addend,
-        batched=True,
-        saved_factors=product.added_factors,
+        (1, 2), additive=product.scaled_addend, batched=True, saved_factors=product.added_factors
     ),
     "AddmvBackward": Product((1, 2), additive=product.scaled_addend),
     "AddcmulBackward": Product((1, 2), additive=product.plain_addend),
