@@ -11,18 +11,20 @@ CALLBACKS = PACKAGE.parent / "callbacks"
 OURS = "libragrad_lightning"
 
 INNER = {
-    "backward": set(),
+    "lookup": set(),
+    "tables": set(),
+    "backward": {"lookup"},
     "models": {"backward"},
-    "attribution": {"backward", "models"},
-    "perturbation": {"models"},
-    "diagnosis": {"backward", "models"},
+    "attribution": {"backward", "lookup", "models"},
+    "perturbation": {"lookup", "models"},
+    "diagnosis": {"backward", "models", "tables"},
     "prompts": {"attribution", "backward", "heatmaps", "models"},
     "metrics": set(),
     "heatmaps": set(),
 }
 KNOWS = INNER | {
     "audit": {"attribution", "backward", "metrics", "models", "perturbation"},
-    "reporting": {"attribution", "audit", "diagnosis", "heatmaps", "metrics"},
+    "reporting": {"attribution", "audit", "diagnosis", "heatmaps", "metrics", "tables"},
     "monitoring": {"attribution", "audit", "backward", "diagnosis", "models", "reporting"},
     "callbacks": {"attribution", "audit", "backward", "monitoring", "reporting"},
     "data": set(),
@@ -38,6 +40,8 @@ Nobody knows the data but the demo, and nobody the demo.
 """
 
 FOREIGN = {
+    "lookup": set(),
+    "tables": set(),
     "backward": {"torch"},
     "models": {"torch", "timm", "numpy"},
     "attribution": {"torch", "numpy", "tqdm"},

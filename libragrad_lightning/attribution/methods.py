@@ -22,6 +22,7 @@ from libragrad_lightning.attribution import (
     tokentm,
 )
 from libragrad_lightning.attribution.capture import Captured
+from libragrad_lightning.lookup import named
 
 Method: TypeAlias = Callable[[Captured], Tensor]
 """Captured material to token attributions `[B, T]`."""
@@ -70,6 +71,4 @@ def attribution_method(method: str | Method) -> Method:
     """
     if callable(method):
         return method
-    if method not in METHODS:
-        raise ValueError(f"Unknown method {method!r}; `method` takes one of {sorted(METHODS)}.")
-    return METHODS[method]
+    return named(METHODS, method, "method")

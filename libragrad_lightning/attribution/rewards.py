@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from libragrad_lightning.attribution.tasks import Task, class_logits
+from libragrad_lightning.lookup import named
 
 Reward: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Logits `[B, C]` and target classes `[B]` (int64) to rewards `[B]`."""
@@ -82,16 +83,16 @@ def reward_function(reward: str | Reward, task: Task = "multiclass") -> Reward:
     """
     if callable(reward):
         return reward
-    if reward not in REWARDS:
-        raise ValueError(f"Unknown reward {reward!r}; `reward` takes one of {sorted(REWARDS)}.")
+    of_classes = named(REWARDS, reward, "reward")
     if task in _OF_CLASSES:
-        return REWARDS[reward]
-    named = _OF_LABELS if task == "multilabel" else _OF_QUANTITIES
-    if reward not in named:
+        return of_classes
+    fitting = _OF_LABELS if task == "multilabel" else _OF_QUANTITIES
+    if reward not in fitting:
         raise ValueError(
-            f"A {task} has no {reward}; `reward` takes one of {sorted(named)} there, or a function."
+            f"A {task} has no {reward}; `reward` takes one of {sorted(fitting)} there, or a "
+            "function."
         )
-    return named[reward]
+    return fitting[reward]
 
 
 def reward_gradient(logits: Tensor, target: Tensor, reward: Reward) -> Tensor:

@@ -36,6 +36,7 @@ from libragrad_lightning.backward.rules import (
     stop_statistics,
     stop_weights,
 )
+from libragrad_lightning.lookup import named
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,4 @@ def rule_set(rules: str | RuleSet) -> RuleSet:
     """
     if isinstance(rules, RuleSet):
         return rules
-    if rules not in RULE_SETS:
-        raise ValueError(f"Unknown rule set {rules!r}; `rules` takes one of {sorted(RULE_SETS)}.")
-    return RULE_SETS[rules]
+    return named(RULE_SETS, rules, "rules", "rule set")

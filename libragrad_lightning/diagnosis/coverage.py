@@ -20,6 +20,7 @@ from libragrad_lightning.backward import (
 )
 from libragrad_lightning.diagnosis.tracing import ModuleCall, traced_calls
 from libragrad_lightning.models import TokenModel, explanation_state, logits_of, parts_of
+from libragrad_lightning.tables import TableRows
 
 
 @dataclass(frozen=True)
@@ -121,34 +122,35 @@ class CoverageReport:
         return table
 
     def markdown(self) -> str:
-        """Return the report as a Markdown table, for TensorBoard's text panel."""
-        rows = ["| operation | role | count | stopped | where |", "|---|---|---|---|---|"]
-        rows += [
-            f"| {u.operation} | {u.role or '**unknown**'} | {u.count} | {u.stopped} "
-            f"| {', '.join(u.places)} |"
+        """Return the report as Markdown tables, for TensorBoard's text panel."""
+        columns = ("operation", "role", "count", "stopped", "where")
+        rows = [
+            (u.operation, u.role or "**unknown**", u.count, u.stopped, ", ".join(u.places))
             for u in self.uses
         ]
-        advice = [f"- {use.advice}" for use in self.unknown]
-        return "\n".join(rows + (["", *advice] if advice else []) + self._levels_markdown())
+        parts = [TableRows(columns, tuple(rows)).markdown()]
+        parts.append("\n".join(f"- {use.advice}" for use in self.unknown))
+        if self.levels:
+            parts.append(self._level_table().markdown())
+        if self.left_out:
+            parts.append(f"{self.left_out} blocks work on tokens that lie nowhere.")
+        return "\n\n".join(filter(None, parts))
 
-    def _levels_markdown(self) -> list[str]:
-        if not self.levels:
-            return []
-        rows = ["", "| level | enters | found as | axes | grid | elsewhere | located by |"]
-        return [
-            *rows,
-            "|---|---|---|---|---|---|---|",
-            *(
-                f"| {i} | {level.place}{f' ({level.passes} passes)' if level.passes > 1 else ''} "
-                f"| {level.found} | {level.layout} | {level.grid[0]} x {level.grid[1]} "
-                f"| {level.prefix} | {level.located} |"
-                for i, level in enumerate(self.levels)
-            ),
-            *(
-                ["", f"{self.left_out} blocks work on tokens that lie nowhere."]
-                * (self.left_out > 0)
-            ),
+    def _level_table(self) -> TableRows:
+        columns = ("level", "enters", "found as", "axes", "grid", "elsewhere", "located by")
+        rows = [
+            (
+                i,
+                f"{level.place} ({level.passes} passes)" if level.passes > 1 else level.place,
+                level.found,
+                level.layout,
+                f"{level.grid[0]} x {level.grid[1]}",
+                level.prefix,
+                level.located,
+            )
+            for i, level in enumerate(self.levels)
         ]
+        return TableRows(columns, tuple(rows))
 
 
 def coverage(

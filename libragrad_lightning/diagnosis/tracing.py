@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 from torch._C._autograd import _get_sequence_nr
 from torch.utils import _pytree as pytree
+
+from libragrad_lightning.models import Enter, Leave, hooked_modules, is_differentiable
 
 
 @dataclass
@@ -66,8 +68,8 @@ def traced_calls(model: nn.Module, *, isolate: bool) -> Iterator[list[ModuleCall
     roots: list[ModuleCall] = []
     running: list[ModuleCall] = []
 
-    def enter(path: str) -> Any:
-        def hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    def hooks(path: str) -> tuple[Enter, Leave]:
+        def enter(module: nn.Module, args: Any, kwargs: Any) -> Any:
             call = ModuleCall(path, type(module).__name__, _position())
             (running[-1].children if running else roots).append(call)
             running.append(call)
@@ -75,18 +77,14 @@ def traced_calls(model: nn.Module, *, isolate: bool) -> Iterator[list[ModuleCall
                 args, kwargs = pytree.tree_map(lambda x: _copied(x, call.inputs), (args, kwargs))
             return args, kwargs
 
-        return hook
+        return enter, leave
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:
         call = running.pop()
         call.end = _position()
-        call.outputs += [leaf for leaf in pytree.tree_leaves(output) if _is_differentiable(leaf)]
+        call.outputs += [leaf for leaf in pytree.tree_leaves(output) if is_differentiable(leaf)]
 
-    with ExitStack() as stack:
-        for path, module in model.named_modules():
-            handle = module.register_forward_pre_hook(enter(path), with_kwargs=True, prepend=True)
-            stack.callback(handle.remove)
-            stack.callback(module.register_forward_hook(leave).remove)
+    with hooked_modules(model, hooks):
         yield roots
 
 
@@ -94,13 +92,9 @@ def _position() -> int:
     return _get_sequence_nr()
 
 
-def _is_differentiable(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.requires_grad
-
-
 def _copied(value: Any, copies: list[Tensor]) -> Any:
     # Not a view: an operation in place on a view would rewrite the history of its base.
-    if not _is_differentiable(value) or isinstance(value, nn.Parameter):
+    if not is_differentiable(value) or isinstance(value, nn.Parameter):
         return value
     copies.append(value.clone())
     return copies[-1]

@@ -1,5 +1,6 @@
 """How to read a model: tokens, blocks, prefix tokens, grid; and how to leave it undisturbed."""
 
+from libragrad_lightning.models.calls import is_differentiable
 from libragrad_lightning.models.errors import UnreadableModelError
 from libragrad_lightning.models.feature_view import (
     Axes,
@@ -13,6 +14,7 @@ from libragrad_lightning.models.feature_view import (
     prefix_of,
 )
 from libragrad_lightning.models.going_on import logits_behind, logits_of_tokens_alone
+from libragrad_lightning.models.hooks import Enter, Leave, hooked_modules
 from libragrad_lightning.models.image_axes import ImageAxis
 from libragrad_lightning.models.levels import Level, Point
 from libragrad_lightning.models.logits import logits_of, matrix_of
@@ -27,10 +29,12 @@ from libragrad_lightning.models.token_model import TokenModel
 __all__ = [
     "SQUASHING",
     "Axes",
+    "Enter",
     "FeatureView",
     "Features",
     "ImageAxis",
     "JoinedView",
+    "Leave",
     "Level",
     "Origins",
     "Point",
@@ -41,6 +45,8 @@ __all__ = [
     "View",
     "called_with_origins",
     "explanation_state",
+    "hooked_modules",
+    "is_differentiable",
     "is_out_of_memory",
     "joined_features",
     "logits_behind",

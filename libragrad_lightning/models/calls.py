@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeAlias
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from libragrad_lightning.backward import Edge, edge_of
+from libragrad_lightning.models.hooks import hooked_modules
 
 Argument: TypeAlias = int | str
 """The position or the name of an argument of a module."""
@@ -76,12 +77,7 @@ def recorded_calls(model: nn.Module) -> Iterator[list[Call]]:
     """
     calls: list[Call] = []
     clock = count()
-    with ExitStack() as stack:
-        for path, module in model.named_modules():
-            before, after = _hooks(path, calls, clock)
-            handle = module.register_forward_pre_hook(before, with_kwargs=True, prepend=True)
-            stack.callback(handle.remove)
-            stack.callback(module.register_forward_hook(after).remove)
+    with hooked_modules(model, lambda path: _hooks(path, calls, clock)):
         yield calls
 
 
@@ -111,7 +107,7 @@ def _hooks(path: str, calls: list[Call], clock: Iterator[int]) -> tuple[Any, Any
 def first_argument(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Argument | None:
     """Return the position or the name of the first differentiable tensor."""
     arguments: list[tuple[Argument, Any]] = [*enumerate(args), *kwargs.items()]
-    return next((key for key, value in arguments if _is_differentiable(value)), None)
+    return next((key for key, value in arguments if is_differentiable(value)), None)
 
 
 def argument_of(args: Sequence[Any], kwargs: Mapping[str, Any], argument: Argument) -> Any:
@@ -123,10 +119,11 @@ def first_tensor(output: Any) -> Tensor | None:
     """Return the first differentiable tensor in what a module returned, if there is one."""
     items: Sequence[Any] = output if isinstance(output, tuple | list) else (output,)
     items = tuple(output.values()) if isinstance(output, Mapping) else items
-    return next((item for item in items if _is_differentiable(item)), None)
+    return next((item for item in items if is_differentiable(item)), None)
 
 
-def _is_differentiable(value: Any) -> bool:
+def is_differentiable(value: Any) -> bool:
+    """Return whether a value is a tensor that is differentiated."""
     recorded = not torch.is_inference_mode_enabled()
     return recorded and isinstance(value, Tensor) and value.requires_grad
 

@@ -1,12 +1,35 @@
-"""Forward hooks that let blocks see their position tables at some patches only."""
+"""Forward hooks: on all modules of a model, and on blocks that read position tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
+
+Enter: TypeAlias = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Any]
+"""Sees the arguments of a call, and may return others."""
+
+Leave: TypeAlias = Callable[[nn.Module, tuple[Any, ...], Any], Any]
+"""Sees the arguments of a call and what it returned, and may return something else."""
+
+
+@contextmanager
+def hooked_modules(model: nn.Module, hooks: Callable[[str], tuple[Enter, Leave]]) -> Iterator[None]:
+    """Let hooks stand on a model and all modules in it, before and behind those of others.
+
+    Args:
+        model: The model.
+        hooks: Makes the two hooks of a module from its path.
+    """
+    with ExitStack() as stack:
+        for path, module in model.named_modules():
+            enter, leave = hooks(path)
+            handle = module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
+            stack.callback(handle.remove)
+            stack.callback(module.register_forward_hook(leave).remove)
+        yield
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
+from libragrad_lightning.lookup import named
 from libragrad_lightning.models import TokenModel, UnreadableModelError
 
 Masked: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
@@ -188,12 +189,7 @@ def perturbation_operator(
         ValueError: If there is no operator of that name.
     """
     if isinstance(perturbation, str):
-        if perturbation not in PERTURBATIONS:
-            raise ValueError(
-                f"Unknown perturbation {perturbation!r}; `perturbation` takes one of "
-                f"{sorted(PERTURBATIONS)} or a function from images to what replaces their pixels."
-            )
-        perturbation = PERTURBATIONS[perturbation]
+        perturbation = named(PERTURBATIONS, perturbation, "perturbation")
     if isinstance(perturbation, PaperTokens):
         return perturbation.chosen(model, images)
     return perturbation if isinstance(perturbation, Perturbation) else ReplacePixels(perturbation)

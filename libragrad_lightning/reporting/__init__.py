@@ -17,7 +17,7 @@ from libragrad_lightning.reporting.sinks import (
     write_images,
 )
 from libragrad_lightning.reporting.summary import print_summary, summary_table
-from libragrad_lightning.reporting.tables import TableRows
+from libragrad_lightning.tables import TableRows
 
 __all__ = [
     "CometSink",

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 
 from libragrad_lightning.audit import AuditRecord
 from libragrad_lightning.reporting.sinks import logger_step, trainer_sinks
-from libragrad_lightning.reporting.tables import TableRows
+from libragrad_lightning.tables import TableRows
 
 
 def history_table(history: Sequence[AuditRecord]) -> TableRows:

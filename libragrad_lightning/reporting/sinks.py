@@ -26,7 +26,7 @@ from lightning.pytorch.loggers import (
 from torch import Tensor
 
 from libragrad_lightning.heatmaps.panel import to_pil
-from libragrad_lightning.reporting.tables import TableRows
+from libragrad_lightning.tables import TableRows
 
 _UNSAFE = re.compile(r"[^-/.\w]")
 """Characters that file systems may not like in a name."""
