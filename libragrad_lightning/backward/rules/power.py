@@ -30,18 +30,11 @@ class Power(Operation):
 
     Attributes:
         degree: The degree, read from the node; a tensor if it differs by element.
-        factors: The edge of the base, if the exponent is an operand too.
     """
 
     role: ClassVar[Role] = Role.POWER
 
     degree: Callable[[Node], Tensor | float]
-    factors: tuple[int, ...] = ()
-
-    @property
-    def factor_edges(self) -> tuple[int, ...]:
-        """The base, if the exponent is an operand too."""
-        return self.factors
 
 
 def divide_by_degree(operation: Power, node: Node, flows: Sequence[Flow]) -> Correction:

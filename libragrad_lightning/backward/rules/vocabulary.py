@@ -268,9 +268,7 @@ _NORMALIZATIONS: dict[str, Operation] = {
 _QUOTIENTS_AND_POWERS: dict[str, Operation] = {
     "DivBackward": Quotient(value=quotient.quotient_value, elementwise=_PROPORTIONAL),
     "PowBackward0": Power(power.exponent, value=power.power_value, elementwise=_PROPORTIONAL),
-    "PowBackward1": Power(
-        power.exponents, (0,), value=power.power_value, elementwise=_PROPORTIONAL
-    ),
+    "PowBackward1": Power(power.exponents, value=power.power_value, elementwise=_PROPORTIONAL),
     "SqrtBackward": Power(power.square_root_degree, elementwise=_PROPORTIONAL),
     "ProdBackward": Power(power.number_of_factors),
 }

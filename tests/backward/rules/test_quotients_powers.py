@@ -105,3 +105,14 @@ def test_without_the_rule_gradients_are_ordinary(role):
     value = (x**2 if role is Role.POWER else x / (x + 1)).sum()
     (expected,) = grad(value, x, rules=PLAIN, retain_graph=True)
     assert torch.equal(grad(value, x, rules=LIBRA.without(role))[0], expected)
+
+
+@pytest.mark.parametrize("exponent", [-1.0, -0.5, 0.5, 2.0])
+@pytest.mark.parametrize("kind", ["number", "buffer", "parameter"])
+def test_a_power_of_a_held_value_that_is_added_is_complete(exponent, kind):
+    (x,) = leaves(0, (3, 4))
+    buffer = torch.tensor(exponent).double()
+    powers = {"number": exponent, "buffer": buffer, "parameter": buffer.clone().requires_grad_()}
+    output = (x + x.sigmoid() ** powers[kind]).square().sum()
+    total, magnitude = fullgrad_sum(output, [x])
+    assert abs(total - output.detach()) <= 1e-13 * magnitude
