@@ -48,14 +48,14 @@ class ModelDecomposition:
 
     Attributes:
         decompositions: One for every rule set.
-        reading: What was read of the graph.
+        graph: What was read of the graph.
         identical: Whether the scores equal those of an ordinary forward pass bit for bit.
         contrast: How much the scores of the two images differ, relative to their norm: none of the
             decompositions would mean anything if the images no longer mattered.
     """
 
     decompositions: list[Decomposition]
-    reading: AnnotatedGraph
+    graph: AnnotatedGraph
     identical: bool
     contrast: float
 
@@ -96,11 +96,11 @@ def decompose_model(
     with explanation_state(model), ConstantObserver():
         pixels = images.clone().requires_grad_()
         logits = scores(model(pixels))
-        reading = annotate_graph([logits], [pixels], LIBRA)
+        graph = annotate_graph([logits], [pixels], LIBRA)
         results = [decompose(logits, pixels, rules) for rules in rule_sets]
     first, second = logits.detach()
     contrast = float((first - second).norm() / torch.stack([first, second]).norm())
-    return ModelDecomposition(results, reading, torch.equal(logits.detach(), undisturbed), contrast)
+    return ModelDecomposition(results, graph, torch.equal(logits.detach(), undisturbed), contrast)
 
 
 def _without_memory(model: nn.Module) -> nn.Module:

@@ -90,9 +90,9 @@ def trace(name: str) -> Trace:
     assert model is not None
     pixels = torch.empty(IMAGES, 3, shape.size, shape.size, device="meta", requires_grad=True)
     logits = class_scores(model(pixels))
-    reading = annotate_graph([logits], [pixels], LIBRA)
+    graph = annotate_graph([logits], [pixels], LIBRA)
     module, family = module_of(name), type(model).__name__
-    operations = sorted({_description(r.node.name(), r.flows) for r in reading.nodes})
+    operations = sorted({_description(r.node.name(), r.flows) for r in graph.nodes})
     digest = hashlib.sha256("\n".join([module, family, *operations]).encode()).hexdigest()[:16]
     return Trace(name, module, family, _size(model), shape, digest)
 
@@ -121,10 +121,10 @@ def measure(name: str, shape: Shape) -> Measurement:
         plain=plain.error,
         libra_float32=single.decompositions[0].noise,
         identical=double.identical and single.identical,
-        unknown=_counted(double.reading.unknown() | single.reading.unknown()),
+        unknown=_counted(double.graph.unknown() | single.graph.unknown()),
         indirect=_counted(libra.indirect),
         contrast=double.contrast,
-        nodes=len(double.reading.nodes),
+        nodes=len(double.graph.nodes),
         seconds=round(time.perf_counter() - start, 1),
         megabytes=_peak(),
     )

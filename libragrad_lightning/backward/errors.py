@@ -12,7 +12,7 @@ class UnknownOperationError(LibraGradError):
 
 
 class TrainingStatisticsError(LibraGradError):
-    """A batch norm normalised samples by statistics that depend on other samples."""
+    """A batch norm normalized samples by statistics that depend on other samples."""
 
 
 class UnreachableInputError(LibraGradError, ValueError):

@@ -102,8 +102,8 @@ def test_a_watch_that_fails_leaves_no_hook():
     x, y = recorded()
     calls = []
 
-    def watch(reading):
-        yield reading.nodes[0].node.register_prehook(lambda *_: calls.append(None))
+    def watch(graph):
+        yield graph.nodes[0].node.register_prehook(lambda *_: calls.append(None))
         raise KeyError("planted")
 
     with pytest.raises(KeyError, match="planted"):

@@ -30,7 +30,7 @@ def test_the_decomposition_is_complete_and_the_output_untouched(name):
     assert double.identical
     assert single.identical
     assert double.contrast > 0.01
-    assert not double.reading.unknown() | single.reading.unknown()
+    assert not double.graph.unknown() | single.graph.unknown()
     assert libra.error < 1e-9
     assert plain.error > 1e-3
     assert single.decompositions[0].noise < 1e-4

@@ -1,4 +1,4 @@
-"""Products: the factors share one count of FullGrad among them.
+"""Products: their gradient is divided among the factors.
 
 FullGrad counts the product of n complete factors n times (Prop 1). It counts once if the gradients
 of the factors are weighed by numbers that add up to one (Thm 4), here 1/n each, or if all factors

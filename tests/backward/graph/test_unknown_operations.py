@@ -126,11 +126,11 @@ def test_an_unknown_operation_where_gradients_stop_needs_no_role():
     reference = F.scaled_dot_product_attention(held * weight, held * weight, x) + x * held.sigmoid()
     expected = torch.autograd.grad(reference.square().sum(), x)[0] / 2
     torch.testing.assert_close(gradient, expected, equal_nan=True)
-    reading = annotate_graph([unknown], [x], LIBRA)
-    assert not reading.unknown()
-    behind = [r for r in reading.nodes if r.operation is None]
+    graph = annotate_graph([unknown], [x], LIBRA)
+    assert not graph.unknown()
+    behind = [r for r in graph.nodes if r.operation is None]
     assert {r.node.name() for r in behind} == {"ErfinvBackward0"}
-    assert not any(reading.receives(r) for r in behind)
+    assert not any(graph.receives(r) for r in behind)
     for rules in (PLAIN, ATTN_LRP):
         with pytest.raises(UnknownOperationError, match=r"ErfinvBackward0"):
             grad(unknown, x, rules=rules, retain_graph=True)
