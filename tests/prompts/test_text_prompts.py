@@ -23,7 +23,7 @@ from torch import nn
 
 from libragrad_lightning import explain
 from libragrad_lightning.models import UnreadableModelError
-from libragrad_lightning.prompts import PromptError, explain_words, text_prompts
+from libragrad_lightning.prompts import PromptError, text_prompts
 
 TEMPLATES = ("a photo of a {}.", "a drawing of a {}.", "{}")
 
@@ -254,56 +254,3 @@ def test_an_encoder_of_tokens_is_refused():
         PromptError, match=r"must return embeddings \[B, D\].*returned \(3, 17, 24\)"
     ):
         text_prompts(pair, TOKENIZER, PROMPTS)(SMALL)
-
-
-class Bag(nn.Module):
-    """Embeds a text as the mean of maps of its words."""
-
-    def __init__(self):
-        super().__init__()
-        self.embedding, self.map = nn.Embedding(49408, 12), nn.Linear(12, 16)
-
-    def forward(self, ids):
-        return self.map(self.embedding(ids)).mean(1)
-
-
-def test_words_of_a_bag_have_the_relevance_of_their_own_similarity():
-    torch.manual_seed(0)
-    bag, tower = Bag().double(), image_tower().double().eval()
-    found = explain_words(text_prompts((tower, bag), TOKENIZER, PROMPTS), SMALL.double())
-    ids = TOKENIZER(list(PROMPTS))
-    features = F.normalize(tower(SMALL.double()), dim=-1)
-    norms = bag(ids).norm(dim=-1)
-    each = bag.map(bag.embedding(ids)) / (CONTEXT * norms[:, None, None])
-    expected = 100 * torch.einsum("bd,pld->bpl", features, each)
-    torch.testing.assert_close(found.relevance, expected.detach())
-    torch.testing.assert_close(found.elsewhere, torch.zeros_like(found.elsewhere))
-
-
-def test_words_of_averaged_prompts_are_refused_and_those_of_one_template_are_not():
-    model = clip()
-    with pytest.raises(PromptError, match=r"mean of 3 texts.*pass one of the `templates`"):
-        explain_words(text_prompts(model, TOKENIZER, PROMPTS, templates=TEMPLATES), BATCH)
-    one = text_prompts(model, TOKENIZER, ["cat"], templates=TEMPLATES[:1])
-    words = [word for word, _ in explain_words(one, BATCH).words(0, 0)]
-    assert words == ["a", "photo", "of", "a", "cat", "."]
-
-
-def test_words_need_an_embedding_and_work_with_one():
-    model = clip()
-    pair = (model.encode_image, model.encode_text)
-    with pytest.raises(
-        PromptError, match=r"No `torch.nn.Embedding`.*pass the text encoder as a mod"
-    ):
-        explain_words(text_prompts(pair, TOKENIZER, PROMPTS), BATCH)
-    assert explain_words(text_prompts(model, TOKENIZER, PROMPTS), BATCH).scores.shape == (3, 4)
-
-
-def test_words_of_a_written_transformer_add_up(towers):
-    prompts = text_prompts(tuple(t.double() for t in towers), TOKENIZER, PROMPTS)
-    for parameter in prompts.parameters():
-        nn.init.normal_(parameter, std=0.2)
-    found = explain_words(prompts, SMALL.double())
-    assert ((found.relevance.sum(2) + found.elsewhere) / found.scores - 1).abs().max() < 1e-11
-    by_plus = explain_words(prompts, SMALL.double(), method="fullgrad_plus")
-    assert not torch.allclose(found.relevance, by_plus.relevance)
