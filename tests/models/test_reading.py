@@ -294,7 +294,7 @@ def test_models_that_embed_images_and_texts_are_pointed_to_prompts():
 
     model = Towers()
     texts = torch.randn(3, model.visual.num_classes)
-    with pytest.raises(UnreadableModelError, match=r"`forward`.*model.encode_image\(images\)"):
+    with pytest.raises(UnreadableModelError, match=r"explain .*text_prompts\(model, tokenizer, p"):
         read_token_model(model, IMAGES)
 
     def similarities(images):
