@@ -225,6 +225,17 @@ def test_paired_wrapper_equals_the_function_and_skips_alike():
     )
 
 
+def test_a_paired_difference_of_what_is_no_mean_is_that_of_the_metric():
+    first, second = draw(8), draw(8, seed=1)
+    batches = [{"attribution": b["attribution"], "mask": first["mask"]} for b in (first, second)]
+    apart = [MaskIoU(), MaskIoU()]
+    for metric, batch in zip(apart, batches, strict=True):
+        metric.update(**batch)
+    found = PairedDifference(MaskIoU())(*batches)["value"]
+    assert found == pytest.approx((apart[0].compute() - apart[1].compute()).item(), abs=1e-12)
+    assert found != 0
+
+
 def interval_of(metric, *seeds):
     for seed in seeds:
         batch = CASES["aopc"].batch(5, seed)

@@ -243,6 +243,12 @@ def test_masked_logits_must_fit_the_intact_ones(shape):
         deletion_log_odds_drop(torch.zeros(2, CLASSES), torch.zeros(shape), torch.zeros(2).long())
 
 
+def test_a_gain_of_an_unknown_score_is_refused():
+    logits, target = torch.zeros(2, LEVELS, CLASSES), torch.zeros(2).long()
+    with pytest.raises(ValueError, match="`score` to be one of .* but got 'loss'"):
+        symmetric_relevance_gain(logits, logits, target, score="loss")
+
+
 def test_lif_logits_must_fit_the_mif_ones():
     mif, lif = torch.zeros(2, LEVELS, CLASSES), torch.zeros(2, LEVELS - 1, CLASSES)
     message = r"`lif_logits` to have shape \[2, 4, 3\] to match `mif_logits` but got \[2, 3, 3\]"
