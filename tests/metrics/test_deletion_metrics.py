@@ -245,7 +245,7 @@ def test_masked_logits_must_fit_the_intact_ones(shape):
 
 def test_a_gain_of_an_unknown_score_is_refused():
     logits, target = torch.zeros(2, LEVELS, CLASSES), torch.zeros(2).long()
-    with pytest.raises(ValueError, match="`score` to be one of .* but got 'loss'"):
+    with pytest.raises(ValueError, match=r"`score` to be one of .* but got 'loss'"):
         symmetric_relevance_gain(logits, logits, target, score="loss")
 
 
