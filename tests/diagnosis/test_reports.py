@@ -109,7 +109,7 @@ def test_levels_of_a_model_whose_tokens_are_known():
         "pos_drop",
         1,
         "input of a module around a residual connection",
-        "tokens",
+        "[B, T, D]",
         (4, 4),
         1,
         "the pixels that move its tokens",
