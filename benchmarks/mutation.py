@@ -24,7 +24,7 @@ from pathlib import Path
 
 from mutants import Mutant, mutants
 from mutation_map import ROOMS, FileRecord, TestMap, TestRecord, digest, sources_of, tests_of
-from mutation_table import write_table
+from mutation_table import equivalent, write_table
 from mutation_trials import Laboratory, Trial
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,6 +126,7 @@ def _run(room: str, laboratory: Laboratory, arguments: argparse.Namespace) -> No
     known, wanted = read(file), drawn(room, arguments.seed, laboratory.tree)
     if arguments.again:
         survived = {key for key, found in known.items() if found.outcome == "survived"}
+        survived -= equivalent(ROOT).keys()
         left = [mutant for mutant in wanted if mutant.key in survived]
     else:
         left = [mutant for mutant in wanted[: arguments.count] if mutant.key not in known]
