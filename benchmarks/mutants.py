@@ -167,7 +167,8 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.Call) and _name(node) in _TYPES:
         return
     for child in ast.iter_child_nodes(node):
-        if id(child) not in left_out:
+        idle = isinstance(child, ast.keyword) and child.arg in _IDLE_KEYWORDS
+        if id(child) not in left_out and not idle:
             yield child
 
 

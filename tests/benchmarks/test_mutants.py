@@ -58,6 +58,7 @@ def test_statements():
         "Name: TypeAlias = A | 3",
         "isinstance(x, A | B)",
         "max(x, y)",
+        "zip(x, strict=True)",
         "import x, y",
         'f"{x - 1}"',
         '"a" + b',

@@ -162,6 +162,36 @@ def test_what_lies_behind_pruned_paths_needs_no_role():
     assert plain["SwishBackward"].count == 1
 
 
+class Added(nn.Module):
+    """Adds what comes after an exponential, and a parameter right behind a part."""
+
+    def __init__(self):
+        super().__init__()
+        self.part, self.bias = nn.Linear(12, 4), nn.Parameter(torch.full((4,), 2.0))
+
+    def forward(self, images):
+        x = self.part(images.flatten(1)) + self.bias
+        return x + x.exp().abs()
+
+
+def test_what_comes_after_a_pruned_operation_does_not_count_as_live():
+    report = coverage(Added(), torch.randn(1, 3, 2, 2))
+    uses = {use.operation: use for use in report.uses}
+    assert (uses["AbsBackward0"].count, uses["AbsBackward0"].pruned) == (0, 1)
+    assert report.left_out == 0
+
+
+def test_a_bias_that_is_added_behind_a_part_is_none_of_it():
+    report = explain_incompleteness(Added().double(), torch.randn(1, 3, 2, 2).double())
+    leaks = {leak.path: leak.leaked for leak in report.leaks}
+    assert leaks["part"] == pytest.approx(0, abs=1e-12)
+
+
+def test_what_is_behind_a_gate_is_no_suspect():
+    report = explain_incompleteness(Gated().double(), torch.randn(1, 3, 2, 2).double())
+    assert all("SwishBackward" not in name for leak in report.leaks for name in leak.suspects)
+
+
 def test_operations_outside_of_all_modules_are_said_to_be_there():
     model = Gated()
     report = coverage(model, torch.randn(1, 3, 2, 2), forward=lambda x: model(x.exp()) * 2)
@@ -207,6 +237,24 @@ def test_calls_are_recorded_with_what_went_in_and_came_out(isolate):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
+def test_parameters_that_are_passed_to_a_part_stay_the_same_objects():
+    class Asks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part, self.query = nn.Linear(3, 3), nn.Parameter(torch.ones(3))
+
+        def forward(self, x):
+            return x + self.part(self.query)
+
+    model = Asks()
+    seen = []
+    model.part.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with traced_calls(model, isolate=True) as roots:
+        model(torch.randn(2, 3, requires_grad=True))
+    assert seen[0] is model.query
+    assert roots[0].children[0].inputs == []
+
+
 def test_a_leak_counts_where_it_arises_and_through_all_that_calls_it():
     model = vit()
     model.blocks[1].mlp.act = CustomActivation()
@@ -218,6 +266,9 @@ def test_a_leak_counts_where_it_arises_and_through_all_that_calls_it():
         assert leaks[path].leaked == pytest.approx(own, rel=1e-9)
     assert abs(leaks["blocks.0"].leaked) < 1e-9 * abs(own)
     assert report.logit == pytest.approx(float(model(IMAGES)[:, 2].sum().detach()))
+    assert all(not leak.suspects for path, leak in leaks.items() if path != "blocks.1.mlp.act")
+    first = explain_incompleteness(model, IMAGES, 0)
+    assert first.logit == pytest.approx(float(model(IMAGES)[:, 0].sum().detach()))
     sizes = [abs(leak.own) for leak in report.leaks]
     assert sizes == sorted(sizes, reverse=True)
     assert leaks["(model)"].kind == "VisionTransformer"
