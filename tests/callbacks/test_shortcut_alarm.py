@@ -106,6 +106,35 @@ def test_a_shortcut_learned_before_the_first_audit():
 
 
 @pytest.mark.parametrize(
+    ("latest", "alarmed"),
+    [
+        ([(0.5, 0.39), (0.6, 0.39)], True),
+        ([(0.5, 0.39), (0.6, 0.4)], False),  # good enough
+        ([(0.6, 0.4), (0.5, 0.39)], False),
+        ([(0.49, 0.39), (0.6, 0.39)], False),  # has not learned enough
+        ([(0.6, 0.39)], False),
+    ],
+)
+def test_what_is_out_of_sight(latest, alarmed):
+    alarm = ShortcutAlarm(min_quality=0.4, min_accuracy=0.5)
+    alarm.history = audits(latest)
+    message = alarm.judge()
+    assert (message is not None) == alarmed
+    if alarmed:
+        assert message == (
+            "ShortcutAlarm: `val_acc` is 0.600 but `audit/energy_inside/libra` is 0.390, below "
+            "0.4, since epoch 0 (step 0): the model seems to be right for a reason outside the "
+            "object; look at the audit's pictures."
+        )
+
+
+@pytest.mark.parametrize(("second", "expected"), [((0.5, 0.5), 1), ((0.49, 0.5), None)])
+def test_least_patience_and_least_differences(second, expected):
+    limits = {"patience": 1, "min_rise": 0.25, "min_drop": 0.125}
+    assert first_alarm([(0.25, 0.625), second], **limits) == expected
+
+
+@pytest.mark.parametrize(
     ("kwargs", "match"),
     [
         ({"patience": 0}, "`patience` of at least 1 but got 0"),
