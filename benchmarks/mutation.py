@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--seed", type=int, default=0, help="decides which slips are drawn")
     run.add_argument("--again", action="store_true", help="try survivors anew, and no others")
-    run.add_argument("--seconds", type=float, default=90.0, help="for the tests of one slip")
+    run.add_argument("--seconds", type=float, default=60.0, help="for the tests of one slip")
     table = commands.add_parser("table", help="write the page")
     table.add_argument("--out", type=Path, default=ROOT / "docs" / "mutation.md")
     return parser

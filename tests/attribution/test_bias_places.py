@@ -80,6 +80,18 @@ def test_biases_of_prefix_tokens_that_join_later_belong_to_the_image():
         torch.testing.assert_close(ledger.on_images(contribution)[level], contribution[:, 0].sum(1))
 
 
+def test_biases_of_a_block_are_read_as_the_tokens_of_that_block():
+    views = [FeatureView(Axes.TOKENS, (2, 3), 1)] * 2 + [FeatureView(Axes.TOKENS, (7, 1))]
+    ledger, contribution = BiasLedger(BATCH, views), VALUES.double()
+    ledger(BiasSite("AddmmBackward0", reach=0b111, sequence=0, number=0), contribution)
+    for placed in ledger.on_tokens(contribution):
+        assert not placed[:, 0].any()
+        torch.testing.assert_close(placed.sum(1), contribution.sum((1, 2)))
+        rows = placed[:, 1:].view(BATCH, 2, 3)
+        torch.testing.assert_close(rows, rows.mean(2, keepdim=True).expand(-1, -1, 3))
+    assert not ledger.on_images(contribution).any()
+
+
 @pytest.mark.parametrize("shape", [(3, 5), ()])
 def test_what_cannot_be_told_apart_is_refused(shape):
     with pytest.raises(LibraGradError, match="cannot be told apart by image"):

@@ -98,3 +98,13 @@ def test_names_are_looked_up_and_functions_pass():
         reward_function("logits")
     with pytest.raises(ValueError, match="Unknown method 'ixg'"):
         attribution_method("ixg")
+
+
+@pytest.mark.parametrize("shape", [(1,), (4, 1), (2, 4, 1)])
+def test_the_two_classes_of_one_logit_are_those_of_its_sigmoid(shape):
+    logit_ = torch.randn(shape, dtype=torch.float64)
+    shares = class_logits(logit_).softmax(-1)
+    assert shares.shape == (*shape[:-1], 2)
+    torch.testing.assert_close(shares[..., 1:], logit_.sigmoid())
+    several = torch.randn(*shape[:-1], 3)
+    assert class_logits(several) is several
