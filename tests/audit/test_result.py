@@ -2,7 +2,7 @@
 
 import torch
 
-from libragrad_lightning.audit import AuditResult, merged
+from libragrad_lightning.audit import AuditResult, Failure, gathered, merged
 
 
 def part(*places):
@@ -44,3 +44,38 @@ def test_labels_of_an_image_have_maps_of_their_own():
 
 def test_nothing_is_nothing():
     assert merged([AuditResult()]) == AuditResult()
+
+
+def test_what_processes_found_is_added_up():
+    first = AuditResult(
+        {(0, -1): 1},
+        {"plain": {}, "libra": {}},
+        {"plain": 2},
+        1,
+        "",
+        2.0,
+        0.25,
+        (Failure(0, "one"),),
+    )
+    second = AuditResult(
+        {(1, -1): 2},
+        {"libra": {}},
+        {"plain": 1, "libra": 4},
+        2,
+        "zero_tokens",
+        1.0,
+        0.5,
+        (Failure(1, "two", True),),
+    )
+    found = merged([first, second])
+    assert found.fingerprints == {(0, -1): 1, (1, -1): 2}
+    assert found.uninformative == {"plain": 3, "libra": 4}
+    assert (found.nonfinite, found.perturbation, found.seconds) == (3, "zero_tokens", 2.0)
+    assert found.peak_memory_gib == 0.5
+    assert merged([first, AuditResult()]).peak_memory_gib == 0.25
+    assert found.failures == (Failure(0, "one"), Failure(1, "two", True))
+    assert list(found.maps) == ["plain", "libra"]
+
+
+def test_alone_a_process_gathers_its_own():
+    assert gathered("mine") == ["mine"]
