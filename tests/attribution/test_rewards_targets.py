@@ -90,6 +90,23 @@ def test_impossible_targets_get_a_sentence(target, labels, sentence):
         target_classes(target, LOGITS, labels)
 
 
+def test_outputs_of_a_regression_are_named_where_there_are_several():
+    labels = torch.rand(4)
+    for target in ("predicted", "label"):
+        found = target_classes(target, LOGITS[:, :1], labels, "regression")
+        assert (found.tolist(), found.dtype) == ([0] * 4, torch.int64)
+        with pytest.raises(ValueError, match="regression with 7 outputs needs `target`"):
+            target_classes(target, LOGITS, labels, "regression")
+    assert target_classes(0, LOGITS[:, :1], labels, "regression").tolist() == [0] * 4
+    assert target_classes(3, LOGITS, labels, "regression").tolist() == [3] * 4
+    with pytest.raises(ValueError, match="from 1 to 1, but the model has 1 classes"):
+        target_classes(1, LOGITS[:, :1], labels, "regression")
+
+
+def test_no_images_have_no_targets():
+    assert target_classes(9, LOGITS[:0]).shape == (0,)
+
+
 def test_names_are_looked_up_and_functions_pass():
     assert reward_function("logit") is logit
     assert reward_function(logit) is logit
