@@ -9,7 +9,9 @@ ones first, are run until one fails. What each of them comes to is written at on
 that was stopped goes on. The slips of a room are drawn in an order that depends on the seed alone,
 one of every kind in turn.
 
-Which tests run which lines is traced once for each file of tests, and again when it changes.
+Which tests run which lines is traced once for each file of tests, and again when it changes. `--near`
+does with the tests in the folder of the room's own name, where those of other folders take long: what
+survives is then to be tried again with all of them.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import json
 import random
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -89,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--seed", type=int, default=0, help="decides which slips are drawn")
     run.add_argument("--again", action="store_true", help="try survivors anew, and no others")
+    run.add_argument("--near", action="store_true", help="only tests in the room's own folder")
     run.add_argument("--seconds", type=float, default=60.0, help="for the tests of one slip")
     table = commands.add_parser("table", help="write the page")
     table.add_argument("--out", type=Path, default=ROOT / "docs" / "mutation.md")
@@ -132,9 +136,10 @@ def _run(room: str, laboratory: Laboratory, arguments: argparse.Namespace) -> No
         left = [mutant for mutant in wanted[: arguments.count] if mutant.key not in known]
     test_map = TestMap.read(TESTS)
     if left:
-        trace(room, laboratory, test_map)
+        files = tests_of(laboratory.tree, room, arguments.near)
+        trace(files, laboratory, test_map)
     for number, mutant in enumerate(left, 1):
-        outcome = _tried(room, mutant, laboratory, test_map, arguments.seconds)
+        outcome = _tried(room, mutant, files, laboratory, test_map, arguments.seconds)
         with file.open("a") as out:
             out.write(json.dumps(asdict(outcome)) + "\n")
         print(
@@ -144,12 +149,12 @@ def _run(room: str, laboratory: Laboratory, arguments: argparse.Namespace) -> No
         )
 
 
-def trace(room: str, laboratory: Laboratory, test_map: TestMap) -> None:
-    """Trace the tests of a room that have changed."""
+def trace(files: Sequence[str], laboratory: Laboratory, test_map: TestMap) -> None:
+    """Trace those files of tests that have changed."""
     root = laboratory.tree
     for path in {p for name in ROOMS for p in sources_of(root, name)}:
         test_map.sources.setdefault(path, digest(root / path))
-    for file in tests_of(root, room):
+    for file in files:
         if test_map.is_fresh(root, file):
             continue
         start, record = time.monotonic(), FileRecord(digest(root / file))
@@ -168,10 +173,14 @@ def trace(room: str, laboratory: Laboratory, test_map: TestMap) -> None:
 
 
 def _tried(
-    room: str, mutant: Mutant, laboratory: Laboratory, test_map: TestMap, seconds: float
+    room: str,
+    mutant: Mutant,
+    files: Sequence[str],
+    laboratory: Laboratory,
+    test_map: TestMap,
+    seconds: float,
 ) -> Outcome:
     start, root = time.monotonic(), laboratory.tree
-    files = tests_of(root, room)
     lines = range(mutant.line, mutant.line + mutant.before.count("\n") + 1)
     tests = test_map.ordered(root, files, mutant.path, lines)
     tests += [test for test in test_map.untraced(root, files) if test not in tests]
