@@ -9,9 +9,9 @@ ones first, are run until one fails. What each of them comes to is written at on
 that was stopped goes on. The slips of a room are drawn in an order that depends on the seed alone,
 one of every kind in turn.
 
-Which tests run which lines is traced once for each file of tests, and again when it changes. `--near`
-does with the tests in the folder of the room's own name, where those of other folders take long: what
-survives is then to be tried again with all of them.
+Which tests run which lines is traced once for each file of tests, and again when it changes.
+`--near` does with the tests in the folder of the room's own name, where those of other folders take
+long: what survives is then to be tried again with all of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mutants import Mutant, mutants
-from mutation_map import ROOMS, FileRecord, TestMap, TestRecord, digest, sources_of, tests_of
+from mutation_map import ROOMS, FileRecord, TestMap, TestRecord, digest, files_of_tests, sources_of
 from mutation_table import equivalent, write_table
 from mutation_trials import Laboratory, Trial
 
@@ -136,7 +136,7 @@ def _run(room: str, laboratory: Laboratory, arguments: argparse.Namespace) -> No
         left = [mutant for mutant in wanted[: arguments.count] if mutant.key not in known]
     test_map = TestMap.read(TESTS)
     if left:
-        files = tests_of(laboratory.tree, room, arguments.near)
+        files = files_of_tests(laboratory.tree, room, arguments.near)
         trace(files, laboratory, test_map)
     for number, mutant in enumerate(left, 1):
         outcome = _tried(room, mutant, files, laboratory, test_map, arguments.seconds)

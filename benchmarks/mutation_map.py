@@ -138,7 +138,7 @@ def sources_of(root: Path, room: str) -> list[str]:
     return _relative(root, folder.rglob("*.py"))
 
 
-def tests_of(root: Path, room: str, near: bool = False) -> list[str]:
+def files_of_tests(root: Path, room: str, near: bool = False) -> list[str]:
     """Return the files of tests of a room, and those of its own that hold doctests.
 
     Args:
