@@ -92,6 +92,18 @@ def test_biases_of_a_block_are_read_as_the_tokens_of_that_block():
     assert not ledger.on_images(contribution).any()
 
 
+def test_biases_are_not_those_of_tokens_two_blocks_on():
+    grids = [FeatureView(Axes.TOKENS, size) for size in ((2, 3), (2, 2), (3, 3))]
+    values = torch.randn(BATCH, 9, CHANNELS)
+    for reach, placed in ((0b1, False), (0b11, True)):
+        ledger = BiasLedger(BATCH, grids)
+        ledger(BiasSite("AddmmBackward0", reach=reach, sequence=0, number=0), values)
+        assert bool(ledger.on_tokens(values)[0].any()) is placed
+        assert bool(ledger.on_images(values)[0].any()) is not placed
+        total = ledger.on_tokens(values)[0].sum(1) + ledger.on_images(values)[0]
+        torch.testing.assert_close(total, values.sum((1, 2)))
+
+
 @pytest.mark.parametrize("shape", [(3, 5), ()])
 def test_what_cannot_be_told_apart_is_refused(shape):
     with pytest.raises(LibraGradError, match="cannot be told apart by image"):

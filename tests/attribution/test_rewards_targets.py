@@ -90,6 +90,21 @@ def test_impossible_targets_get_a_sentence(target, labels, sentence):
         target_classes(target, LOGITS, labels)
 
 
+def test_labels_and_quantities_have_rewards_of_their_own():
+    of_target = LOGITS.gather(1, TARGET[:, None])[:, 0]
+    for task in ("multilabel", "regression"):
+        for name in ("logit", "log_odds"):
+            assert torch.equal(reward_function(name, task)(LOGITS, TARGET), of_target)
+    found = reward_function("probability", "multilabel")(LOGITS, TARGET)
+    torch.testing.assert_close(found, of_target.sigmoid())
+    with pytest.raises(
+        ValueError, match=r"A regression has no probability.*\['log_odds', 'logit'\]"
+    ):
+        reward_function("probability", "regression")
+    for task in ("multiclass", "binary"):
+        assert reward_function("probability", task) is probability
+
+
 def test_outputs_of_a_regression_are_named_where_there_are_several():
     labels = torch.rand(4)
     for target in ("predicted", "label"):
