@@ -42,6 +42,7 @@ def test_other_names_are_refused(names):
 
 @pytest.mark.parametrize(("size", "works"), [(31, False), (32, True)])
 def test_pictures_have_a_least_size(size, works):
+    assert Pictures().size == 224  # the input size of most models
     if works:
         Pictures(size).check()
     else:

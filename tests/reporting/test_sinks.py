@@ -204,8 +204,8 @@ def test_wandb_gets_all_pictures_at_once(monkeypatch):
             "step": 7,
         },
     )
-    assert text[1]["data"] == [["# Covered"]]
-    assert text[1]["key"] == "audit/coverage/libra"
+    expected = {"key": "audit/coverage/libra", "columns": ["text"], "data": [["# Covered"]]}
+    assert text == ("log_text", expected | {"step": 7})
 
 
 def test_mlflow():
