@@ -1,0 +1,116 @@
+"""Every panel shows its own image, its maps under all rule sets, and its mask."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from libragrad_lightning.attribution import Explanation
+from libragrad_lightning.audit import ExplainedChunk, Samples
+from libragrad_lightning.audit.metric_table import MetricInputs
+from libragrad_lightning.backward import LIBRA, PLAIN
+from libragrad_lightning.metrics.functional import segmentation_average_precision
+from libragrad_lightning.reporting import PanelDrawer, Pictures, panels
+from libragrad_lightning.reporting.charts import announce_charts
+
+COUNT = 3
+
+
+def explanation(rules, shift):
+    maps = torch.randn(COUNT, 4, 4, dtype=torch.float64) + shift
+    nothing = torch.zeros(COUNT, 0)
+    return Explanation(
+        rules=rules,
+        attribution=maps,
+        prefix=nothing,
+        token_biases=nothing,
+        image_biases=nothing,
+        fullgrad_sums=nothing.T,
+        logits=torch.randn(COUNT, 2),
+        target=torch.tensor([0, 1, 1]),
+    )
+
+
+def chunk(masks=True):
+    samples = Samples(
+        torch.rand(COUNT, 3, 8, 8),
+        masks=torch.rand(COUNT, 8, 8) > 0.5 if masks else None,
+        ignore=torch.rand(COUNT, 8, 8) > 0.8 if masks else None,
+    )
+    inputs = [
+        MetricInputs(explanation(rules, shift), torch.ones(COUNT).bool(), samples.masks)
+        for rules, shift in ((PLAIN, 0.0), (LIBRA, 1.0))
+    ]
+    outputs = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
+    labels = torch.tensor([0, 0, -1])
+    keys = [(number, -1) for number in (4, 0, 2)]
+    return ExplainedChunk((4, 0, 2), keys, samples, labels, outputs, inputs)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    found = []
+
+    def draw(image, maps, mask, caption, column_size):
+        found.append(SimpleNamespace(**locals()))
+        return torch.zeros(3, 1, 1)
+
+    monkeypatch.setattr(panels, "explanation_panel", draw)
+    return found
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_a_panel_has_what_belongs_to_its_image(drawn, masks):
+    given = chunk(masks)
+    drawer = PanelDrawer(Pictures(64, class_names=["ant", "bee"]), 3)
+    drawer.draw(given)
+    assert list(drawer.named("audit")) == ["audit/image_000", "audit/image_002"]
+    for panel, row in zip(drawn, (1, 2), strict=True):
+        assert panel.column_size == 64
+        assert torch.equal(panel.image, given.samples.images[row])
+        assert list(panel.maps) == ["plain", "libra"]
+        for maps, inputs in zip(panel.maps.values(), given.inputs, strict=True):
+            assert torch.equal(maps, inputs.explanation.attribution[row].float())
+        assert (panel.mask is None) is not masks
+        assert panel.mask is None or torch.equal(panel.mask, given.samples.masks[row])
+    texts = [panel.caption.split("  |  ") for panel in drawn]
+    assert [text[:2] for text in texts] == [
+        ["label ant", "predicted bee 0.73"],
+        ["predicted ant 0.95", "explained bee"],
+    ]
+    for text, row in zip(texts, (1, 2), strict=True):
+        assert len(text) == 2 + masks
+        if masks:
+            scores = [
+                segmentation_average_precision(
+                    i.explanation.heatmap((8, 8))[[row]],
+                    given.samples.masks[[row]],
+                    given.samples.ignore[[row]],
+                )
+                for i in given.inputs
+            ]
+            assert text[2] == f"AP plain {float(scores[0]):.2f}, libra {float(scores[1]):.2f}"
+
+
+def test_normalization_is_undone(drawn):
+    given = chunk()
+    PanelDrawer(Pictures(mean=(0.5,), std=(0.25,)), 1).draw(given)
+    expected = (given.samples.images[1] * 0.25 + 0.5).clamp(0, 1)
+    torch.testing.assert_close(drawn[0].image, expected)
+
+
+@pytest.mark.parametrize("rank_zero", [True, False])
+def test_charts_are_announced_to_tensorboard_alone(tmp_path, rank_zero):
+    board = TensorBoardLogger(tmp_path)
+    run = SimpleNamespace(loggers=[CSVLogger(tmp_path), board], is_global_zero=rank_zero)
+    announce_charts(run, "audit", ["srg", "lif_aopc"], ["plain", "libra"])
+    board.experiment.flush()
+    events = EventAccumulator(board.log_dir).Reload()
+    assert ("custom_scalars__config__" in events.Tags()["tensors"]) is rank_zero
+    if rank_zero:
+        (event,) = events.Tensors("custom_scalars__config__")
+        layout = event.tensor_proto.string_val[0].decode("latin-1")
+        for key in ("srg/plain", "srg/libra", "lif_aopc/plain", "lif_aopc/libra"):
+            assert f"audit/{key}" in layout
