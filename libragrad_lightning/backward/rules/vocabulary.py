@@ -130,7 +130,7 @@ _SUMS: dict[str, Operation] = {
         hides_constants=True,
         elementwise=_SUM,
         function=Function.DIFFERENCE,
-        in_place=("sub_",),
+        in_place=("sub_", "subtract_"),
     ),
     "RsubBackward": Linear(hides_constants=True, elementwise=_SUM),
     "MaximumBackward": Linear(additive=linear.maximum_offset, elementwise=_SUM),

@@ -69,6 +69,7 @@ UNRECORDED |= {
     "column_set": lambda x: changed(x, lambda y: y.__setitem__((slice(None), 1), BUFFER[:, 0])),
     "column_increased": lambda x: changed(x, lambda y: y[:, 1].add_(BUFFER[:, 0], alpha=2)),
     "transposed_decreased": lambda x: changed(x, lambda y: y.T[1:3].sub_(2)),
+    "transposed_subtracted": lambda x: changed(x, lambda y: y.T[1:3].subtract_(2)),
     "row_copied": lambda x: changed(x, lambda y: y[2].copy_(BUFFER[1])),
     "row_masked": lambda x: changed(x, lambda y: y[1].masked_fill_(MASK[1], 4.0)),
     "view_increased": lambda x: F.linear(x, torch.eye(4).double()).view(4, 3).add_(1.5),
