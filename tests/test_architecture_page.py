@@ -1,0 +1,41 @@
+"""The page on architecture names every room, and its examples run."""
+
+import re
+from pathlib import Path
+
+import torch
+
+import libragrad_lightning
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+
+
+def test_every_room_is_on_the_page():
+    package = Path(libragrad_lightning.__file__).parent
+    rooms = {path.name for path in package.iterdir() if any(path.glob("*.py"))} | {"callbacks"}
+    files = {path.name for path in package.glob("*.py")} - {"__init__.py", "__main__.py"}
+    listed = re.findall(r"^\| `(\w+)` \|", PAGE, re.M)
+    assert sorted(listed) == sorted(rooms)
+    assert {name for name in files if f"`{name}`" not in PAGE} == set()
+
+
+def test_every_file_that_is_named_is_there():
+    package = Path(libragrad_lightning.__file__).parent
+    named = set(re.findall(r"`((?:\w+/)+\w+\.py)`", PAGE))
+    assert named
+    assert {n for n in named if not ((package / n).exists() or (ROOT / n).exists())} == set()
+
+
+def test_the_examples_run(capsys):
+    names = {}
+    for example in re.findall(r"```python\n(.*?)```", PAGE, re.S):
+        exec(example, names)
+    complete, incomplete = names["complete"], names["incomplete"]
+    assert complete.residuals.abs().max() < 1e-5 * complete.target_logit.abs().max()
+    assert incomplete.residuals.abs().max() > 1e-3 * incomplete.target_logit.abs().max()
+    assert names["lengths"].attribution.shape == (2, 4, 4)
+    assert names["audit"] is not None
+    assert "audit/coverage/libra" in capsys.readouterr().out
+    assert names["batch"]["mask"].shape == (4, 64, 64)
+    assert torch.equal(names["batch"]["image"][:, 0] == 1, names["batch"]["mask"])
