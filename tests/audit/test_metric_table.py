@@ -82,6 +82,12 @@ def test_drops_of_log_probability(inputs):
         assert measured(name, inputs) == pytest.approx((intact - masked).mean(), abs=1e-6)
 
 
+def test_maps_are_brought_to_the_size_of_their_masks(inputs):
+    wide = replace(inputs, masks=torch.zeros(IMAGES, 12, 9, dtype=torch.bool))
+    torch.testing.assert_close(wide.heatmaps, inputs.explanation.heatmap((12, 9)))
+    assert replace(inputs, masks=None).heatmaps is None
+
+
 def test_drift(inputs):
     first, second = (
         m.flatten(1).numpy() for m in (inputs.explanation.attribution, inputs.previous)

@@ -73,6 +73,7 @@ def test_images_without_pixels_to_ignore_ignore_none():
         ([0.0, 2.0, 3.0, 255.0], [0, 1, 1, 0], [0, 0, 0, 1]),
         ([0.0, 0.0, 255.0, 255.0], [0, 0, 1, 1], None),
         ([0.0, 1.0, 0.0, 255.0], [0, 1, 0, 0], [0, 0, 0, 1]),
+        ([0.0, 0.5, 0.5, 255.0], [0, 1, 1, 1], None),
     ],
 )
 def test_masks_of_objects_and_void(marks, inside, void):

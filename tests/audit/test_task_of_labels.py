@@ -30,6 +30,7 @@ SIZES = torch.tensor([[0.5, 1.5, 2.5], [0.0, -1.0, 7.5], [1.0, 2.0, 3.0]])
         (["mse_loss"], YES_OR_NO, 1, "regression"),
         (["mse_loss"], ONE_HOT, 3, "multiclass"),
         (["mse_loss"], SEVERAL, 3, "regression"),
+        (["mse_loss"], SOFT, 3, "regression"),
         (["mse_loss"], ONE_HOT[:, :2], 3, "regression"),
         (["sigmoid", "mse_loss"], AGES, 1, "regression"),
         (["sigmoid", "mse_loss"], YES_OR_NO, 1, "binary"),
@@ -109,7 +110,8 @@ def test_labels_that_do_not_fit(labels, task, outputs, said):
 
 def test_who_has_a_label():
     assert has_label(torch.tensor([0, -1, 3])).tolist() == [True, False, True]
-    assert has_label(SEVERAL.bool()).tolist() == [True, True, True]
+    several = has_label(SEVERAL.bool())
+    assert (several.tolist(), several.dtype) == ([True, True, True], torch.bool)
 
 
 def test_how_right_a_model_is():

@@ -31,6 +31,7 @@ from libragrad_lightning.reporting import (
     history_table,
     sinks,
     trainer_sinks,
+    write_history,
 )
 
 PICTURE = torch.randint(0, 256, (3, 20, 30), generator=torch.Generator().manual_seed(0)).byte()
@@ -271,7 +272,12 @@ def test_files_where_no_logger_takes_pictures(tmp_path, kind):
     }[kind]
     (sink,) = trainer_sinks(trainer(tmp_path, loggers[kind]))
     write_all(sink)
+    write_all(sink, 8)
     audit = tmp_path / folder / "audit"
+    assert sorted(p.name for p in (audit / "image_000").iterdir()) == [
+        "00000007.png",
+        "00000008.png",
+    ]
     for name, pixels in (("image_000", PIXELS), ("image_001", 255 - PIXELS)):
         assert np.array_equal(np.array(Image.open(audit / name / "00000007.png")), pixels)
     with (audit / "history" / "00000007.csv").open() as file:
@@ -311,6 +317,21 @@ def test_no_package_of_a_logger_is_imported_with_the_module():
     plain = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
     tops = {name.partition(".")[0] for name in froms | plain} - sys.stdlib_module_names
     assert tops == {"lightning", "torch", "libragrad_lightning"}
+
+
+def test_a_table_is_text_with_plain_line_ends():
+    assert TABLE.csv() == 'epoch,srg/libra,note\n0,0.123456,"a|b, c"\n1,,\n'
+
+
+def test_an_empty_history_is_not_written(tmp_path):
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=3))
+    run = stub(CSVLogger(tmp_path))
+    run.fit_loop = loop
+    write_history(run, "audit", [])
+    assert not list(tmp_path.rglob("*.csv"))
+    write_history(run, "audit", [AuditRecord(0, 5, {"a/x": 1.0}, 0.5, 8)])
+    (table,) = tmp_path.rglob("audit/history/00000003.csv")
+    assert table.read_text().startswith("epoch,step,")
 
 
 def test_a_history_with_gaps():

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from libragrad_lightning.audit import AuditRecord
-from libragrad_lightning.reporting.summary import COLUMNS, summary_table
+from libragrad_lightning.reporting.summary import COLUMNS, print_summary, summary_table
 
 
 def record(epoch, **changes):
@@ -62,3 +62,14 @@ def test_what_deletion_did_is_in_the_title_and_gaps_are_dashes():
     title, lines = shown(history)
     assert title == "Explanation audit (drop_tokens)"
     assert lines[1:3] == [("srg", "libra", "-", "1.2e+03"), ("drift", "libra", "-", "1.0e-05")]
+
+
+def test_what_is_printed_has_a_line_below_its_head_and_no_other_lines(capsys):
+    print_summary([], ["libra"])
+    assert capsys.readouterr().out == ""
+    print_summary([record(0), record(1)], ["plain", "libra"])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].strip() == "Explanation audit"
+    ruled = [line for line in printed if set(line.strip()) & set("─━┃│|")]
+    assert len(ruled) == 1
+    assert set(ruled[0].strip()) == {"─"}
