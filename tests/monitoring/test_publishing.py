@@ -13,6 +13,7 @@ from libragrad_lightning.audit import (
     AuditResult,
     probe_request,
 )
+from libragrad_lightning.diagnosis.coverage import CoverageReport, OperationUse
 from libragrad_lightning.monitoring.notices import Notices
 from libragrad_lightning.monitoring.publishing import Publisher, costs
 from libragrad_lightning.reporting import Pictures
@@ -149,6 +150,19 @@ def test_a_folder_that_cannot_be_written_is_told_and_done_without(tmp_path):
     assert made.drawer(trainer).count == 0
     recorded(tmp_path, made, found(), {"srg/libra": 0.5})
     assert said(lambda: made.write_history(trainer))[1] == []
+
+
+def test_rules_of_operations_are_written_where_they_can_be(tmp_path):
+    report = CoverageReport("libra", (OperationUse("GeluBackward0", "activation", 1, 0, ("a",)),))
+    made = publisher()
+    made.write_coverage(a_trainer(tmp_path), [report])
+    (text,) = tmp_path.rglob("*.md")
+    assert text.relative_to(tmp_path).as_posix() == "audit/coverage/libra/00000007.md"
+    assert "GeluBackward0" in text.read_text()
+    (tmp_path / "file").write_text("")
+    trainer = a_trainer(tmp_path / "file" / "logs")
+    said(lambda: made.start(trainer))
+    assert said(lambda: made.write_coverage(trainer, [report]))[1] == []
 
 
 def test_files_that_fail_later_are_told_and_done_without(tmp_path):
