@@ -45,10 +45,6 @@ _IDLE_KEYWORDS = {"strict", "repr", "stacklevel", "msg"}
 """Arguments that change nothing but checks of ourselves and what is printed."""
 
 
-_SHORT = 120
-"""How many characters of a slip are shown."""
-
-
 @dataclass(frozen=True)
 class Mutant:
     """One slip.
@@ -78,20 +74,6 @@ class Mutant:
         """What names it as long as its function stays as it is."""
         whole = f"{self.slip}\n{self.before}\n{self.after}\n{self.number}"
         return f"{self.path}::{self.place}::{zlib.crc32(whole.encode()):08x}"
-
-    @property
-    def said(self) -> str:
-        """What it changes, on one line."""
-        before, after = (" ".join(text.split()) for text in (self.before, self.after))
-        if len(before) + len(after) <= _SHORT or after == "pass":
-            return f"{before} -> {after}"
-        first, second = (ast.unparse(ast.parse(f"({text})")) for text in (self.before, self.after))
-        start = _shared(first, second)
-        end = _shared(first[start:][::-1], second[start:][::-1])
-        parts = [
-            text[max(0, start - 20) : len(text) - max(0, end - 20)] for text in (first, second)
-        ]
-        return " -> ".join("..." + " ".join(part.split())[:_SHORT] + "..." for part in parts)
 
     def applied(self, text: str) -> str:
         """Return the text of the file with the slip."""
@@ -291,12 +273,6 @@ def _removals(node: ast.stmt) -> Iterator[tuple[str, ast.stmt, str]]:
             stored = any(isinstance(t, ast.Attribute | ast.Subscript) for t in targets)
             if called or raised or changed or stored:
                 yield "removed statement", statement, "pass"
-
-
-def _shared(first: str, second: str) -> int:
-    """Return how many characters two texts begin with alike."""
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
 def _name(node: ast.Call) -> str:

@@ -17,6 +17,7 @@ long: what survives is then to be tried again with all of them.
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import random
 import time
@@ -33,6 +34,8 @@ from mutation_trials import Laboratory, Trial
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "slips"
 TESTS = ROOT / "build" / "mutation" / "tests.json"
+_SHORT = 120
+"""How many characters of a slip are shown."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,24 @@ def drawn(room: str, seed: int, root: Path = ROOT) -> list[Mutant]:
     return [queue[i] for i in range(longest) for queue in queues if i < len(queue)]
 
 
+def said(mutant: Mutant) -> str:
+    """Return what a slip changes, on one line."""
+    before, after = (" ".join(text.split()) for text in (mutant.before, mutant.after))
+    if len(before) + len(after) <= _SHORT or after == "pass":
+        return f"{before} -> {after}"
+    first, second = (ast.unparse(ast.parse(f"({text})")) for text in (mutant.before, mutant.after))
+    start = _shared(first, second)
+    end = _shared(first[start:][::-1], second[start:][::-1])
+    parts = [text[max(0, start - 20) : len(text) - max(0, end - 20)] for text in (first, second)]
+    return " -> ".join("..." + " ".join(part.split())[:_SHORT] + "..." for part in parts)
+
+
+def _shared(first: str, second: str) -> int:
+    """Return how many characters two texts begin with alike."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
+
+
 def read(file: Path) -> dict[str, Outcome]:
     """Return the last outcome of every slip in a file, by key."""
     lines = file.read_text().splitlines() if file.exists() else []
@@ -144,7 +165,7 @@ def _run(room: str, laboratory: Laboratory, arguments: argparse.Namespace) -> No
             out.write(json.dumps(asdict(outcome)) + "\n")
         print(
             f"{room} {number}/{len(left)} {outcome.outcome} {outcome.seconds:.0f} s "
-            f"{mutant.path}:{mutant.line} {mutant.slip}: {mutant.said}  [{outcome.by}]",
+            f"{mutant.path}:{mutant.line} {mutant.slip}: {outcome.said}  [{outcome.by}]",
             flush=True,
         )
 
@@ -197,7 +218,7 @@ def _tried(
         mutant.line,
         mutant.place,
         mutant.slip,
-        mutant.said,
+        said(mutant),
         "survived" if trial.failed is None else "killed",
         trial.failed or "",
         trial.reason,
