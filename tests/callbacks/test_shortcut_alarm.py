@@ -277,6 +277,14 @@ def test_a_fit_without_audits(tmp_path):
         fit(tmp_path, Scripted(UNMARKED, audited=()), ShortcutAlarm())
 
 
+def test_a_run_that_only_tries_the_code_is_not_watched(tmp_path):
+    alarm = ShortcutAlarm(accuracy="logged later")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "ShortcutAlarm")
+        fit(tmp_path, Scripted(MARKED), alarm, fast_dev_run=True)
+    assert alarm.history == []
+
+
 def test_alarms_on_different_metrics_share_a_trainer():
     keys = {ShortcutAlarm(quality=key).state_key for key in ("audit/srg/libra", "audit/srg/plain")}
     assert len(keys) == 2
