@@ -28,7 +28,7 @@ KNOWS = INNER | {
     "monitoring": {"attribution", "audit", "backward", "diagnosis", "models", "reporting"},
     "callbacks": {"attribution", "audit", "backward", "monitoring", "reporting"},
     "data": set(),
-    "demo": {"data"},
+    "demo": {"audit", "data", "prompts"},
     "__init__": {"_torchvision", "attribution"},
     "__main__": {"cli"},
     "_torchvision": set(),

@@ -213,7 +213,8 @@ def _true_labels(given: Tensor, held: Tensor | None) -> Tensor:
     """Return the labels that a loss was given, or the classes in the batch that it made them of."""
     if held is not None and held.dim() == 1 and given.dim() == 2 and given.shape[1] > 1:
         whole = not held.is_floating_point() and held.dtype != torch.bool
-        if whole and bool((given.argmax(1) == held.to(given.device)).all()):
+        one_each = bool(((given > 0.5).sum(1) <= 1).all())
+        if whole and one_each and bool((given.argmax(1) == held.to(given.device)).all()):
             return held
     return given
 

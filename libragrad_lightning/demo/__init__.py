@@ -1,13 +1,16 @@
-"""The demo: a small classifier, and garments on photographs to train it on.
+"""The demos: small models, and garments on photographs to train them on.
 
-What `configs/demo.yaml` and `configs/shortcut.yaml` name. `assets/README.md` lists the origins and
-licenses of the images.
+What `configs/demo.yaml`, `configs/shortcut.yaml` and `configs/clip.yaml` name. `assets/README.md`
+lists the origins and licenses of the images.
 """
 
 from libragrad_lightning.demo.classifier import ImageClassifier
 from libragrad_lightning.demo.composite_dataset import PIXEL_MEAN, PIXEL_STD
 from libragrad_lightning.demo.garments import GarmentsOnTextures
 from libragrad_lightning.demo.marked_garments import MarkedGarments
+from libragrad_lightning.demo.prompted import prompted_garments
+from libragrad_lightning.demo.text_matcher import TextMatcher
+from libragrad_lightning.demo.two_garments import TwoGarments
 
 __all__ = [
     "PIXEL_MEAN",
@@ -15,4 +18,7 @@ __all__ = [
     "GarmentsOnTextures",
     "ImageClassifier",
     "MarkedGarments",
+    "TextMatcher",
+    "TwoGarments",
+    "prompted_garments",
 ]

@@ -108,7 +108,7 @@ def compose(
     levels = _place(garments.images, max_shift, rng)[..., None]
     masks = levels > 0
     colours = _random_colours(len(levels), rng)[:, None, None]
-    crops = _random_crops(backgrounds, len(levels), rng)
+    crops = random_crops(backgrounds, len(levels), IMAGE_SIZE, rng)
     images = blend(np.float32(brightness) * crops, colours * _SHADES[levels], masks)
     return Composites(images, garments.labels, masks[..., 0])
 
@@ -147,13 +147,23 @@ def _random_colours(count: int, rng: np.random.Generator) -> npt.NDArray[np.floa
     return colours / colours.max(axis=1, keepdims=True)
 
 
-def _random_crops(backgrounds: Bytes, count: int, rng: np.random.Generator) -> Bytes:
-    """Cut squares out of the photographs, half of them mirrored, `[N, 32, 32, 3]`."""
+def random_crops(backgrounds: Bytes, count: int, size: int, rng: np.random.Generator) -> Bytes:
+    """Cut squares out of photographs, half of them mirrored.
+
+    Args:
+        backgrounds: Photographs, `[P, H, W, 3]` uint8.
+        count: How many squares.
+        size: Their height and width, pixels.
+        rng: Source of every random choice.
+
+    Returns:
+        `[count, size, size, 3]` uint8.
+    """
     photographs, height, width, _ = backgrounds.shape
     photograph = rng.integers(0, photographs, (count, 1, 1))
-    top = rng.integers(0, height - IMAGE_SIZE + 1, (count, 1, 1))
-    left = rng.integers(0, width - IMAGE_SIZE + 1, (count, 1, 1))
-    span = np.arange(IMAGE_SIZE)
+    top = rng.integers(0, height - size + 1, (count, 1, 1))
+    left = rng.integers(0, width - size + 1, (count, 1, 1))
+    span = np.arange(size)
     mirrored = rng.integers(0, 2, (count, 1, 1)).astype(bool)
     columns = left + np.where(mirrored, span[::-1], span)
     return backgrounds[photograph, top + span[:, None], columns]

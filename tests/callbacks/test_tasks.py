@@ -100,6 +100,25 @@ def test_the_task_is_told_by_the_loss_and_the_labels(tmp_path, name):
     )
 
 
+def test_the_first_of_several_labels_is_not_taken_for_the_class_that_they_were_made_of(tmp_path):
+    class BesideAClass(Task):
+        def validation_step(self, batch, batch_idx):
+            super().validation_step((batch["image"], batch["true"]), batch_idx)
+
+    labels = torch.tensor([[1, 0, 1], [0, 1, 1]] * (COUNT // 2))
+    batches = [
+        {"image": image, "label": true.argmax(), "true": true}
+        for image, true in zip(images(), labels, strict=True)
+    ]
+    module = BesideAClass(3, bce)
+    callback = LibraGradAudit(metrics=["mif_aopc"], max_samples=COUNT, print_summary=False)
+    run = trainer(tmp_path, [callback], logger=False)
+    run.validate(module, DataLoader(batches, 4), verbose=False)
+    scores = module.net.eval()(images()).detach()
+    expected = correctness(scores, labels, "multilabel")
+    assert callback.history[-1].values["accuracy"] == pytest.approx(float(expected), abs=1e-5)
+
+
 def correctness(scores, labels, task):
     if task == "regression":
         return (scores[:, 0] - labels).abs().mean()

@@ -1,0 +1,144 @@
+"""A model of images and texts: two encoders into one space, as CLIP and SigLIP have them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import timm
+import torch
+from timm.layers import PatchEmbed  # pyright: ignore[reportPrivateImportUsage]
+from torch import Tensor, nn
+
+
+class ImageTextModel(nn.Module):
+    """A timm model for images and a small transformer for texts.
+
+    Args:
+        model_name: A name that `timm.create_model` knows, of a vision transformer.
+        model_kwargs: Further arguments of `timm.create_model`, such as `img_size`.
+        vocabulary: How many ids texts consist of.
+        context: How many ids a text has; those behind the last one that is not 0 are padding.
+        dim: Dimensions of the space.
+        text_width: Width of the text transformer.
+        text_depth: Its number of blocks.
+
+    Attributes:
+        logit_scale: Logarithm of what cosines are multiplied by.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        model_kwargs: dict[str, Any],
+        vocabulary: int,
+        context: int,
+        dim: int = 64,
+        text_width: int = 64,
+        text_depth: int = 2,
+    ) -> None:
+        super().__init__()
+        self.image: nn.Module = timm.create_model(
+            model_name, num_classes=dim, embed_layer=ConvStem, pos_embed="none", **model_kwargs
+        )
+        self.text = TextTransformer(vocabulary, context, dim, text_width, text_depth)
+        self.logit_scale = nn.Parameter(torch.tensor(10.0).log())
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Return embeddings `[B, D]` of images `[B, 3, H, W]`."""
+        found: Tensor = self.image(images)
+        return found
+
+    def encode_text(self, ids: Tensor) -> Tensor:
+        """Return embeddings `[T, D]` of texts as ids `[T, L]`."""
+        found: Tensor = self.text(ids)
+        return found
+
+    def forward(self, images: Tensor, ids: Tensor) -> Tensor:
+        """Return how well texts `[T, L]` fit images `[B, 3, H, W]`, `[B, T]`."""
+        first = nn.functional.normalize(self.encode_image(images), dim=-1)
+        second = nn.functional.normalize(self.encode_text(ids), dim=-1)
+        return self.logit_scale.exp() * first @ second.T
+
+
+class TextTransformer(nn.Module):
+    """A transformer whose tokens are averaged.
+
+    Args:
+        vocabulary: How many ids there are; 0 is padding.
+        context: How many ids a text has at most.
+        dim: Dimensions of what is returned.
+        width: Its width.
+        depth: Its number of blocks.
+    """
+
+    def __init__(self, vocabulary: int, context: int, dim: int, width: int, depth: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.positions = nn.Parameter(0.02 * torch.randn(context, width))
+        block = nn.TransformerEncoderLayer(
+            width, 4, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(block, depth, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, dim)
+        nn.init.normal_(self.embedding.weight, std=0.3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return embeddings `[T, dim]` of ids `[T, L]`."""
+        there = ids != 0
+        tokens = self.embedding(ids) + self.positions[: ids.shape[1]]
+        tokens = self.norm(self.blocks(tokens, src_key_padding_mask=~there))
+        weights = there / there.sum(1, keepdim=True)
+        return self.head((weights[:, :, None] * tokens).sum(1))
+
+
+class ConvStem(PatchEmbed):
+    """Convolutions in place of a linear patch embedding (Xiao et al. 2021), and positions.
+
+    An image smaller than `img_size` stands for a piece of one: its tokens get the positions of one
+    of the pieces that a whole image can be cut into, drawn for each batch. So close-ups train what
+    whole images need; positions that are resampled to their size do not.
+
+    Args:
+        img_size: Height and width of whole images, pixels.
+        patch_size: Height and width of a patch, pixels: a power of two, at least 4.
+        in_chans: Channels of images.
+        embed_dim: Width of the tokens.
+        kwargs: All other arguments of timm's `PatchEmbed`.
+    """
+
+    def __init__(
+        self,
+        img_size: int = 48,
+        patch_size: int = 4,
+        in_chans: int = 3,
+        embed_dim: int = 64,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(img_size, patch_size, in_chans, embed_dim, **kwargs)
+        self.proj = _convolutions(patch_size, in_chans, embed_dim)
+        rows, columns = self.grid_size
+        self.positions = nn.Parameter(0.02 * torch.randn(embed_dim, rows, columns))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return tokens `[B, N, embed_dim]` of images `[B, in_chans, H, W]`."""
+        tokens: Tensor = self.proj(images)
+        place = [
+            size * int(torch.randint(whole // size, ())) if size < whole else 0
+            for size, whole in zip(tokens.shape[2:], self.grid_size, strict=True)
+        ]
+        rows, columns = (
+            slice(start, start + size) for start, size in zip(place, tokens.shape[2:], strict=True)
+        )
+        return (tokens + self.positions[:, rows, columns]).flatten(2).transpose(1, 2)
+
+
+def _convolutions(patch_size: int, in_chans: int, embed_dim: int) -> nn.Sequential:
+    widths = [in_chans, *(24 * 2**i for i in range(patch_size.bit_length() - 1))]
+    layers: list[nn.Module] = []
+    for narrow, wide in pairwise(widths):
+        layers += [nn.Conv2d(narrow, wide, 3, stride=2, padding=1), nn.GELU()]
+    last = widths[-1]
+    layers += [nn.Conv2d(last, last, 3, padding=1), nn.GELU(), nn.Conv2d(last, embed_dim, 1)]
+    return nn.Sequential(*layers)

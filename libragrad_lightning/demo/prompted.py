@@ -1,0 +1,25 @@
+"""Every scene twice, once for each prompt that is true of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from libragrad_lightning.audit import Samples
+
+
+def prompted_garments(batch: Mapping[str, Tensor]) -> Samples:
+    """Return what an audit explains of B scenes of two garments: one prompt, then the other.
+
+    Args:
+        batch: A validation batch of `TwoGarments`.
+
+    Returns:
+        2B samples, those of one scene together: the image, one of its prompts as the label, and the
+        pixels of the garment that it names.
+    """
+    labels = torch.stack([batch["label"], batch["other_label"]], 1).flatten()
+    masks = torch.stack([batch["mask"], batch["other_mask"]], 1).flatten(0, 1)
+    return Samples(batch["image"].repeat_interleave(2, 0), labels, masks)
