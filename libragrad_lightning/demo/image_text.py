@@ -38,7 +38,7 @@ class ImageTextModel(nn.Module):
         text_depth: int = 2,
     ) -> None:
         super().__init__()
-        self.image: nn.Module = timm.create_model(
+        self.image: Any = timm.create_model(
             model_name, num_classes=dim, embed_layer=ConvStem, pos_embed="none", **model_kwargs
         )
         self.text = TextTransformer(vocabulary, context, dim, text_width, text_depth)
@@ -46,7 +46,9 @@ class ImageTextModel(nn.Module):
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Return embeddings `[B, D]` of images `[B, 3, H, W]`."""
-        found: Tensor = self.image(images)
+        size, patch = images.shape[-1], self.image.patch_embed.patch_size[0]
+        nearness = _nearness(size // patch, self.image.blocks[0].attn.num_heads)
+        found: Tensor = self.image(images, attn_mask=nearness.to(images))
         return found
 
     def encode_text(self, ids: Tensor) -> Tensor:
@@ -93,7 +95,7 @@ class TextTransformer(nn.Module):
         return self.head((weights[:, :, None] * tokens).sum(1))
 
 
-class ConvStem(PatchEmbed):
+class ConvStem(PatchEmbed):  # type: ignore[misc]
     """Convolutions in place of a linear patch embedding (Xiao et al. 2021), and positions.
 
     An image smaller than `img_size` stands for a piece of one: its tokens get the positions of one
@@ -142,3 +144,14 @@ def _convolutions(patch_size: int, in_chans: int, embed_dim: int) -> nn.Sequenti
     last = widths[-1]
     layers += [nn.Conv2d(last, last, 3, padding=1), nn.GELU(), nn.Conv2d(last, embed_dim, 1)]
     return nn.Sequential(*layers)
+
+
+def _nearness(side: int, heads: int) -> Tensor:
+    """Return what is added to attention scores, `[1, heads, 1 + N, 1 + N]`, N = side².
+
+    Attention to patches falls by 1/e with every 1/2, 1, 2, ... patches of distance, another
+    distance in each head (Press et al. 2022, in two dimensions). The class token is near to all.
+    """
+    place = torch.cartesian_prod(torch.arange(side), torch.arange(side)).float()
+    distances = nn.functional.pad(torch.cdist(place, place), (1, 0, 1, 0))
+    return -(2.0 ** (1 - torch.arange(heads)))[None, :, None, None] * distances

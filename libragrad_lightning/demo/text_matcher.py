@@ -130,11 +130,12 @@ def pair_loss(scores: Tensor, true: Tensor) -> Tensor:
 
     Args:
         scores: `[B, T]`.
-        true: Which texts are true, bool `[B, T]`; at least one in each row and column.
+        true: Which texts are true, bool `[B, T]`. Images without a true text, and texts without an
+            image, are only what others are told from.
     """
     aims = true.to(scores.dtype)
-    of_images = F.cross_entropy(scores, aims / aims.sum(1, keepdim=True))
-    of_texts = F.cross_entropy(scores.T, (aims / aims.sum(0)).T)
+    of_images = F.cross_entropy(scores, aims / aims.sum(1, keepdim=True).clamp_min(1))
+    of_texts = F.cross_entropy(scores.T, (aims / aims.sum(0).clamp_min(1)).T)
     return of_images + of_texts
 
 
