@@ -286,8 +286,9 @@ def test_a_run_that_only_tries_the_code_is_not_watched(tmp_path):
 
 
 def test_alarms_on_different_metrics_share_a_trainer():
-    keys = {ShortcutAlarm(quality=key).state_key for key in ("audit/srg/libra", "audit/srg/plain")}
-    assert len(keys) == 2
+    names = ("a/b", "a/c")
+    keys = {ShortcutAlarm(first, second).state_key for first in names for second in names}
+    assert len(keys) == 4
 
 
 def test_the_shortcut_configuration_runs(tmp_path, monkeypatch):
