@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -103,6 +104,7 @@ class TestMap:
     def ordered(self, root: Path, files: Sequence[str], path: str, lines: range) -> list[str]:
         """Return the tests that run any of some lines, fast ones of the nearest name first.
 
+        The others take turns by file, and by function in a file, as cases of one test notice alike.
         Where the source has changed since, or the lines run on import, all that run the file.
 
         Args:
@@ -116,11 +118,12 @@ class TestMap:
         there = {t: r for t, r in known.items() if path in r.lines}
         hits = {t: r for t, r in there.items() if not moved and set(r.lines[path]) & set(lines)}
         chosen = hits or there
+        places = _turns({test: chosen[test].seconds for test in chosen})
         stem = Path(path).stem
-        near = {test: stem not in Path(test.partition("::")[0]).stem for test in chosen}
-        return sorted(
-            chosen, key=lambda test: (near[test] and chosen[test].seconds > 1, chosen[test].seconds)
-        )
+        near = {
+            t: chosen[t].seconds <= 1 and stem in Path(t.partition("::")[0]).stem for t in chosen
+        }
+        return sorted(chosen, key=lambda t: (not near[t], places[t], chosen[t].seconds))
 
     def untraced(self, root: Path, files: Sequence[str]) -> list[str]:
         """Return the tests that run the package in other processes."""
@@ -130,6 +133,23 @@ class TestMap:
     def seconds(self, test: str) -> float:
         """Return how long a test took."""
         return self.files[test.partition("::")[0]].tests[test].seconds
+
+
+def _turns(seconds: dict[str, float]) -> dict[str, int]:
+    """Return in which turn of its file each test comes, fast ones first."""
+    cases: Counter[str] = Counter()
+    case = {}
+    for test in sorted(seconds, key=lambda test: seconds[test]):
+        function = test.partition("[")[0]
+        case[test] = cases[function]
+        cases[function] += 1
+    turns: Counter[str] = Counter()
+    found = {}
+    for test in sorted(seconds, key=lambda test: (case[test], seconds[test])):
+        file = test.partition("::")[0]
+        found[test] = turns[file]
+        turns[file] += 1
+    return found
 
 
 def sources_of(root: Path, room: str) -> list[str]:
