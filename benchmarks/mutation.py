@@ -27,7 +27,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mutants import Mutant, mutants
-from mutation_map import ROOMS, FileRecord, TestMap, TestRecord, digest, files_of_tests, sources_of
+from mutation_map import (
+    ROOMS,
+    TracedFile,
+    TracedTest,
+    TracedTests,
+    digest,
+    files_of_tests,
+    sources_of,
+)
 from mutation_table import equivalent, write_table
 from mutation_trials import Laboratory, Trial
 
@@ -155,7 +163,7 @@ def _run(room: str, laboratory: Laboratory, arguments: argparse.Namespace) -> No
         left = [mutant for mutant in wanted if mutant.key in survived]
     else:
         left = [mutant for mutant in wanted[: arguments.count] if mutant.key not in known]
-    test_map = TestMap.read(TESTS)
+    test_map = TracedTests.read(TESTS)
     if left:
         files = files_of_tests(laboratory.tree, room, arguments.near)
         trace(files, laboratory, test_map)
@@ -170,7 +178,7 @@ def _run(room: str, laboratory: Laboratory, arguments: argparse.Namespace) -> No
         )
 
 
-def trace(files: Sequence[str], laboratory: Laboratory, test_map: TestMap) -> None:
+def trace(files: Sequence[str], laboratory: Laboratory, test_map: TracedTests) -> None:
     """Trace those files of tests that have changed."""
     root = laboratory.tree
     for path in {p for name in ROOMS for p in sources_of(root, name)}:
@@ -178,10 +186,10 @@ def trace(files: Sequence[str], laboratory: Laboratory, test_map: TestMap) -> No
     for file in files:
         if test_map.is_fresh(root, file):
             continue
-        start, record = time.monotonic(), FileRecord(digest(root / file))
+        start, record = time.monotonic(), TracedFile(digest(root / file))
         for line in laboratory.traced(file, seconds=1500):
             if line["outcome"] == "passed":
-                record.tests[line["test"]] = TestRecord(line["seconds"], line["lines"])
+                record.tests[line["test"]] = TracedTest(line["seconds"], line["lines"])
             elif line["outcome"] != "skipped":
                 record.failed.append(line["test"])
         test_map.files[file] = record
@@ -198,7 +206,7 @@ def _tried(
     mutant: Mutant,
     files: Sequence[str],
     laboratory: Laboratory,
-    test_map: TestMap,
+    test_map: TracedTests,
     seconds: float,
 ) -> Outcome:
     start, root = time.monotonic(), laboratory.tree

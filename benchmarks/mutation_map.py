@@ -31,7 +31,7 @@ _ELSEWHERE = ("run_in_two_processes", "subprocess.run(")
 
 
 @dataclass
-class TestRecord:
+class TracedTest:
     """What a test does.
 
     Attributes:
@@ -44,7 +44,7 @@ class TestRecord:
 
 
 @dataclass
-class FileRecord:
+class TracedFile:
     """What the tests of a file do.
 
     Attributes:
@@ -54,12 +54,12 @@ class FileRecord:
     """
 
     digest: str
-    tests: dict[str, TestRecord] = field(default_factory=dict)
+    tests: dict[str, TracedTest] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
 
 
 @dataclass
-class TestMap:
+class TracedTests:
     """The tests that have been traced, kept in a file.
 
     Attributes:
@@ -69,19 +69,19 @@ class TestMap:
     """
 
     path: Path
-    files: dict[str, FileRecord] = field(default_factory=dict)
+    files: dict[str, TracedFile] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> TestMap:
+    def read(cls, path: Path) -> TracedTests:
         """Read a map, or begin one."""
         if not path.exists():
             return cls(path)
         data = json.loads(path.read_text())
         files = {
-            name: FileRecord(
+            name: TracedFile(
                 record["digest"],
-                {test: TestRecord(**found) for test, found in record["tests"].items()},
+                {test: TracedTest(**found) for test, found in record["tests"].items()},
                 record["failed"],
             )
             for name, record in data["files"].items()
