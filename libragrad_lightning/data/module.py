@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import lightning as L
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from libragrad_lightning.data.batches import SPLITS, Split, mirror_half
@@ -33,10 +32,10 @@ class SplitDataModule(L.LightningDataModule, ABC):
         self.batch_size = batch_size
         self._flip = flip
         self._num_workers = num_workers
-        self._datasets: dict[Split, Dataset[dict[str, Tensor]]] = {}
+        self._datasets: dict[Split, Dataset[dict[str, Any]]] = {}
 
     @abstractmethod
-    def build(self, split: Split) -> Dataset[dict[str, Tensor]]:
+    def build(self, split: Split) -> Dataset[dict[str, Any]]:
         """Make the data set of a split.
 
         Args:
@@ -57,19 +56,19 @@ class SplitDataModule(L.LightningDataModule, ABC):
             if split in needed and split not in self._datasets:
                 self._datasets[split] = self.build(split)
 
-    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return the loader of the training images, in random order."""
         return self._loader("train")
 
-    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return the loader of the validation images, in fixed order."""
         return self._loader("val")
 
-    def test_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return the loader of the test images, in fixed order."""
         return self._loader("test")
 
-    def predict_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+    def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return the loader of the test images, in fixed order."""
         return self._loader("test")
 
@@ -87,7 +86,7 @@ class SplitDataModule(L.LightningDataModule, ABC):
             return mirror_half(batch)
         return batch
 
-    def _loader(self, split: Split) -> DataLoader[dict[str, Tensor]]:
+    def _loader(self, split: Split) -> DataLoader[dict[str, Any]]:
         return DataLoader(
             self._datasets[split],
             batch_size=self.batch_size,

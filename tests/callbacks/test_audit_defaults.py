@@ -3,7 +3,6 @@
 import inspect
 
 from libragrad_lightning.callbacks import Deletion, LibraGradAudit, Pictures, Schedule
-
 from libragrad_lightning.perturbation import LEVELS
 
 
