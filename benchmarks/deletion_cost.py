@@ -60,7 +60,7 @@ def against_forwards(model: nn.Module, images: Tensor) -> None:
         patches, prefix = grid[0] * grid[1], read.prefix(images)
         per_token, size = seconds_per_token(model, images, patches + prefix)
         scores = {"a": torch.randn(len(images), patches, device=images.device)}
-        read.positions_end_at_tokens(images)
+        read.can_drop_tokens(images)
         ours = seconds(lambda: deletion_logits(read, images, scores, batch_size=size))
     tokens = sum(patches - int(level * patches + 1e-9) + prefix for level in LEVELS)
     unit = 2 * len(images) * tokens * per_token

@@ -128,7 +128,7 @@ def completeness(
     explanations = explained(model, images, rows, steps, reward=logit)
     with torch.no_grad():
         at_zero = model.logits_from_tokens(
-            model.stem_images(images, torch.arange(len(images), device=images.device)),
+            model.placeholder_images(images, torch.arange(len(images), device=images.device)),
             torch.zeros_like(model.tokens(images)),
         )
     found: Values = {}

@@ -150,7 +150,7 @@ class ModelPasses:
     def _starts(self, rows: int) -> Tensor:
         """Return images with which a forward pass of that many rows may start."""
         numbers = torch.arange(rows, device=self.images.device) % len(self.images)
-        return self.model.stem_images(self.images, numbers)
+        return self.model.placeholder_images(self.images, numbers)
 
     def _reward_gradient(self, logits: Tensor, classes: Tensor) -> Tensor:
         return reward_gradient(logits.detach(), classes, self.reward)

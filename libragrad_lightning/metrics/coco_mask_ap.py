@@ -21,7 +21,7 @@ from libragrad_lightning.metrics.functional.coco import (
 from libragrad_lightning.metrics.functional.maps import is_constant, read_masked_maps
 from libragrad_lightning.metrics.functional.segmentation import threshold_at_mean
 from libragrad_lightning.metrics.map_metric import has_object
-from libragrad_lightning.metrics.wide_metric import WideMetric
+from libragrad_lightning.metrics.float64_metric import Float64Metric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 OBJECT, CROWD, PREDICTION = range(3)
 
 
-class CocoMaskAP(WideMetric):
+class CocoMaskAP(Float64Metric):
     """COCO's average precision of instance masks, with maps cut at their mean as predictions.
 
     Every image predicts one instance: the pixels above the mean of its map. Left out and counted

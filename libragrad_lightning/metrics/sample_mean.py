@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from libragrad_lightning.metrics.wide_metric import WideMetric
+from libragrad_lightning.metrics.float64_metric import Float64Metric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class SampleMean(WideMetric):
+class SampleMean(Float64Metric):
     """A function of the mean over samples of one value, or one array of values, per sample.
 
     A sample with a non-finite value is left out whole and counted in ``num_invalid``. Without any

@@ -156,7 +156,7 @@ class TokenModel:
                 stack.enter_context(tables_read_at(module, count, table))
             return self._logits_from(images, view.selected(tokens, index))
 
-    def stem_images(self, images: Tensor, rows: Tensor) -> Tensor:
+    def placeholder_images(self, images: Tensor, rows: Tensor) -> Tensor:
         """Return the images with which forward passes from other tokens may start.
 
         What the layers before z0 make of the images is thrown away there, so that one image is
@@ -272,7 +272,7 @@ class TokenModel:
             )
         return joined_features([parts[number] for number in range(passes)])
 
-    def positions_end_at_tokens(self, images: Tensor) -> bool:
+    def can_drop_tokens(self, images: Tensor) -> bool:
         """Return whether patch tokens carry their positions, so that some may be left out.
 
         That is so if the model accepts fewer tokens, still reads out the same one, and gives the

@@ -10,7 +10,7 @@ from libragrad_lightning.perturbation.deletion import (
 from libragrad_lightning.perturbation.operators import (
     PERTURBATIONS,
     DropTokens,
-    PaperTokens,
+    DropOrZeroTokens,
     Perturbation,
     ReplacePixels,
     ZeroTokens,
@@ -26,7 +26,7 @@ __all__ = [
     "PERTURBATIONS",
     "DeletionLogits",
     "DropTokens",
-    "PaperTokens",
+    "DropOrZeroTokens",
     "Perturbation",
     "ReplacePixels",
     "ZeroTokens",

@@ -58,7 +58,7 @@ class DropTokens:
         Raises:
             UnreadableModelError: If positions are built into the blocks of the model.
         """
-        if not model.positions_end_at_tokens(images):
+        if not model.can_drop_tokens(images):
             raise UnreadableModelError(
                 "Tokens cannot be left out of this model, because its blocks rely on where each "
                 "token is; pass `perturbation='zero_tokens'`, or 'tokens' to choose by the model."
@@ -73,7 +73,7 @@ class DropTokens:
                 )
             # The kept ones in their order; `nonzero` would wait for the device.
             patches = kept.byte().argsort(dim=1, descending=True, stable=True)[:, :count]
-            stem = model.stem_images(images, rows)
+            stem = model.placeholder_images(images, rows)
             return model.logits_from_patches(stem, tokens[rows], patches)
 
         return logits
@@ -93,7 +93,7 @@ class ZeroTokens:
         def logits(rows: Tensor, kept: Tensor, count: int) -> Tensor:
             kept = view.kept(kept)
             left = tokens[rows] * kept[:, :, None].to(tokens.dtype)
-            return model.logits_from_tokens(model.stem_images(images, rows), left)
+            return model.logits_from_tokens(model.placeholder_images(images, rows), left)
 
         return logits
 
@@ -125,7 +125,7 @@ class ReplacePixels:
 
 
 @dataclass(frozen=True)
-class PaperTokens:
+class DropOrZeroTokens:
     """Leave tokens out where the model allows, else set them to zero, as the paper does."""
 
     name = "tokens"
@@ -133,7 +133,7 @@ class PaperTokens:
 
     def chosen(self, model: TokenModel, images: Tensor) -> Perturbation:
         """Return the operator that fits the model."""
-        return DropTokens() if model.positions_end_at_tokens(images) else ZeroTokens()
+        return DropTokens() if model.can_drop_tokens(images) else ZeroTokens()
 
     def begin(self, model: TokenModel, images: Tensor) -> Masked:
         """Begin with the operator that fits the model."""
@@ -168,7 +168,7 @@ def noise_fill(images: Tensor, seed: int = 0) -> Tensor:
 
 PERTURBATIONS: Mapping[str, Perturbation] = MappingProxyType(
     {
-        "tokens": PaperTokens(),
+        "tokens": DropOrZeroTokens(),
         "drop_tokens": DropTokens(),
         "zero_tokens": ZeroTokens(),
         "pixels_zero": ReplacePixels(zero_fill, "pixels_zero"),
@@ -190,6 +190,6 @@ def perturbation_operator(
     """
     if isinstance(perturbation, str):
         perturbation = named(PERTURBATIONS, perturbation, "perturbation")
-    if isinstance(perturbation, PaperTokens):
+    if isinstance(perturbation, DropOrZeroTokens):
         return perturbation.chosen(model, images)
     return perturbation if isinstance(perturbation, Perturbation) else ReplacePixels(perturbation)

@@ -83,7 +83,8 @@ def test_biases_of_prefix_tokens_that_join_later_belong_to_the_image():
 def test_biases_of_a_block_are_read_as_the_tokens_of_that_block():
     views = [FeatureView(Axes.TOKENS, (2, 3), 1)] * 2 + [FeatureView(Axes.TOKENS, (7, 1))]
     ledger, contribution = BiasLedger(BATCH, views), VALUES.double()
-    ledger(BiasSite("AddmmBackward0", reach=0b111, sequence=0, number=0), contribution)
+    site = BiasSite("AddmmBackward0", depends_on=frozenset({0, 1, 2}), sequence=0, number=0)
+    ledger(site, contribution)
     for placed in ledger.on_tokens(contribution):
         assert not placed[:, 0].any()
         torch.testing.assert_close(placed.sum(1), contribution.sum((1, 2)))
@@ -95,9 +96,10 @@ def test_biases_of_a_block_are_read_as_the_tokens_of_that_block():
 def test_biases_are_not_those_of_tokens_two_blocks_on():
     grids = [FeatureView(Axes.TOKENS, size) for size in ((2, 3), (2, 2), (3, 3))]
     values = torch.randn(BATCH, 9, CHANNELS)
-    for reach, placed in ((0b1, False), (0b11, True)):
+    for levels, placed in (({0}, False), ({0, 1}, True)):
         ledger = BiasLedger(BATCH, grids)
-        ledger(BiasSite("AddmmBackward0", reach=reach, sequence=0, number=0), values)
+        site = BiasSite("AddmmBackward0", depends_on=frozenset(levels), sequence=0, number=0)
+        ledger(site, values)
         assert bool(ledger.on_tokens(values)[0].any()) is placed
         assert bool(ledger.on_images(values)[0].any()) is not placed
         total = ledger.on_tokens(values)[0].sum(1) + ledger.on_images(values)[0]

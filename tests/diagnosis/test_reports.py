@@ -35,7 +35,7 @@ def test_a_coverage_report_as_markdown():
     report = CoverageReport("libra", USES, LEVELS, 3)
     assert report.unknown == USES[:1]
     assert report.markdown().splitlines() == [
-        "| operation | role | count | pruned | where |",
+        "| operation | role | count | stopped | where |",
         "|---|---|---|---|---|",
         "| SwishBackward | **unknown** | 2 | 0 | act |",
         "| OddBackward | **unknown** | 0 | 1 | odd |",
@@ -62,9 +62,9 @@ def test_a_coverage_report_as_a_table():
     assert cells(table) == (
         ["left", "left", "right", "right", "left"],
         [
-            ("operation", "role", "count", "pruned", "where"),
+            ("operation", "role", "count", "stopped", "where"),
             ("SwishBackward", "[bold red]unknown[/]", "2", "0", "act"),
-            ("OddBackward", "unknown (pruned)", "0", "1", "odd"),
+            ("OddBackward", "unknown (stopped)", "0", "1", "odd"),
             ("GeluBackward0", "activation", "3", "1", "a, b, ... 3 in all"),
         ],
     )
@@ -135,7 +135,7 @@ def test_places_are_named_up_to_a_number():
 
 
 class Gated(nn.Module):
-    """A gate that is pruned, and an operation behind it that nothing needs to know."""
+    """A gate that is stopped, and an operation behind it that nothing needs to know."""
 
     def __init__(self):
         super().__init__()
@@ -146,10 +146,10 @@ class Gated(nn.Module):
         return x * self.odd(x).sigmoid() + (x * 2).tanh()
 
 
-def test_what_lies_behind_pruned_paths_needs_no_role():
+def test_what_lies_behind_stopped_paths_needs_no_role():
     report = coverage(Gated(), torch.randn(1, 3, 2, 2))
     uses = {use.operation: use for use in report.uses}
-    assert (uses["SwishBackward"].count, uses["SwishBackward"].pruned) == (0, 1)
+    assert (uses["SwishBackward"].count, uses["SwishBackward"].stopped) == (0, 1)
     assert report.unknown == ()
     assert uses["SwishBackward"].places == ("odd",)
     assert uses["SigmoidBackward0"].places == ("(model)",)
@@ -174,10 +174,10 @@ class Added(nn.Module):
         return x + x.exp().abs()
 
 
-def test_what_comes_after_a_pruned_operation_does_not_count_as_live():
+def test_what_comes_after_a_stopped_operation_does_not_count_as_live():
     report = coverage(Added(), torch.randn(1, 3, 2, 2))
     uses = {use.operation: use for use in report.uses}
-    assert (uses["AbsBackward0"].count, uses["AbsBackward0"].pruned) == (0, 1)
+    assert (uses["AbsBackward0"].count, uses["AbsBackward0"].stopped) == (0, 1)
     assert report.left_out == 0
 
 
@@ -294,6 +294,6 @@ def test_suspects_are_counted_and_say_why():
 
     report = explain_incompleteness(Lossy().double(), torch.randn(1, 3, 2, 2).double())
     suspects = {leak.path: leak.suspects for leak in report.leaks}
-    assert f"ExpBackward0 (pruned: {Role.GATE.value}) x2" in suspects["(model)"]
+    assert f"ExpBackward0 (stopped: {Role.GATE.value}) x2" in suspects["(model)"]
     assert suspects["linear"] == ()
     assert LIBRA.name == report.rules

@@ -61,8 +61,8 @@ def read(*in_place):
 def test_features_that_are_overwritten_are_not_told_as_those_behind_the_attention():
     model, found = read(False, True, False)
     assert found.blocks == tuple(model.blocks)
-    assert [level.middles is None for level in found.levels] == [False, True, False]
-    points = [level.middles[0].module for level in found.levels if level.middles is not None]
+    assert [level.mid_residuals is None for level in found.levels] == [False, True, False]
+    points = [level.mid_residuals[0].module for level in found.levels if level.mid_residuals is not None]
     assert points == [model.blocks[0].mlp[0], model.blocks[2].mlp[0]]
 
 

@@ -37,4 +37,4 @@ def test_blocks_that_mix_neighbors_need_all_tokens(width, expected):
     torch.manual_seed(0)
     model = Ring(width).double().eval()
     read = read_token_model(model, IMAGES)
-    assert read.positions_end_at_tokens(IMAGES) is expected
+    assert read.can_drop_tokens(IMAGES) is expected

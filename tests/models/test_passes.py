@@ -109,7 +109,7 @@ def test_passes_have_no_single_attention():
 def test_patches_of_all_passes_are_deleted_together():
     model = Flips()
     read = read_token_model(model, IMAGES)
-    assert not read.positions_end_at_tokens(IMAGES)
+    assert not read.can_drop_tokens(IMAGES)
     scores = torch.randn(3, 16)
     curves = deletion_logits(read, IMAGES, {"a": scores}, (0.0, 0.5), perturbation="tokens")["a"]
     assert curves.perturbation == "zero_tokens"

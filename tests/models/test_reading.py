@@ -252,7 +252,7 @@ def test_tokens_may_be_left_out_where_their_positions_go_with_them(name):
     arguments, expected = POSITIONS[name]
     model = with_biases(name, arguments)
     images = torch.randn(1, 3, 32, 32).double()
-    assert read_token_model(model, images).positions_end_at_tokens(images) is expected
+    assert read_token_model(model, images).can_drop_tokens(images) is expected
 
 
 def test_grids_follow_the_aspect_ratio():

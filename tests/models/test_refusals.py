@@ -101,7 +101,7 @@ def test_a_refusal_is_an_answer_and_is_remembered(error):
     scores = {"a": torch.randn(2, 16)}
     assert deletion_logits(read, IMAGES, scores)["a"].perturbation == "zero_tokens"
     part.error = None
-    assert not read.positions_end_at_tokens(IMAGES)
+    assert not read.can_drop_tokens(IMAGES)
 
 
 def tied_to_its_batch():
@@ -120,11 +120,11 @@ def test_running_out_of_memory_is_no_answer_to_whether_images_share_a_stem(error
     watch.error = raised = error()
     for _ in range(2):
         with pytest.raises(type(raised)) as caught, torch.no_grad():
-            read.stem_images(IMAGES, torch.tensor([0, 1, 1]))
+            read.placeholder_images(IMAGES, torch.tensor([0, 1, 1]))
         assert caught.value is raised
     watch.error = None
     with torch.no_grad():
-        assert len(read.stem_images(IMAGES, torch.tensor([0, 1, 1]))) == 1
+        assert len(read.placeholder_images(IMAGES, torch.tensor([0, 1, 1]))) == 1
 
 
 @refusals
@@ -134,7 +134,7 @@ def test_models_that_refuse_another_batch_than_that_of_the_images_get_all_images
     watch.error = error()
     rows = torch.tensor([0, 1, 1])
     with torch.no_grad():
-        assert torch.equal(read.stem_images(IMAGES, rows), IMAGES[rows])
+        assert torch.equal(read.placeholder_images(IMAGES, rows), IMAGES[rows])
 
 
 @no_memory

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class WideMetric(Metric):
+class Float64Metric(Metric):
     """A metric whose states stay wide whatever dtype the module is converted to.
 
     Args:
