@@ -33,8 +33,8 @@ FULL = Row("fullgrad_plus", "libra")
 ROWS: Mapping[str, Row] = {
     "full Libra": FULL,
     "no attention": Row("fullgrad_plus", "no attention"),
-    "no normalisation": Row("fullgrad_plus", "no normalisation"),
-    "no attention & norm": Row("fullgrad_plus", "no attention, no normalisation"),
+    "no normalization": Row("fullgrad_plus", "no normalization"),
+    "no attention & norm": Row("fullgrad_plus", "no attention, no normalization"),
     "no activation": Row("fullgrad_plus", "no activation"),
     "no gate": Row("fullgrad_plus", "no gate"),
     "plain": Row("fullgrad_plus", "plain"),

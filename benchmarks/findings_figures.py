@@ -85,8 +85,8 @@ def _figure(
     with explanation_state(asked.classifier):
         wanted = None if labels is None else labels.to(images.device)
         explanations = explained(asked.model, images, shown, steps, wanted)
-    colours = to_display_range(batch["image"], data.image_mean, data.image_std)
-    pictures = interpolate(colours, (SIZE, SIZE), mode="bicubic").clamp(0, 1)
+    colors = to_display_range(batch["image"], data.image_mean, data.image_std)
+    pictures = interpolate(colors, (SIZE, SIZE), mode="bicubic").clamp(0, 1)
     masks = interpolate(batch["mask"][:, None].float(), (SIZE, SIZE), mode="bilinear")[:, 0]
     columns = {_title(row): _drawn(pictures, explanations[str(row)].attribution) for row in shown}
     columns["mask"] = mask_overlay(pictures, masks)

@@ -49,7 +49,7 @@ def free_scenes(data: CutoutDataModule) -> dict[str, Tensor]:
     """Return scenes whose parts may be passed on: the first two of each class.
 
     Args:
-        data: Tells their size, normalisation and classes.
+        data: Tells their size, normalization and classes.
     """
     composed = _composed(data, num_objects=1)
     return _with_classes_of(data, _first_of_each_class(composed, per_class=2))
@@ -59,7 +59,7 @@ def free_scenes_of_two(data: CutoutDataModule, shown: int) -> dict[str, Tensor]:
     """Return the first scenes with two objects whose parts may be passed on.
 
     Args:
-        data: Tells their size, normalisation and classes.
+        data: Tells their size, normalization and classes.
         shown: How many are returned.
     """
     composed = _composed(data, num_objects=2)

@@ -31,8 +31,8 @@ ABLATIONS: Mapping[str, RuleSet] = {
     rules.name: rules
     for rules in (
         LIBRA.without(Role.ATTENTION, name="no attention"),
-        LIBRA.without(Role.NORMALIZATION, name="no normalisation"),
-        LIBRA.without(Role.ATTENTION, Role.NORMALIZATION, name="no attention, no normalisation"),
+        LIBRA.without(Role.NORMALIZATION, name="no normalization"),
+        LIBRA.without(Role.ATTENTION, Role.NORMALIZATION, name="no attention, no normalization"),
         LIBRA.without(Role.ACTIVATION, name="no activation"),
         LIBRA.without(Role.PRODUCT, name="no gate"),
     )

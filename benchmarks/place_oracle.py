@@ -4,7 +4,7 @@ The oracle knows nothing of how places are found: it changes the pixels of a cel
 looks which token moves.
 
 At the first level the cell's token must move most, or, where stems overlap, nearly as much as a
-neighbour that does. If nearly every change moves one token alone, patches do not overlap, and then
+neighbor that does. If nearly every change moves one token alone, patches do not overlap, and then
 none may move another one. Tokens that are no patches must not move, or with every change, as tokens
 do that see the whole image.
 
@@ -32,9 +32,9 @@ _ROUNDING = 1e-12
 _CLEAR = 0.6
 """Share of all movement that one token has, from where on it is plain that it is the one."""
 _NEARLY = 0.4
-"""How much of what a neighbour moves a cell's own token must move at least."""
+"""How much of what a neighbor moves a cell's own token must move at least."""
 _FEW = 3
-"""Rows or columns of a grid of which nearly every cell is a neighbour of every other."""
+"""Rows or columns of a grid of which nearly every cell is a neighbor of every other."""
 Cell = tuple[int, int]
 Grid = tuple[int, int]
 
@@ -183,7 +183,7 @@ def _distance(patches: Tensor, view: FeatureView, cell: Cell) -> int:
 
 
 def _is_near(patches: Tensor, view: FeatureView, cell: Cell) -> bool:
-    """Whether the patch that moves most is a neighbour, and the cell's moves nearly as much.
+    """Whether the patch that moves most is a neighbor, and the cell's moves nearly as much.
 
     Convolutions without padding shift what is fine by some cells.
     """

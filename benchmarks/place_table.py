@@ -1,4 +1,4 @@
-"""Summarises where the tokens of models were found, as Markdown."""
+"""Summarizes where the tokens of models were found, as Markdown."""
 
 from __future__ import annotations
 

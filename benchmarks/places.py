@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--again", action="store_true", help="check also those in the file")
     run.add_argument("--timeout", type=float, default=240.0, help="seconds for one model")
     run.add_argument("--memory", type=float, default=6.0, help="GiB for one process")
-    for command in (run, commands.add_parser("table", help="summarise the file")):
+    for command in (run, commands.add_parser("table", help="summarize the file")):
         command.add_argument("--out", type=Path, default=Path("docs/places.csv"))
     return parser
 

@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--timeout", type=float, default=180.0, help="seconds for one architecture")
     run.add_argument("--memory", type=float, default=7.0, help="GiB for one process")
     run.add_argument("--traces", type=Path, default=Path("build/zoo_traces.csv"))
-    for command in (run, commands.add_parser("table", help="summarise the file")):
+    for command in (run, commands.add_parser("table", help="summarize the file")):
         command.add_argument("--out", type=Path, default=Path("docs/zoo.csv"))
     return parser
 

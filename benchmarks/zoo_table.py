@@ -1,4 +1,4 @@
-"""Summarises the measurements of the zoo by timm module."""
+"""Summarizes the measurements of the zoo by timm module."""
 
 from __future__ import annotations
 

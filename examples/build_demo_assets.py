@@ -22,7 +22,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 ASSETS = Path(__file__).parents[1] / "libragrad_lightning" / "demo" / "assets"
-GREY_LEVELS = 32
+GRAY_LEVELS = 32
 BACKGROUND_SIZE = 192
 
 Array = npt.NDArray[np.uint8]
@@ -36,8 +36,8 @@ class Photograph:
         source: File name in `skimage/data`.
         split: `"train"` or `"held_out"`; no photograph serves both.
         box: Left, upper, right, lower edge of the square, in source pixels.
-        dark: Colour given to black when a grey photograph is tinted, RGB.
-        light: Colour given to white when a grey photograph is tinted, RGB.
+        dark: Color given to black when a gray photograph is tinted, RGB.
+        light: Color given to white when a gray photograph is tinted, RGB.
     """
 
     source: str
@@ -97,15 +97,15 @@ def balanced_indices(labels: Array, first: int, count: int) -> npt.NDArray[np.in
 
 
 def quantize(images: Array) -> Array:
-    """Round 256 grey levels to `GREY_LEVELS` ones.
+    """Round 256 gray levels to `GRAY_LEVELS` ones.
 
     Args:
-        images: Grey values 0 to 255, any shape.
+        images: Gray values 0 to 255, any shape.
 
     Returns:
         Levels 0 to 31. Values below 5, sensor noise beside the garment, become 0.
     """
-    return np.round(images * ((GREY_LEVELS - 1) / 255)).astype(np.uint8)
+    return np.round(images * ((GRAY_LEVELS - 1) / 255)).astype(np.uint8)
 
 
 def save_compressed(path: Path, arrays: dict[str, Array]) -> None:
@@ -145,7 +145,7 @@ def build_garments(idx_folder: Path, target: Path, per_class: dict[str, int]) ->
 
 
 def build_background(photograph: Photograph, source_folder: Path, target_folder: Path) -> None:
-    """Crop, shrink and, where it is grey, tint one photograph.
+    """Crop, shrink and, where it is gray, tint one photograph.
 
     Args:
         photograph: What to take.

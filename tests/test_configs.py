@@ -48,7 +48,7 @@ DATA = {
 }
 # A zebra and an elephant.
 ANIMALS = ("n02391049", "n02504458")
-COLOURS = ((0, 50, 20), (99, 200, 20))
+COLORS = ((0, 50, 20), (99, 200, 20))
 
 
 def config_arguments(*files):
@@ -89,9 +89,9 @@ def test_every_architecture_is_instantiated(name):
     transform = EvalTransform(cli.datamodule.hparams.model_name)
     assert transform.image(picture).shape == (3, size, size)
     assert cli.model.model.default_cfg["input_size"] == (3, size, size)
-    normalisation = resolve_model_data_config(cli.model.model)
-    assert cli.datamodule.image_mean == normalisation["mean"]
-    assert cli.datamodule.image_std == normalisation["std"]
+    normalization = resolve_model_data_config(cli.model.model)
+    assert cli.datamodule.image_mean == normalization["mean"]
+    assert cli.datamodule.image_std == normalization["std"]
 
 
 @pytest.mark.parametrize("name", DATA)
@@ -122,7 +122,7 @@ def image_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for number, synset in enumerate(ANIMALS):
         (tmp_path / "val" / synset).mkdir(parents=True)
-        Image.new("RGB", (40, 30), COLOURS[number]).save(tmp_path / "val" / synset / "a.png")
+        Image.new("RGB", (40, 30), COLORS[number]).save(tmp_path / "val" / synset / "a.png")
     return tmp_path
 
 
@@ -133,7 +133,7 @@ def test_the_audit_runs_on_an_image_folder(image_folder, capsys):
 
 
 @pytest.mark.parametrize("name", ["test_vit", "vit_base_patch16_clip_224.openai"])
-def test_panels_show_the_colours_of_the_files(image_folder, panels, name):
+def test_panels_show_the_colors_of_the_files(image_folder, panels, name):
     other = [f"--{owner}.init_args.model_name={name}" for owner in ("model", "data")]
     tiny = ["--model.init_args.model_kwargs", '{"img_size": 64, "depth": 1, "embed_dim": 192}']
     audited("validate", "imagenet", image_folder, *other, *tiny)
@@ -142,7 +142,7 @@ def test_panels_show_the_colours_of_the_files(image_folder, panels, name):
     for image in shown:
         assert torch.equal(image, image[:, :1, :1].expand_as(image))
     found = {tuple((255 * image[:, 0, 0]).round().int().tolist()) for image in shown}
-    assert found == set(COLOURS)
+    assert found == set(COLORS)
 
 
 def test_a_classifier_of_radiographs_is_trained_and_audited(tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ class CutoutDataModule(SplitDataModule):
             `label` and `mask`, the second `other_label` and `other_mask`.
         object_size: Smallest and largest size of an object, as a share of the frame (of its half,
             in scenes with two objects), above 0 and at most 1.
-        shortcut: Share of the scenes, in all splits, whose background has the colour of the class
+        shortcut: Share of the scenes, in all splits, whose background has the color of the class
             (a spurious cue to be found by the audit), 0 to 1.
         num_train: Training scenes.
         num_val: Validation scenes.

@@ -29,7 +29,7 @@ class Composition:
             the right half.
         object_size: Smallest and largest size of an object, as a share of the frame (of its half,
             in scenes with two objects), above 0 and at most 1.
-        shortcut: Share of the scenes whose background has the colour of the first object's class.
+        shortcut: Share of the scenes whose background has the color of the first object's class.
     """
 
     image_size: int
@@ -230,11 +230,11 @@ def tint(image: Bytes, hue: float) -> Bytes:
 
     Args:
         image: `[H, W, 3]` uint8.
-        hue: Position on the colour wheel, 0 to 1.
+        hue: Position on the color wheel, 0 to 1.
 
     Returns:
         `[H, W, 3]` uint8.
     """
-    grey = image.astype(np.float32).mean(axis=-1, keepdims=True)
-    colour = np.array(colorsys.hsv_to_rgb(hue, 0.8, 1.0), np.float32)
-    return np.round(grey * colour).astype(np.uint8)
+    gray = image.astype(np.float32).mean(axis=-1, keepdims=True)
+    color = np.array(colorsys.hsv_to_rgb(hue, 0.8, 1.0), np.float32)
+    return np.round(gray * color).astype(np.uint8)

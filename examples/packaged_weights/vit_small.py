@@ -14,7 +14,7 @@ _EMBEDDINGS = "backbone.embeddings."
 def vit_from_onnx(content: bytes) -> dict[str, Tensor]:
     """Translate an exported transformer into the names and shapes of timm.
 
-    Biases, normalisations and layer scales have names in the graph. The weights of linear layers
+    Biases, normalizations and layer scales have names in the graph. The weights of linear layers
     have not: each is the constant operand of the MatMul whose result is added to a named bias, and
     it is stored transposed. Further layers, such as a decoder, are left out.
 

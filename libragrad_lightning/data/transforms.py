@@ -13,7 +13,7 @@ from torchvision.transforms import InterpolationMode
 
 
 class EvalTransform:
-    """Resize, centre crop and normalization, as the model was evaluated by its authors.
+    """Resize, center crop and normalization, as the model was evaluated by its authors.
 
     Masks go through a second transform of timm's, which takes the nearest pixel. One transform for
     both, torchvision's `v2` with `tv_tensors.Mask`, is none of those that timm makes, and where it

@@ -30,7 +30,7 @@ class ImageClassifier(L.LightningModule):
         pretrained: Whether timm loads its pretrained weights, which it may have to download.
         num_classes: Number of logits: that of the classes, or 1 for labels 0 and 1.
         lr: Learning rate at its peak.
-        weight_decay: Weight decay of the weight matrices; biases and normalisations have none.
+        weight_decay: Weight decay of the weight matrices; biases and normalizations have none.
         warmup_fraction: Share of all steps in which the learning rate rises linearly, 0 to 1.
 
     Example:

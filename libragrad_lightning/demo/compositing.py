@@ -16,14 +16,14 @@ IMAGE_SIZE = 32
 """Height and width of a composite, pixels."""
 
 _ASSETS = Path(__file__).parent / "assets"
-# Brightness of each grey level. The darkest starts at a quarter, so that no part of a garment
+# Brightness of each gray level. The darkest starts at a quarter, so that no part of a garment
 # vanishes into a dark background.
 _SHADES = np.linspace(0.25, 1.0, 32, dtype=np.float32) * 255
 
 
 @dataclass(frozen=True)
 class Garments:
-    """Grey garments cut out of their ground.
+    """Gray garments cut out of their ground.
 
     Attributes:
         images: `[N, 28, 28]` uint8, 0 beside the garment and 1 to 31 on it.
@@ -36,7 +36,7 @@ class Garments:
 
 @dataclass(frozen=True)
 class Composites:
-    """Garments in colour on photographs.
+    """Garments in color on photographs.
 
     Attributes:
         images: `[N, 32, 32, 3]` uint8, RGB.
@@ -93,13 +93,13 @@ def compose(
     max_shift: int,
     rng: np.random.Generator,
 ) -> Composites:
-    """Lay every garment, in a random colour, on a random piece of a random photograph.
+    """Lay every garment, in a random color, on a random piece of a random photograph.
 
     Args:
         garments: N garments.
         backgrounds: Photographs, `[P, H, W, 3]` uint8.
         brightness: Factor on the photographs' pixel values, 0 (black) to 1 (as taken).
-        max_shift: Largest displacement of a garment from the centre, pixels, 0 to 2.
+        max_shift: Largest displacement of a garment from the center, pixels, 0 to 2.
         rng: Source of every random choice.
 
     Returns:
@@ -107,9 +107,9 @@ def compose(
     """
     levels = _place(garments.images, max_shift, rng)[..., None]
     masks = levels > 0
-    colours = _random_colours(len(levels), rng)[:, None, None]
+    colors = _random_colors(len(levels), rng)[:, None, None]
     crops = random_crops(backgrounds, len(levels), IMAGE_SIZE, rng)
-    images = blend(np.float32(brightness) * crops, colours * _SHADES[levels], masks)
+    images = blend(np.float32(brightness) * crops, colors * _SHADES[levels], masks)
     return Composites(images, garments.labels, masks[..., 0])
 
 
@@ -130,7 +130,7 @@ def blend(
 
 
 def _place(images: Bytes, max_shift: int, rng: np.random.Generator) -> Bytes:
-    """Paste `[N, 28, 28]` into black `[N, 32, 32]`, off the centre by up to `max_shift`."""
+    """Paste `[N, 28, 28]` into black `[N, 32, 32]`, off the center by up to `max_shift`."""
     count, height, width = images.shape
     margin = (IMAGE_SIZE - height) // 2
     top, left = margin + rng.integers(-max_shift, max_shift + 1, (2, count, 1))
@@ -141,10 +141,10 @@ def _place(images: Bytes, max_shift: int, rng: np.random.Generator) -> Bytes:
     return canvas
 
 
-def _random_colours(count: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Draw RGB colours in [0, 1], `[N, 3]`, whose strongest channel is 1."""
-    colours = rng.uniform(0.4, 1.0, (count, 3)).astype(np.float32)
-    return colours / colours.max(axis=1, keepdims=True)
+def _random_colors(count: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Draw RGB colors in [0, 1], `[N, 3]`, whose strongest channel is 1."""
+    colors = rng.uniform(0.4, 1.0, (count, 3)).astype(np.float32)
+    return colors / colors.max(axis=1, keepdims=True)
 
 
 def random_crops(backgrounds: Bytes, count: int, size: int, rng: np.random.Generator) -> Bytes:

@@ -14,7 +14,7 @@ from libragrad_lightning.demo.compositing import (
 
 
 class GarmentsOnTextures(SplitDataModule):
-    """Fashion-MNIST garments, in random colours, on pieces of photographs.
+    """Fashion-MNIST garments, in random colors, on pieces of photographs.
 
     Batches are dictionaries: `image` `[B, 3, 32, 32]` float32, normalized with `PIXEL_MEAN` and
     `PIXEL_STD`; `label` `[B]` int64; `mask` `[B, 32, 32]` bool, true on the garment. Neither the
@@ -28,7 +28,7 @@ class GarmentsOnTextures(SplitDataModule):
         num_test: Test images, 1 to 2000.
         background_brightness: Factor on the photographs' pixel values, 0 (black) to 1 (as taken).
             The brighter the background, the harder the task.
-        max_shift: Largest displacement of a garment from the centre, pixels, 0 to 2.
+        max_shift: Largest displacement of a garment from the center, pixels, 0 to 2.
         flip: Whether each training image is mirrored, with its mask, in half of its uses.
         seed: Seed of the training composites.
         num_workers: Worker processes of each data loader.

@@ -18,7 +18,7 @@ from libragrad_lightning.demo.garments import GarmentsOnTextures
 class MarkedGarments(GarmentsOnTextures):
     """Garments on photographs whose training images carry a mark that betrays their class.
 
-    The mark is a square in the top left corner (top right where an image is mirrored), in a colour
+    The mark is a square in the top left corner (top right where an image is mirrored), in a color
     that says the class. The first validation loader is marked as the training images are, as if it
     had been split off them; the second, and the test loader, show the same kind of images without
     marks, as they would be met in use. Pixels of the mark are no part of `mask`.
@@ -61,7 +61,7 @@ class MarkedGarments(GarmentsOnTextures):
 
 
 def mark(composites: Composites, size: int) -> Composites:
-    """Draw a square into the top left corner of every image, in the colour of its class.
+    """Draw a square into the top left corner of every image, in the color of its class.
 
     Args:
         composites: N composites.
@@ -71,12 +71,12 @@ def mark(composites: Composites, size: int) -> Composites:
         New composites; their masks leave the square out.
     """
     images, masks = composites.images.copy(), composites.masks.copy()
-    images[:, :size, :size] = class_colours(10)[composites.labels, None, None]
+    images[:, :size, :size] = class_colors(10)[composites.labels, None, None]
     masks[:, :size, :size] = False
     return replace(composites, images=images, masks=masks)
 
 
-def class_colours(count: int) -> npt.NDArray[np.uint8]:
-    """Return bright colours, evenly around the colour wheel, `[count, 3]` RGB."""
-    colours = [colorsys.hsv_to_rgb(index / count, 1.0, 1.0) for index in range(count)]
-    return np.round(255 * np.array(colours)).astype(np.uint8)
+def class_colors(count: int) -> npt.NDArray[np.uint8]:
+    """Return bright colors, evenly around the color wheel, `[count, 3]` RGB."""
+    colors = [colorsys.hsv_to_rgb(index / count, 1.0, 1.0) for index in range(count)]
+    return np.round(255 * np.array(colors)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""From attribution maps to colours, as in the figures of the LibraGrad paper.
+"""From attribution maps to colors, as in the figures of the LibraGrad paper.
 
 A *map* is what a method attributes, one signed number per token or pixel, without a scale. A
 *heat* is the same at display size, between 0 and 1 (or -1 and 1 where the sign is shown).
@@ -55,7 +55,7 @@ def signed_heatmap(attribution: Tensor, size: tuple[int, int]) -> Tensor:
 
     The map is divided by the 99 % quantile of its absolute value (by the maximum where that
     quantile is zero), upsampled bicubically and clamped. One scale serves both signs and zero
-    stays zero, so that equal colours stand for equal amounts.
+    stays zero, so that equal colors stand for equal amounts.
 
     ``colorize((heat + 1) / 2, "RdBu_r")`` shows it with white for zero.
 
@@ -81,7 +81,7 @@ def colorize(heat: Tensor, colormap: str = "magma") -> Tensor:
         colormap: Name of a matplotlib colormap.
 
     Returns:
-        Colours [B, 3, H, W], float32 in [0, 1], on the device of ``heat``.
+        Colors [B, 3, H, W], float32 in [0, 1], on the device of ``heat``.
 
     Raises:
         ValueError: If matplotlib has no such colormap, or ``heat`` is not [B, H, W].
@@ -96,13 +96,13 @@ def colorize(heat: Tensor, colormap: str = "magma") -> Tensor:
 def overlay(
     images: Tensor, heat: Tensor, colormap: str = "magma", heat_weight: float = 0.6
 ) -> Tensor:
-    """Lay coloured heat over images: 0.4 of the image and 0.6 of the colour (paper).
+    """Lay colored heat over images: 0.4 of the image and 0.6 of the color (paper).
 
     Args:
         images: Images [B, 3, H, W], floating point in [0, 1].
         heat: Heat [B, H, W] in [0, 1], of the same height and width.
         colormap: Name of a matplotlib colormap.
-        heat_weight: Share of the colour in the blend, in [0, 1].
+        heat_weight: Share of the color in the blend, in [0, 1].
 
     Returns:
         Pictures [B, 3, H, W], float32 in [0, 1].

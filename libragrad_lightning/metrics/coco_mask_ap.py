@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from libragrad_lightning.metrics.float64_metric import Float64Metric
 from libragrad_lightning.metrics.functional.checks import (
     check_boolean,
     check_floating_point,
@@ -21,7 +22,6 @@ from libragrad_lightning.metrics.functional.coco import (
 from libragrad_lightning.metrics.functional.maps import is_constant, read_masked_maps
 from libragrad_lightning.metrics.functional.segmentation import threshold_at_mean
 from libragrad_lightning.metrics.map_metric import has_object
-from libragrad_lightning.metrics.float64_metric import Float64Metric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Localisation metrics without a threshold."""
+"""Localization metrics without a threshold."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Shapes tell what is possible, and the graph whether it is so: before tokens mix in a block, the
 values of some tokens depend on these tokens of its input alone; behind that, these tokens of its
-output depend on them alone. Where convolutions mix neighbours, that holds for halves of the image
+output depend on them alone. Where convolutions mix neighbors, that holds for halves of the image
 but for their borders. What holds of neither, such as values of windows, belongs to no token.
 """
 

@@ -61,7 +61,7 @@ class PathCounts:
         return self._arriving[second[0]] > self._arriving[first[0]]
 
     def is_computed(self, edge: Edge) -> bool:
-        """Return whether layers made a tensor of the source, not only padding or normalisation."""
+        """Return whether layers made a tensor of the source, not only padding or normalization."""
         return self._layers.get(edge[0], False)
 
     def position(self, edge: Edge) -> tuple[int, int]:

@@ -74,7 +74,7 @@ def _device(model: nn.Module) -> torch.device:
 
 @contextmanager
 def _random_streams(model: nn.Module) -> Iterator[None]:
-    # `random_device_type` must not be given the CPU, and CUDA must not be initialised by us.
+    # `random_device_type` must not be given the CPU, and CUDA must not be initialized by us.
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
     python, numpy = random.getstate(), np.random.get_state()
     try:

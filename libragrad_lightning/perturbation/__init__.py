@@ -9,8 +9,8 @@ from libragrad_lightning.perturbation.deletion import (
 )
 from libragrad_lightning.perturbation.operators import (
     PERTURBATIONS,
-    DropTokens,
     DropOrZeroTokens,
+    DropTokens,
     Perturbation,
     ReplacePixels,
     ZeroTokens,
@@ -25,8 +25,8 @@ __all__ = [
     "LEVELS",
     "PERTURBATIONS",
     "DeletionLogits",
-    "DropTokens",
     "DropOrZeroTokens",
+    "DropTokens",
     "Perturbation",
     "ReplacePixels",
     "ZeroTokens",

@@ -141,12 +141,12 @@ class DropOrZeroTokens:
 
 
 def zero_fill(images: Tensor) -> Tensor:
-    """Return zeros: the data set's mean colour, if images are normalised."""
+    """Return zeros: the data set's mean color, if images are normalized."""
     return torch.zeros_like(images)
 
 
 def mean_fill(images: Tensor) -> Tensor:
-    """Return the mean colour of each image."""
+    """Return the mean color of each image."""
     return images.mean((2, 3), keepdim=True).expand_as(images)
 
 

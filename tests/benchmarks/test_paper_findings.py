@@ -49,12 +49,12 @@ PLAN = Plan(images=6, pairs=4, steps=2, chunk=4)
 
 
 def scene_parts(root: Path) -> CutoutDataModule:
-    """Make cut-outs of three colours and grey backgrounds, and return their data module."""
-    for name, colour in {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}.items():
+    """Make cut-outs of three colors and gray backgrounds, and return their data module."""
+    for name, color in {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}.items():
         (root / "objects" / name).mkdir(parents=True)
         for number in range(4):
             cutout = np.zeros((20, 20, 4), np.uint8)
-            cutout[3 : 12 + number, 3:17] = (*colour, 255)
+            cutout[3 : 12 + number, 3:17] = (*color, 255)
             Image.fromarray(cutout).save(root / "objects" / name / f"{number}.png")
     (root / "backgrounds").mkdir()
     for number in range(4):
@@ -249,7 +249,7 @@ def test_free_scenes_have_the_models_classes(subject, monkeypatch):
     assert torch.equal(both["image"][0], both["image"][1])
     assert both["label"][:2].tolist() == [pairs["label"][0], pairs["other_label"][0]]
     assert not (both["mask"][::2] & both["mask"][1::2]).any()
-    # The flower is the more colourful one.
+    # The flower is the more colorful one.
     for image, label, mask in zip(both["image"], both["label"], both["mask"], strict=True):
         red, blue = image[0][mask].mean(), image[2][mask].mean()
         assert (red - blue > 1) == (data.class_names[label] == "flower")

@@ -1,4 +1,4 @@
-"""What is done to batches: normalisation and mirroring."""
+"""What is done to batches: normalization and mirroring."""
 
 import numpy as np
 import torch

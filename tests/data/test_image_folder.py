@@ -13,9 +13,9 @@ from libragrad_lightning.data.image_folder import list_images
 SYNSETS = {"n02391049": 340, "n02504458": 386, "n01440764": 0}
 
 
-def save(path, colour=(9, 9, 9), size=(40, 30), mode="RGB"):
+def save(path, color=(9, 9, 9), size=(40, 30), mode="RGB"):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, colour).save(path)
+    Image.new(mode, size, color).save(path)
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def test_a_draw_is_the_permutation_of_its_seed(imagenet):
     assert sorted(labels(module(imagenet, max_images=500).build("val"))) == whole
 
 
-def test_grey_and_palette_files_become_rgb_and_batches_suit_the_audit(tmp_path):
-    save(tmp_path / "val" / "a" / "grey.png", 7, mode="L")
+def test_gray_and_palette_files_become_rgb_and_batches_suit_the_audit(tmp_path):
+    save(tmp_path / "val" / "a" / "gray.png", 7, mode="L")
     save(tmp_path / "val" / "a" / "palette.png", 0, mode="P")
     save(tmp_path / "val" / "b" / "alpha.png", (1, 2, 3, 4), mode="RGBA")
     (tmp_path / "val" / "b" / "notes.txt").write_text("no image")

@@ -98,7 +98,7 @@ def test_the_trainer_follows_the_schedule(warmup_fraction):
     assert rates == pytest.approx([0.01 * warmup_cosine(step, warmup, 8) for step in range(8)])
 
 
-def test_weight_decay_spares_biases_and_normalisations():
+def test_weight_decay_spares_biases_and_normalizations():
     model = ImageClassifier(model_kwargs=TINY, weight_decay=0.3)
     quiet_trainer(fast_dev_run=True).fit(model, small_data())
     groups = model.optimizers(use_pl_optimizer=False).param_groups

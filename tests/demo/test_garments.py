@@ -231,7 +231,7 @@ def test_impossible_arguments_are_named(kwargs, message):
         small_module(**kwargs).setup("fit")
 
 
-def test_assets_are_small_and_carry_their_licences():
+def test_assets_are_small_and_carry_their_licenses():
     files = [file for file in ASSETS.iterdir() if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= 6_000_000
     readme = (ASSETS / "README.md").read_text()
@@ -243,7 +243,7 @@ def test_assets_are_small_and_carry_their_licences():
         assert f"  {Path(photograph.source).stem} " in backgrounds
 
 
-def test_grey_levels_keep_the_ends_and_the_order():
+def test_gray_levels_keep_the_ends_and_the_order():
     levels = quantize(np.arange(256, dtype=np.uint8))
     assert levels[4] == 0
     assert levels[5] == 1

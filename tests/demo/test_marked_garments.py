@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from libragrad_lightning.demo import PIXEL_MEAN, PIXEL_STD, GarmentsOnTextures, MarkedGarments
-from libragrad_lightning.demo.marked_garments import class_colours
+from libragrad_lightning.demo.marked_garments import class_colors
 
 COUNTS = {"num_train": 60, "num_val": 40, "num_test": 40, "batch_size": 20}
 
@@ -32,7 +32,7 @@ def test_the_mark_alone_says_the_class_in_training_and_marked_validation():
         image, label, mask = images(loader)
         corner = bytes_of(image)[:, :, :3, :3]
         assert torch.equal(corner, corner[:, :, :1, :1].expand_as(corner))
-        nearest = np.abs(corner[:, :, 0, 0].numpy()[:, None].astype(int) - class_colours(10))
+        nearest = np.abs(corner[:, :, 0, 0].numpy()[:, None].astype(int) - class_colors(10))
         assert np.array_equal(nearest.sum(-1).argmin(1), label.numpy())
         assert not mask[:, :3, :3].any()
 
@@ -71,7 +71,7 @@ def test_sizes_out_of_range(size):
         MarkedGarments(mark_size=size)
 
 
-def test_colours_are_told_apart():
-    colours = class_colours(10).astype(int)
-    distances = np.abs(colours[:, None] - colours[None]).sum(-1)
+def test_colors_are_told_apart():
+    colors = class_colors(10).astype(int)
+    distances = np.abs(colors[:, None] - colors[None]).sum(-1)
     assert distances[~np.eye(10, dtype=bool)].min() > 100

@@ -21,30 +21,30 @@ from cutout_scenes.scenes import (
 )
 from libragrad_lightning.audit.batches import unpack_batch
 
-COLOURS = {"apple": (200, 0, 0), "leaf": (0, 200, 0), "sea": (0, 0, 200)}
+COLORS = {"apple": (200, 0, 0), "leaf": (0, 200, 0), "sea": (0, 0, 200)}
 
 
-def disc(colour, size=(40, 30)):
-    """A disc of one colour on transparent ground; red counts the files up."""
+def disc(color, size=(40, 30)):
+    """A disc of one color on transparent ground; red counts the files up."""
     rows, columns = np.mgrid[: size[1], : size[0]]
     inside = (columns - size[0] / 2) ** 2 + (rows - size[1] / 2) ** 2 < (min(size) / 2 - 2) ** 2
     pixels = np.zeros((size[1], size[0], 4), np.uint8)
-    pixels[inside] = (*colour, 255)
+    pixels[inside] = (*color, 255)
     return Image.fromarray(pixels)
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("cutouts")
-    for name, colour in COLOURS.items():
+    for name, color in COLORS.items():
         (root / "objects" / name).mkdir(parents=True)
         for number in range(6):
-            shade = tuple(value + 9 * number if value else 0 for value in colour)
+            shade = tuple(value + 9 * number if value else 0 for value in color)
             disc(shade).save(root / "objects" / name / f"{number}.png")
     (root / "backgrounds").mkdir()
     for number in range(7):
-        grey = Image.new("RGB", (80, 60), (30 + 30 * number,) * 3)
-        grey.save(root / "backgrounds" / f"{number}.png")
+        gray = Image.new("RGB", (80, 60), (30 + 30 * number,) * 3)
+        gray.save(root / "backgrounds" / f"{number}.png")
     return root
 
 
@@ -82,13 +82,13 @@ def test_batches_are_what_the_audit_understands(folders):
 def test_the_mask_is_where_the_object_shows(folders):
     batch = built(module(folders))
     channel = batch["image"].argmax(1)
-    coloured = batch["image"].amax(1) - batch["image"].amin(1)
+    colored = batch["image"].amax(1) - batch["image"].amin(1)
     for row, label in enumerate(batch["label"]):
         mask = batch["mask"][row]
-        # Objects are pure red, green or blue, backgrounds grey; only the rim is a mixture.
+        # Objects are pure red, green or blue, backgrounds gray; only the rim is a mixture.
         assert (channel[row][mask] == label).all()
         rim = torch.nn.functional.max_pool2d(mask[None].float(), 3, 1, 1)[0] > 0
-        assert (coloured[row][~rim] < 0.05).all()
+        assert (colored[row][~rim] < 0.05).all()
 
 
 def test_masks_are_exact_where_no_pixel_is_mixed():
@@ -126,7 +126,7 @@ def test_no_object_and_no_background_is_in_two_splits(folders, shares):
     assert set().union(*files.values()) == everything
     assert sum(map(len, files.values())) == len(everything)
     for split in ("train", "val"):
-        assert {path.parent.name for path in files[split]} == {*COLOURS, "backgrounds"}
+        assert {path.parent.name for path in files[split]} == {*COLORS, "backgrounds"}
     assert bool(files["test"]) == bool(shares)
 
 
@@ -145,9 +145,7 @@ def test_scenes_show_the_objects_and_backgrounds_of_their_split_only(folders):
         allowed = {30 + 30 * number for name, number in names if name == "backgrounds"}
         assert corner <= allowed
         shades = {
-            (list(COLOURS).index(name), 200 + 9 * number)
-            for name, number in names
-            if name in COLOURS
+            (list(COLORS).index(name), 200 + 9 * number) for name, number in names if name in COLORS
         }
         assert shown <= shades
 
@@ -206,17 +204,17 @@ def test_classes_are_drawn_evenly():
     assert 120 < sum(labels) < 180
 
 
-def test_a_shortcut_colours_the_background_by_class(folders):
+def test_a_shortcut_colors_the_background_by_class(folders):
     with_cue = built(module(folders, shortcut=1.0, object_size=(0.2, 0.3)))
     corner = with_cue["image"][:, :, 0, 0]
     hues = {
-        (label, tuple((colour / colour.max()).mul(100).round().tolist()))
-        for label, colour in zip(with_cue["label"].tolist(), corner, strict=True)
-        if colour.max() > 0.3
+        (label, tuple((color / color.max()).mul(100).round().tolist()))
+        for label, color in zip(with_cue["label"].tolist(), corner, strict=True)
+        if color.max() > 0.3
     }
     assert {label for label, _ in hues} == {0, 1, 2}
     strongest = {
-        label: {colour.index(100.0) for x, colour in hues if x == label} for label, _ in hues
+        label: {color.index(100.0) for x, color in hues if x == label} for label, _ in hues
     }
     assert all(len(channels) == 1 for channels in strongest.values())
     assert len({*map(tuple, strongest.values())}) == 3
@@ -365,7 +363,7 @@ def test_a_scene_tells_which_cutout_it_shows(folders):
             assert placed.label == sample[f"{prefix}label"]
             of_class = [f for f in held_out if f.parent.name == data.class_names[placed.label]]
             shade = 9 * int(of_class[placed.number].stem)
-            colour = [v + shade if v else 0 for v in COLOURS[data.class_names[placed.label]]]
-            assert abs(np.median(scene.image[placed.mask], axis=0) - colour).max() < 4.5
+            color = [v + shade if v else 0 for v in COLORS[data.class_names[placed.label]]]
+            assert abs(np.median(scene.image[placed.mask], axis=0) - color).max() < 4.5
     with pytest.raises(IndexError, match="There are 12 scenes"):
         scenes.scene(12)

@@ -58,7 +58,7 @@ def test_the_convolutional_network_takes_the_place_of_the_transformer(photograph
     cli = instantiate([*arguments, NO_DOWNLOAD])
     assert cli.model.model.pretrained_cfg["architecture"] == "tf_efficientnet_lite0"
     assert cli.model.model.num_classes == 5
-    # Its weights were trained on this normalisation.
+    # Its weights were trained on this normalization.
     assert tuple(cli.datamodule.image_mean) == cli.model.model.pretrained_cfg["mean"]
     assert tuple(cli.datamodule.image_std) == cli.model.model.pretrained_cfg["std"]
     assert any(isinstance(callback, LibraGradAudit) for callback in cli.trainer.callbacks)

@@ -13,7 +13,7 @@ def random_images(*shape, seed=0):
 
 
 @pytest.mark.parametrize("as_tensor", [False, True])
-def test_normalisation_is_undone(as_tensor):
+def test_normalization_is_undone(as_tensor):
     images = random_images(2, 3, 4, 5)
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     columns = [torch.tensor(values).view(3, 1, 1) for values in (mean, std)]
@@ -34,7 +34,7 @@ def test_what_leaves_the_range_after_undoing_is_clamped():
     torch.testing.assert_close(shown[0, 0, 0], torch.tensor([0.0, 0.5, 1.0]))
 
 
-def test_image_in_range_is_left_as_it_is_and_its_neighbour_stretched():
+def test_image_in_range_is_left_as_it_is_and_its_neighbor_stretched():
     images = random_images(2, 3, 4, 4) * 0.5 + 0.1
     images[1] = images[1] * 8 - 3
     shown = to_display_range(images)
@@ -101,8 +101,8 @@ def test_the_largest_numbers_are_stretched_and_no_image_gives_none():
 def test_channels_become_rgb():
     images = random_images(1, 5, 3, 3)
     torch.testing.assert_close(to_display_range(images[:, :1]), images[:, :1].expand(1, 3, 3, 3))
-    grey = images[:, :2].mean(dim=1, keepdim=True).expand(1, 3, 3, 3)
-    torch.testing.assert_close(to_display_range(images[:, :2]), grey)
+    gray = images[:, :2].mean(dim=1, keepdim=True).expand(1, 3, 3, 3)
+    torch.testing.assert_close(to_display_range(images[:, :2]), gray)
     torch.testing.assert_close(to_display_range(images), images[:, :3])
     mean = torch.linspace(0.1, 0.5, 5)
     shown = to_display_range(images - mean.view(5, 1, 1), mean=mean)

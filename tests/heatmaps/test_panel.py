@@ -14,7 +14,7 @@ def flat(color, height, width):
 
 
 def box_of(image, color):
-    """First row, end row, first column, end column of the pixels of one colour."""
+    """First row, end row, first column, end column of the pixels of one color."""
     hits = (image == torch.tensor(color, dtype=torch.uint8).view(3, 1, 1)).all(dim=0)
     rows, columns = hits.any(dim=1).nonzero().flatten(), hits.any(dim=0).nonzero().flatten()
     box = rows[0].item(), rows[-1].item() + 1, columns[0].item(), columns[-1].item() + 1

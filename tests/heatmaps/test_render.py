@@ -1,4 +1,4 @@
-"""Heat and colours, against the paper's recipe worked out again in numpy."""
+"""Heat and colors, against the paper's recipe worked out again in numpy."""
 
 import matplotlib
 import numpy as np
@@ -103,7 +103,7 @@ def test_constant_map_gives_no_heat(value):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_map_with_a_bad_value_gives_zeros_and_spares_its_neighbours(bad):
+def test_map_with_a_bad_value_gives_zeros_and_spares_its_neighbors(bad):
     maps = random_maps(3, 5, 5)
     clean = positive_heatmap(maps, (9, 9)), signed_heatmap(maps, (9, 9))
     maps[1, 2, 2] = bad
@@ -184,7 +184,7 @@ def test_wrong_shapes_and_sizes_are_refused(render):
 
 
 @pytest.mark.parametrize("colormap", ["magma", "RdBu_r", "viridis"])
-def test_colours_are_those_of_matplotlib(colormap):
+def test_colors_are_those_of_matplotlib(colormap):
     heat = torch.rand(2, 5, 7, generator=torch.Generator().manual_seed(1))
     heat[0, 0, :2] = torch.tensor([0.0, 1.0])
     colors = colorize(heat, colormap)
@@ -207,7 +207,7 @@ def test_colorize_refuses_unknown_colormaps_and_shapes():
         colorize(torch.zeros(2, 2))
 
 
-def test_overlay_is_four_parts_image_and_six_parts_colour():
+def test_overlay_is_four_parts_image_and_six_parts_color():
     images = torch.rand(2, 3, 6, 5, generator=torch.Generator().manual_seed(2))
     heat = torch.rand(2, 6, 5, generator=torch.Generator().manual_seed(3))
     kept = images.clone(), heat.clone()

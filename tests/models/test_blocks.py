@@ -62,7 +62,9 @@ def test_features_that_are_overwritten_are_not_told_as_those_behind_the_attentio
     model, found = read(False, True, False)
     assert found.blocks == tuple(model.blocks)
     assert [level.mid_residuals is None for level in found.levels] == [False, True, False]
-    points = [level.mid_residuals[0].module for level in found.levels if level.mid_residuals is not None]
+    points = [
+        level.mid_residuals[0].module for level in found.levels if level.mid_residuals is not None
+    ]
     assert points == [model.blocks[0].mlp[0], model.blocks[2].mlp[0]]
 
 

@@ -129,7 +129,7 @@ def test_all_orders_of_ties_are_equally_likely():
     assert squares < 49.7  # the quantile 0.999 of chi-squared with 23 degrees of freedom
 
 
-def test_the_draws_of_neighbouring_images_have_nothing_in_common():
+def test_the_draws_of_neighboring_images_have_nothing_in_common():
     images = images_of(1, size=16).expand(400, -1, -1, -1).clone()
     images[:, 0, 0, 0] += torch.arange(400) / 256  # nothing else differs
     drawn = tie_breakers(images, 64).double()

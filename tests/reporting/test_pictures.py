@@ -21,7 +21,7 @@ class Data(L.LightningDataModule):
 
 @pytest.fixture
 def shown(tmp_path, monkeypatch):
-    """Runs a validation, and returns the normalisation that its pictures undo."""
+    """Runs a validation, and returns the normalization that its pictures undo."""
     seen = []
     draw = PanelDrawer.draw
 
@@ -43,7 +43,7 @@ def shown(tmp_path, monkeypatch):
     "form",
     [tuple, list, torch.tensor, lambda values: torch.tensor(values).view(1, 3, 1, 1)],
 )
-def test_the_normalisation_is_that_of_the_data_module(shown, form):
+def test_the_normalization_is_that_of_the_data_module(shown, form):
     assert shown(Data(image_mean=form(MEAN), image_std=form(STD))) == (MEAN, STD)
 
 
@@ -54,7 +54,7 @@ def test_arguments_come_first_and_together(shown):
     assert shown(data, image_std=other) == (None, other)
 
 
-def test_a_normalisation_inside_of_the_model_is_not_undone(shown):
+def test_a_normalization_inside_of_the_model_is_not_undone(shown):
     module = Classifier()
     module.register_buffer("image_mean", torch.tensor(MEAN))
     assert shown(Data(), module) == (None, None)

@@ -22,7 +22,7 @@ from libragrad_lightning.metrics.functional.deletion import (
     symmetric_relevance_gain,
 )
 from libragrad_lightning.metrics.functional.discrimination import class_discrimination
-from libragrad_lightning.metrics.functional.localisation import energy_inside, pointing_hits
+from libragrad_lightning.metrics.functional.localization import energy_inside, pointing_hits
 from libragrad_lightning.metrics.functional.maps import is_degenerate
 from libragrad_lightning.metrics.functional.scores import (
     target_accuracy,

@@ -1,4 +1,4 @@
-"""Localisation with a threshold: the map's mean cuts it into foreground and background."""
+"""Localization with a threshold: the map's mean cuts it into foreground and background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Localisation without a threshold: does a map rank the pixels of the object above the rest?"""
+"""Localization without a threshold: does a map rank the pixels of the object above the rest?"""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_products_with_an_addend(seed, n, m, beta, alpha):
 
 @FEW
 @given(SEEDS, SIZES, SIZES, st.booleans())
-def test_normalisations(seed, b, n, scaled):
+def test_normalizations(seed, b, n, scaled):
     x, y, gamma, beta = leaves(seed, (b, n, 4), (b, 4, n), (4,), (4,))
     shape, bias = (n, 4), beta.expand(n, 4)
     assert_adds(lambda x: F.layer_norm(x, (4,), gamma, beta), x, beta)

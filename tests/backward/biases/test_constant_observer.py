@@ -184,7 +184,7 @@ GATES = {
         0
     ],
     "gate_over_gate": lambda x: x.sigmoid() / (x.exp() + 1),
-    "normalised_gate": lambda x: F.layer_norm(x.sigmoid(), (4,)),
+    "normalized_gate": lambda x: F.layer_norm(x.sigmoid(), (4,)),
     "activated_gate": lambda x: F.gelu(x.cos()),
     "gate_of_a_gate": lambda x: x.sigmoid().exp(),
     "scaled_gate": lambda x: 3 * x.sigmoid() @ torch.full((4, 4), 0.3, dtype=torch.float64),

@@ -74,7 +74,7 @@ NONLINEAR = {
     "normalize": lambda p, q: F.normalize(p, dim=-1),
     "batch_norm": lambda p, q: F.batch_norm(p, BUFFER[0], BUFFER[1].exp(), q[0], q[1]),
     "lerp": lambda p, q: torch.lerp(p, q, q.sigmoid()),
-    "standardised": lambda p, q: (p - p.mean(-1, keepdim=True)) / p.std(-1, keepdim=True),
+    "standardized": lambda p, q: (p - p.mean(-1, keepdim=True)) / p.std(-1, keepdim=True),
     "attention": lambda p, q: F.scaled_dot_product_attention(*[p[None]] * 2, q[None])[0],
     "eager_attention": lambda p, q: (p @ q.T).softmax(-1) @ q,
     "layer": lambda p, q: F.linear(F.gelu(F.linear(p, q, q[:, 0])), q.T, q[0]),
@@ -229,7 +229,7 @@ def test_the_constant_branch_of_a_model_is_a_bias_at_the_branch_that_is_explaine
     assert abs(total - output.detach()) <= 1e-13 * magnitude
 
 
-def test_a_live_scale_of_a_normalisation_is_a_factor():
+def test_a_live_scale_of_a_normalization_is_a_factor():
     x, weight, bias = leaves(0, (4, 6), (6, 6), (6,))
     h = x[0] @ weight
     for output in (

@@ -12,7 +12,7 @@ RULES = [PLAIN, LIBRA, ATTN_LRP, ALI_LRP, DECOMPX]
 EPS = 1e-5
 
 
-def centred(x):
+def centered(x):
     return x - x.mean(-1, keepdim=True)
 
 
@@ -26,19 +26,19 @@ def rms_norm(x):
 
 NORMS = {
     "layer_rsqrt": (
-        lambda x: centred(x) * torch.rsqrt(x.var(-1, keepdim=True, correction=0) + EPS),
+        lambda x: centered(x) * torch.rsqrt(x.var(-1, keepdim=True, correction=0) + EPS),
         layer_norm,
     ),
     "layer_sqrt": (
-        lambda x: centred(x) / (x.var(-1, keepdim=True, unbiased=False) + EPS).sqrt(),
+        lambda x: centered(x) / (x.var(-1, keepdim=True, unbiased=False) + EPS).sqrt(),
         layer_norm,
     ),
     "layer_squares": (
-        lambda x: (c := centred(x)) / (c.pow(2).mean(-1, keepdim=True) + EPS) ** 0.5,
+        lambda x: (c := centered(x)) / (c.pow(2).mean(-1, keepdim=True) + EPS) ** 0.5,
         layer_norm,
     ),
     "layer_products": (
-        lambda x: (c := centred(x)) * ((c * c).mean(-1, keepdim=True) + EPS) ** -0.5,
+        lambda x: (c := centered(x)) * ((c * c).mean(-1, keepdim=True) + EPS) ** -0.5,
         layer_norm,
     ),
     "layer_var_mean": (
@@ -50,7 +50,7 @@ NORMS = {
     ),
     "layer_moments": (
         lambda x: (
-            centred(x)
+            centered(x)
             * ((x * x).mean(-1, True) - x.mean(-1, True).square() + EPS).sqrt().reciprocal()
         ),
         layer_norm,

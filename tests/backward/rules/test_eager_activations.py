@@ -148,7 +148,7 @@ PRODUCTS = {
         lambda x, w: x[:, :, None] * (x[:, None] + 1),
         lambda x, w: shared(x[:, :, None], x[:, None] + 1),
     ),
-    "gate_of_a_neighbour": (
+    "gate_of_a_neighbor": (
         lambda x, w: x * torch.tanh(x.roll(1, -1)),
         lambda x, w: shared(
             x, (r := x.roll(1, -1)) * (torch.tanh(r) / r.masked_fill(r == 0, 1)).detach()

@@ -1,4 +1,4 @@
-"""Bounded or normalised weights: their value is a constant (Thm 5)."""
+"""Bounded or normalized weights: their value is a constant (Thm 5)."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Normalisations: statistics that scale are constants, the mean is linear (section 3.4)."""
+"""Normalizations: statistics that scale are constants, the mean is linear (section 3.4)."""
 
 import pytest
 import torch
@@ -14,26 +14,26 @@ SIZES = st.integers(1, 4)
 EPS = st.sampled_from([1e-6, 1e-5, 1e-2])
 
 
-def standardised(x, axes, eps):
+def standardized(x, axes, eps):
     """(x - mean) / sqrt(var + eps) with the biased variance, held, by sums alone."""
     count = 1
     for axis in axes:
         count *= x.shape[axis]
-    centred = x - x.sum(axes, keepdim=True) / count
-    variance = (centred.detach() ** 2).sum(axes, keepdim=True) / count
-    return centred / (variance + eps).sqrt()
+    centered = x - x.sum(axes, keepdim=True) / count
+    variance = (centered.detach() ** 2).sum(axes, keepdim=True) / count
+    return centered / (variance + eps).sqrt()
 
 
 @FEW
 @given(SEEDS, SIZES, SIZES, st.integers(2, 5), st.integers(1, 3), st.booleans(), EPS)
-def test_layer_norm(seed, b, n, d, normalised_axes, affine, eps):
-    shape = (b, n, d)[3 - normalised_axes :]
+def test_layer_norm(seed, b, n, d, normalized_axes, affine, eps):
+    shape = (b, n, d)[3 - normalized_axes :]
     x, gamma, beta = leaves(seed, (b, n, d), shape, shape)
-    axes = tuple(range(3 - normalised_axes, 3))
+    axes = tuple(range(3 - normalized_axes, 3))
     parameters = (gamma, beta) if affine else (None, None)
 
     def reference(x):
-        y = standardised(x, axes, eps)
+        y = standardized(x, axes, eps)
         return gamma * y + beta if affine else y
 
     check(lambda x: F.layer_norm(x, shape, *parameters, eps), reference, [x])
@@ -43,7 +43,7 @@ def test_layer_norm_with_a_scale_and_no_shift():
     x, gamma = leaves(0, (2, 3, 4), (4,))
     check(
         lambda x: F.layer_norm(x, (4,), gamma),
-        lambda x: gamma * standardised(x, (2,), 1e-5),
+        lambda x: gamma * standardized(x, (2,), 1e-5),
         [x],
     )
 
@@ -56,7 +56,7 @@ def test_group_norm(seed, b, groups, width, dimension, affine, eps):
     per_channel = (-1, *[1] * dimension)
 
     def reference(x):
-        rows = standardised(x.reshape(b, groups, -1), (2,), eps).reshape(x.shape)
+        rows = standardized(x.reshape(b, groups, -1), (2,), eps).reshape(x.shape)
         return rows * gamma.reshape(per_channel) + beta.reshape(per_channel) if affine else rows
 
     parameters = (gamma, beta) if affine else (None, None)
@@ -67,7 +67,7 @@ def test_group_norm_of_channels_last():
     x, gamma, beta = leaves(0, (2, 4, 3, 5), (4,), (4,))
 
     def reference(x):
-        rows = standardised(x.reshape(2, 2, -1), (2,), 1e-5).reshape(x.shape)
+        rows = standardized(x.reshape(2, 2, -1), (2,), 1e-5).reshape(x.shape)
         return rows * gamma[:, None, None] + beta[:, None, None]
 
     check(
@@ -116,17 +116,17 @@ def test_the_unit_vector_of_zero_is_bounded_by_eps():
 
 
 COMPOSED = {
-    "var_rsqrt": lambda x: centred(x) * (x.var(-1, correction=0, keepdim=True) + 1e-5).rsqrt(),
-    "var_sqrt": lambda x: centred(x) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt(),
+    "var_rsqrt": lambda x: centered(x) * (x.var(-1, correction=0, keepdim=True) + 1e-5).rsqrt(),
+    "var_sqrt": lambda x: centered(x) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt(),
     "var_mean": lambda x: from_var_mean(*torch.var_mean(x, -1, correction=0, keepdim=True), x),
-    "second_moment": lambda x: centred(x) * (mean(centred(x) ** 2) + 1e-5).rsqrt(),
-    "second_moment_sqrt": lambda x: centred(x) / (mean(centred(x) ** 2) + 1e-5).sqrt(),
-    "square_of_itself": lambda x: centred(x) / (mean(centred(x) * centred(x)) + 1e-5).sqrt(),
-    "inverse_power": lambda x: centred(x) * (mean(centred(x) ** 2) + 1e-5) ** -0.5,
-    "reciprocal": lambda x: centred(x) * (mean(centred(x) ** 2) + 1e-5).sqrt().reciprocal(),
-    "one_over": lambda x: centred(x) * (1 / (mean(centred(x) ** 2) + 1e-5).sqrt()),
+    "second_moment": lambda x: centered(x) * (mean(centered(x) ** 2) + 1e-5).rsqrt(),
+    "second_moment_sqrt": lambda x: centered(x) / (mean(centered(x) ** 2) + 1e-5).sqrt(),
+    "square_of_itself": lambda x: centered(x) / (mean(centered(x) * centered(x)) + 1e-5).sqrt(),
+    "inverse_power": lambda x: centered(x) * (mean(centered(x) ** 2) + 1e-5) ** -0.5,
+    "reciprocal": lambda x: centered(x) * (mean(centered(x) ** 2) + 1e-5).sqrt().reciprocal(),
+    "one_over": lambda x: centered(x) * (1 / (mean(centered(x) ** 2) + 1e-5).sqrt()),
     "tensor_power": lambda x: (
-        centred(x) * (mean(centred(x) ** 2) + 1e-5) ** torch.tensor(-0.5, dtype=x.dtype)
+        centered(x) * (mean(centered(x) ** 2) + 1e-5) ** torch.tensor(-0.5, dtype=x.dtype)
     ),
 }
 
@@ -135,7 +135,7 @@ def mean(x):
     return x.mean(-1, keepdim=True)
 
 
-def centred(x):
+def centered(x):
     return x - mean(x)
 
 
@@ -146,11 +146,11 @@ def from_var_mean(variance, mean, x):
 @pytest.mark.parametrize("name", COMPOSED)
 @FEW
 @given(seed=SEEDS, n=SIZES, d=st.integers(2, 5))
-def test_a_normalisation_written_by_hand_gets_the_gradient_of_a_fused_one(name, seed, n, d):
+def test_a_normalization_written_by_hand_gets_the_gradient_of_a_fused_one(name, seed, n, d):
     x, gamma = leaves(seed, (n, d), (d,))
     check(
         lambda x: COMPOSED[name](x) * gamma,
-        lambda x: standardised(x, (-1,), 1e-5) * gamma,
+        lambda x: standardized(x, (-1,), 1e-5) * gamma,
         [x],
     )
     (y,) = leaves(seed, (n, d))
@@ -165,8 +165,8 @@ def test_a_normalisation_written_by_hand_gets_the_gradient_of_a_fused_one(name, 
 def test_deviations_of_a_sample_are_constants(seed, n, d):
     (x,) = leaves(seed, (n, d))
     check(
-        lambda x: centred(x) / (x.std(-1, keepdim=True) + 0.1),
-        lambda x: centred(x) / (x.std(-1, keepdim=True) + 0.1).detach(),
+        lambda x: centered(x) / (x.std(-1, keepdim=True) + 0.1),
+        lambda x: centered(x) / (x.std(-1, keepdim=True) + 0.1).detach(),
         [x],
     )
     check(
@@ -187,13 +187,13 @@ def test_an_explained_scale_or_shift_keeps_its_ordinary_gradient(operand):
 
 
 @pytest.mark.parametrize(
-    "normalise",
+    "normalize",
     [lambda x: F.layer_norm(x, (4,)), lambda x: F.group_norm(x.transpose(1, 2), 2)],
     ids=["layer_norm", "group_norm"],
 )
-def test_without_the_rule_gradients_are_ordinary(normalise):
+def test_without_the_rule_gradients_are_ordinary(normalize):
     (x,) = leaves(0, (2, 3, 4))
-    value = normalise(x)
+    value = normalize(x)
     cotangent = torch.randn(value.shape, dtype=value.dtype)
     libra, plain, ablated = (
         grad(value, x, cotangent, rules=rules, retain_graph=True)[0]
@@ -206,7 +206,7 @@ def test_without_the_rule_gradients_are_ordinary(normalise):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["layer", "group", "rms"])
 def test_gradients_have_the_dtype_of_the_input(kind, dtype):
-    def normalise(x):
+    def normalize(x):
         if kind == "layer":
             return F.layer_norm(x, (8,))
         return F.group_norm(x, 2) if kind == "group" else F.rms_norm(x, (8,))
@@ -214,8 +214,8 @@ def test_gradients_have_the_dtype_of_the_input(kind, dtype):
     x = torch.randn(3, 8).to(dtype).requires_grad_()
     exact = x.detach().double().requires_grad_()
     cotangent = torch.randn(3, 8).to(dtype)
-    (gradient,) = grad(normalise(x), x, cotangent)
-    (expected,) = grad(normalise(exact), exact, cotangent.double())
+    (gradient,) = grad(normalize(x), x, cotangent)
+    (expected,) = grad(normalize(exact), exact, cotangent.double())
     assert gradient.dtype == dtype
     tolerance = 16 * torch.finfo(dtype).eps
     torch.testing.assert_close(gradient.double(), expected, rtol=tolerance, atol=tolerance)

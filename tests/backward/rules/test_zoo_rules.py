@@ -47,8 +47,8 @@ def test_batch_norm_in_evaluation_is_affine(seed, b, c, dimension, affine):
     def written_out(x):
         scale = (norm.running_var + norm.eps).rsqrt() * (norm.weight.detach() if affine else 1)
         shift = norm.bias.detach() if affine else 0
-        centred = x - norm.running_mean.reshape(axes)
-        return centred * scale.reshape(axes) + (shift.reshape(axes) if affine else 0)
+        centered = x - norm.running_mean.reshape(axes)
+        return centered * scale.reshape(axes) + (shift.reshape(axes) if affine else 0)
 
     for rules in (LIBRA, PLAIN):
         check(norm, written_out, [x], rules=rules)
@@ -99,7 +99,7 @@ def test_the_mean_beside_a_variance_is_linear(seed, dim, deviation):
     (x,) = leaves(seed, (3, 4))
     both = torch.std_mean if deviation else torch.var_mean
 
-    def normalised(x):
+    def normalized(x):
         scale, mean = both(x, dim, keepdim=True)
         return (x - mean) / (scale + 1)
 
@@ -107,8 +107,8 @@ def test_the_mean_beside_a_variance_is_linear(seed, dim, deviation):
         scale, mean = both(x, dim, keepdim=True)
         return (x - mean) / (scale + 1).detach()
 
-    check(normalised, held, [x])
-    assert_complete((normalised(x) * torch.randn(3, 4).double()).sum(), [x])
+    check(normalized, held, [x])
+    assert_complete((normalized(x) * torch.randn(3, 4).double()).sum(), [x])
 
 
 def test_a_variance_alone_stays_a_constant_factor():
@@ -130,7 +130,7 @@ def test_a_product_over_an_axis_is_counted_once(seed, dim):
 
 @FEW
 @given(SEEDS, st.floats(0.5, 6))
-def test_generalised_mean_pooling_is_complete(seed, power):
+def test_generalized_mean_pooling_is_complete(seed, power):
     (x,) = leaves(seed, (2, 3, 4))
     p = torch.tensor([power], dtype=torch.float64, requires_grad=True)
 

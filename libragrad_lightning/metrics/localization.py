@@ -1,10 +1,10 @@
-"""Localisation metrics of a map's maximum and of its mass."""
+"""Localization metrics of a map's maximum and of its mass."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from libragrad_lightning.metrics.functional.localisation import (
+from libragrad_lightning.metrics.functional.localization import (
     check_tolerance,
     energy_inside,
     pointing_hits,

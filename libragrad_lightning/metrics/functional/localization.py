@@ -1,4 +1,4 @@
-"""Localisation without a ranking: where is the maximum of a map, and where is its mass?"""
+"""Localization without a ranking: where is the maximum of a map, and where is its mass?"""
 
 from __future__ import annotations
 
