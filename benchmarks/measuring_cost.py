@@ -1,5 +1,7 @@
 """What it costs to measure where tokens and images are, beside an explanation of 32 images.
 
+Seconds are those of the processor, with one thread.
+
 python benchmarks/measuring_cost.py [model ...]
 """
 
@@ -37,10 +39,10 @@ def main(names: list[str]) -> None:
         with explanation_state(model):
             explain_tokens(read, images[:CHUNK])  # measures axes
             first = seconds["places"] + seconds["axes"]
-            start = time.perf_counter()
+            start = time.process_time()
             for chunk in images.split(CHUNK):
                 explain_tokens(read, chunk)
-            whole = time.perf_counter() - start
+            whole = time.process_time() - start
         again = seconds["places"] + seconds["axes"] - first
         rest = seconds["reading"] - first
         print(
@@ -52,11 +54,11 @@ def main(names: list[str]) -> None:
 
 def _timed(call: Callable[..., Any], name: str, seconds: dict[str, float]) -> Callable[..., Any]:
     def timed(*args: Any, **kwargs: Any) -> Any:
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             return call(*args, **kwargs)
         finally:
-            seconds[name] += time.perf_counter() - start
+            seconds[name] += time.process_time() - start
 
     return timed
 

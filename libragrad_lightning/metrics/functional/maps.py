@@ -62,14 +62,6 @@ class MaskedMaps:
             finite = (self.attribution.isfinite()[:, None] | ~self.counted).all(dim=-1)
         return finite.expand(self.positive.shape[:2])
 
-    def split(self, images: int) -> list[MaskedMaps]:
-        """Cut the maps into blocks of a number of images each."""
-        parts = (part.split(images) for part in (self.attribution, self.positive, self.counted))
-        return [
-            MaskedMaps(attribution, positive, counted, self.several, self.all_count)
-            for attribution, positive, counted in zip(*parts, strict=True)
-        ]
-
     def valid(self, values: Tensor) -> Tensor:
         """Write NaN to values [B, M, ...] of empty masks and of maps that are not finite."""
         bad = ~(self.has_positive & self.is_finite)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from libragrad_lightning.metrics.functional.maps import read_masked_maps
-from libragrad_lightning.metrics.functional.ranked_pixels import Thresholds, measured
+from libragrad_lightning.metrics.functional.ranked_pixels import thresholds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,9 @@ def segmentation_average_precision(
         LibraGrad (Mehri et al., CVPR 2025), section 4, which counts ignored pixels as background.
     """
     maps = read_masked_maps(attribution, mask, ignore)
-    return maps.valid(measured(maps, _average_precision))
+    found = thresholds(maps)
+    total = (found.new_hits * found.hits / found.seen).sum(dim=-1)
+    return maps.valid(total / found.positives[..., 0])
 
 
 def segmentation_max_f1(attribution: Tensor, mask: Tensor, ignore: Tensor | None = None) -> Tensor:
@@ -81,14 +83,6 @@ def segmentation_max_f1(attribution: Tensor, mask: Tensor, ignore: Tensor | None
         tensor([0.8000])
     """
     maps = read_masked_maps(attribution, mask, ignore)
-    return maps.valid(measured(maps, _max_f1))
-
-
-def _average_precision(found: Thresholds) -> Tensor:
-    total = found.reduce(found.new_hits * found.hits / found.seen, "sum")
-    return total / found.positives.view(found.shape)
-
-
-def _max_f1(found: Thresholds) -> Tensor:
-    positives = found.positives.repeat_interleave(found.per_mask)
-    return found.reduce(2 * found.hits / (found.seen + positives), "max")
+    found = thresholds(maps)
+    f1 = 2 * found.hits / (found.seen + found.positives)
+    return maps.valid((f1 * found.closes).amax(dim=-1))

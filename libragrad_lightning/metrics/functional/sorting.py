@@ -72,10 +72,3 @@ def average_ranks(values: Tensor) -> Tensor:
     below = torch.searchsorted(ordered, values, right=False)
     up_to = torch.searchsorted(ordered, values, right=True)
     return (below + up_to + 1).to(accumulation_dtype(values.device)) / 2
-
-
-def indices_of_true(flags: Tensor) -> Tensor:
-    """Return where flags [P] are true: ascending indices, int64."""
-    if flags.device.type == "cpu":
-        return torch.from_numpy(np.flatnonzero(flags.numpy()))
-    return flags.nonzero()[:, 0]
