@@ -122,6 +122,7 @@ class Laboratory:
         child = os.fork()
         if child == 0:
             os.setpgid(0, 0)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             quiet = os.open(self.tree.parent / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
@@ -131,9 +132,11 @@ class Laboratory:
             finally:
                 sys.stdout.flush()
                 os._exit(code)
-        status = _awaited(child, seconds)
-        with contextlib.suppress(ProcessLookupError):  # what the tests have left running
-            os.killpg(child, signal.SIGKILL)
+        try:
+            status = _awaited(child, seconds)
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # what the tests have left running
+                os.killpg(child, signal.SIGKILL)
         return [json.loads(line) for line in told.read_text().splitlines()], status
 
     @staticmethod
