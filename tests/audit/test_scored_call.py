@@ -110,7 +110,7 @@ def test_calls_with_other_images_than_those_of_the_batch_do_not_count():
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_nested_tensors_of_a_batch_are_no_images(nested):
-    tokens = torch.nested.nested_tensor([torch.zeros(2, 3), torch.zeros(1, 3)])
+    tokens = torch.nested.nested_tensor([torch.zeros(3, 4, 4), torch.zeros(3, 2, 2)])
     batch = (IMAGES, LABELS, tokens) if nested else (IMAGES, LABELS)
     assert scored(loss_of(F.cross_entropy), batch=batch)[1].call.path == "net"
     assert image_channels(batch) == (1, 3, 4)
