@@ -121,6 +121,22 @@ def test_levels_of_a_model_whose_tokens_are_known():
     assert coverage(model, IMAGES).levels == ()
 
 
+class Ensemble(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = vit(), vit()
+
+    def forward(self, images):
+        return self.first(images) + self.second(images)
+
+
+def test_levels_of_an_ensemble_are_named_by_its_first_model():
+    model = Ensemble()
+    report = coverage(model, IMAGES, tokens=read_token_model(model, IMAGES))
+    assert [level.passes for level in report.levels] == [2, 2]
+    assert [level.place for level in report.levels] == ["first.pos_drop", "first.blocks.1"]
+
+
 def test_places_are_named_up_to_a_number():
     uses = {
         places: {use.operation: use for use in coverage(vit(), IMAGES, places=places).uses}
