@@ -134,7 +134,7 @@ def test_levels_of_an_ensemble_are_named_by_its_first_model():
     model = Ensemble()
     report = coverage(model, IMAGES, tokens=read_token_model(model, IMAGES))
     assert [level.passes for level in report.levels] == [2, 2]
-    assert [level.place for level in report.levels] == ["first.pos_drop", "first.blocks.1"]
+    assert [level.place for level in report.levels] == ["first.blocks.0", "first.blocks.1"]
 
 
 def test_places_are_named_up_to_a_number():
