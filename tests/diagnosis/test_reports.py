@@ -36,7 +36,7 @@ def test_a_coverage_report_as_markdown():
     assert report.unknown == USES[:1]
     assert report.markdown().splitlines() == [
         "| operation | role | count | stopped | where |",
-        "|---|---|---|---|---|",
+        "| --- | --- | --- | --- | --- |",
         "| SwishBackward | **unknown** | 2 | 0 | act |",
         "| OddBackward | **unknown** | 0 | 1 | odd |",
         "| GeluBackward0 | activation | 3 | 1 | a, b, ... 3 in all |",
@@ -45,7 +45,7 @@ def test_a_coverage_report_as_markdown():
         "{'SwishBackward': Operation(Role...)})",
         "",
         "| level | enters | found as | axes | grid | elsewhere | located by |",
-        "|---|---|---|---|---|---|---|",
+        "| --- | --- | --- | --- | --- | --- | --- |",
         "| 0 | blocks.0 | by hand | [B, T, D] | 4 x 6 | 1 | pixels |",
         "| 1 | blocks.1 (2 passes) | by hand | [B, T, D] | 2 x 3 | 0 | graph |",
         "",
