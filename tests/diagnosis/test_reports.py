@@ -42,7 +42,7 @@ def test_a_coverage_report_as_markdown():
         "| GeluBackward0 | activation | 3 | 1 | a, b, ... 3 in all |",
         "",
         "- give SwishBackward a role: rules.vocabulary.extended("
-        "{'SwishBackward': Operation(Role...)})",
+        "{'SwishBackward': operation}), such as Linear() or Activation(gate)",
         "",
         "| level | enters | found as | axes | grid | elsewhere | located by |",
         "| --- | --- | --- | --- | --- | --- | --- |",
