@@ -43,6 +43,6 @@ def _sentence(unknown: Sequence[OperationUse]) -> str:
     listed = "; ".join(f"{use.operation} in {', '.join(use.places)}" for use in unknown)
     return (
         f"LibraGradAudit meets operations without a gradient rule ({listed}); pass `rules` whose "
-        "vocabulary gives them a role (`vocabulary.extended({name: operation})`, such as `Linear()` "
-        "or `Activation(gate)`)"
+        "vocabulary gives them a role (`vocabulary.extended({name: operation})`, such as "
+        "`Linear()` or `Activation(gate)`)"
     )
