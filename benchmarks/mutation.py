@@ -10,8 +10,8 @@ that was stopped goes on. The slips of a room are drawn in an order that depends
 one of every kind in turn.
 
 Which tests run which lines is traced once for each file of tests, and again when it changes.
-`--near` does with the tests in the folder of the room's own name, where those of other folders take
-long: what survives is then to be tried again with all of them.
+`--tests tests/audit` does with a part of them, where the others take long: what survives is then to
+be tried again with all.
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--seed", type=int, default=0, help="decides which slips are drawn")
     run.add_argument("--again", action="store_true", help="try survivors anew, and no others")
-    run.add_argument("--near", action="store_true", help="only tests in the room's own folder")
+    run.add_argument(
+        "--tests", nargs="+", default=[""], help="only tests in files or folders of these names"
+    )
     run.add_argument("--seconds", type=float, default=60.0, help="for the tests of one slip")
     table = commands.add_parser("table", help="write the page")
     table.add_argument("--out", type=Path, default=ROOT / "docs" / "mutation.md")
@@ -169,7 +171,8 @@ def _run(room: str, laboratory: Laboratory, arguments: argparse.Namespace) -> No
         left = [mutant for mutant in wanted[: arguments.count] if mutant.key not in known]
     test_map = TracedTests.read(TESTS)
     if left:
-        files = files_of_tests(laboratory.tree, room, arguments.near)
+        files = files_of_tests(laboratory.tree, room)
+        files = [file for file in files if file.startswith(tuple(arguments.tests))]
         trace(files, laboratory, test_map)
     for number, mutant in enumerate(left, 1):
         outcome = _tried(room, mutant, files, laboratory, test_map, arguments.seconds)

@@ -158,15 +158,9 @@ def sources_of(root: Path, room: str) -> list[str]:
     return _relative(root, folder.rglob("*.py"))
 
 
-def files_of_tests(root: Path, room: str, near: bool = False) -> list[str]:
-    """Return the files of tests of a room, and those of its own that hold doctests.
-
-    Args:
-        root: The root of the project.
-        room: The room.
-        near: Whether only the folder of tests of the same name is meant.
-    """
-    folders = [root / "tests" / name for name in ROOMS[room][: 1 if near else None]]
+def files_of_tests(root: Path, room: str) -> list[str]:
+    """Return the files of tests of a room, and those of its own that hold doctests."""
+    folders = [root / "tests" / name for name in ROOMS[room]]
     found = [file for folder in folders for file in sorted(folder.glob("test_*.py"))]
     docs = [file for file in sources_of(root, room) if ">>> " in (root / file).read_text()]
     return [*_relative(root, found), *docs]
