@@ -10,7 +10,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_warn
 
 from libragrad_lightning.audit import AuditRecord
-from libragrad_lightning.monitoring.requirements import check_start, check_trainer, probe_loader
+from libragrad_lightning.monitoring.requirements import (
+    check_fit,
+    check_start,
+    check_trainer,
+    probe_loader,
+)
 from libragrad_lightning.monitoring.schedule import Schedule
 from libragrad_lightning.monitoring.session import AuditSession
 from libragrad_lightning.reporting import announce_charts, logger_step, print_summary
@@ -60,7 +65,7 @@ class AuditHooks(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Check that the audit can run, before anything else does."""
-        check_trainer(trainer, stage, self._schedule)
+        check_trainer(trainer, stage)
         self._session.start(trainer, stage == "fit")
         self._last_step = trainer.global_step
 
@@ -73,7 +78,8 @@ class AuditHooks(pl.Callback):
         self._session.leave()
 
     def on_fit_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Let TensorBoard put the rule sets side by side."""
+        """Check the schedule, and let TensorBoard put the rule sets side by side."""
+        check_fit(trainer, self._schedule)
         session = self._session
         announce_charts(trainer, session.name, session.metric_names, session.rule_names)
 

@@ -19,12 +19,12 @@ from libragrad_lightning.monitoring.schedule import Schedule
 _SHARDING: tuple[type[Strategy], ...] = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
 
 
-def check_trainer(trainer: pl.Trainer, stage: str, schedule: Schedule) -> None:
+def check_trainer(trainer: pl.Trainer, stage: str) -> None:
     """Refuse what cannot be audited.
 
     Raises:
         MisconfigurationException: If the Trainer comes from another package, shards the weights,
-            will not validate, or has no place for an audit at the start.
+            or will not validate.
     """
     if not isinstance(trainer, pl.Trainer):
         raise MisconfigurationException(
@@ -39,7 +39,7 @@ def check_trainer(trainer: pl.Trainer, stage: str, schedule: Schedule) -> None:
             "`libragrad_lightning.explain`."
         )
     if stage == "fit":
-        _check_fit(trainer, schedule)
+        _check_validates(trainer)
 
 
 def check_start(seen: bool) -> None:
@@ -56,16 +56,26 @@ def check_start(seen: bool) -> None:
         )
 
 
-def _check_fit(trainer: pl.Trainer, schedule: Schedule) -> None:
+def check_fit(trainer: pl.Trainer, schedule: Schedule) -> None:
+    """Refuse an audit at the start of a fit that has no place for it.
+
+    Call it when the fit starts: before, it is not known whether it goes on from a checkpoint.
+
+    Raises:
+        MisconfigurationException: If there is no sanity check.
+    """
+    short = trainer.fast_dev_run or trainer.ckpt_path is not None  # type: ignore[attr-defined]
+    if schedule.at_start and not short:
+        check_start(trainer.num_sanity_val_steps > 0)
+
+
+def _check_validates(trainer: pl.Trainer) -> None:
     if not trainer.enable_validation:
         raise MisconfigurationException(
             "LibraGradAudit explains validation images, but this Trainer will not validate: "
             "define `validation_step`, give `fit` a validation loader and leave "
             "`limit_val_batches` above 0."
         )
-    short = trainer.fast_dev_run or trainer.ckpt_path is not None  # type: ignore[attr-defined]
-    if schedule.at_start and not short:
-        check_start(trainer.num_sanity_val_steps > 0)
 
 
 def probe_loader(trainer: pl.Trainer, loaders: Any, index: int) -> Any:

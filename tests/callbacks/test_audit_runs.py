@@ -4,6 +4,7 @@ import csv
 import math
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -236,6 +237,18 @@ def test_the_table_of_audits_is_printed(tmp_path, capsys):
     assert "Explanation audit" in printed
     assert "segmentation ap" in printed
     assert "epoch 1" in printed
+
+
+def test_a_validation_prints_its_own_audit_in_the_first_process(tmp_path, capsys):
+    callback = audit(print_summary=True, metrics=["completeness_error"])
+    run = trainer(tmp_path, [callback], logger=False)
+    for _ in range(2):
+        capsys.readouterr()
+        run.validate(Classifier(), loader(), verbose=False)
+        assert capsys.readouterr().out.count("epoch 0") == 1
+    assert len(callback.history) == 2
+    callback.on_test_end(SimpleNamespace(is_global_zero=False))
+    assert capsys.readouterr().out == ""
 
 
 def test_the_callback_can_be_pickled_for_spawned_processes():

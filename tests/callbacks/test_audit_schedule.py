@@ -74,6 +74,16 @@ def test_steps_are_optimizer_steps_and_can_be_monitored(tmp_path):
     )
 
 
+def test_runs_without_a_sanity_check_may_have_an_audit_at_the_start(tmp_path):
+    tried, first, resumed = (quick_audit(num_images=0, at_start=True) for _ in range(3))
+    fit(tmp_path, tried, fast_dev_run=True)
+    assert len(tried.history) == 1
+    fit(tmp_path, first, num_sanity_val_steps=-1, max_epochs=1).save_checkpoint(tmp_path / "a.ckpt")
+    run = trainer(tmp_path, [resumed], max_epochs=2, num_sanity_val_steps=0, logger=False)
+    run.fit(Classifier(), loader(count=16), loader(count=16), ckpt_path=tmp_path / "a.ckpt")
+    assert [record.weights for record in resumed.history] == ["initial", "current", "current"]
+
+
 def test_the_cost_of_every_audit_is_logged(tmp_path):
     callback = quick_audit()
     run = fit(tmp_path, callback)
