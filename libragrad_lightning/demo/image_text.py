@@ -24,7 +24,8 @@ class ImageTextModel(nn.Module):
         text_depth: Its number of blocks.
 
     Attributes:
-        logit_scale: Logarithm of what cosines are multiplied by.
+        logit_scale: Logarithm of what cosines are multiplied by, 5. It is not learned: a larger one
+            makes the softmax certain before embeddings are far apart, and then a color decides.
     """
 
     def __init__(
@@ -42,7 +43,8 @@ class ImageTextModel(nn.Module):
             model_name, num_classes=dim, embed_layer=ConvStem, pos_embed="none", **model_kwargs
         )
         self.text = TextTransformer(vocabulary, context, dim, text_width, text_depth)
-        self.logit_scale = nn.Parameter(torch.tensor(10.0).log())
+        self.logit_scale: Tensor
+        self.register_buffer("logit_scale", torch.tensor(5.0).log())
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Return embeddings `[B, D]` of images `[B, 3, H, W]`."""
@@ -56,11 +58,12 @@ class ImageTextModel(nn.Module):
         found: Tensor = self.text(ids)
         return found
 
-    def forward(self, images: Tensor, ids: Tensor) -> Tensor:
-        """Return how well texts `[T, L]` fit images `[B, 3, H, W]`, `[B, T]`."""
-        first = nn.functional.normalize(self.encode_image(images), dim=-1)
-        second = nn.functional.normalize(self.encode_text(ids), dim=-1)
-        return self.logit_scale.exp() * first @ second.T
+    def forward(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return embeddings of length one of images `[B, 3, H, W]` and of texts `[T, L]`."""
+        return (
+            nn.functional.normalize(self.encode_image(images), dim=-1),
+            nn.functional.normalize(self.encode_text(ids), dim=-1),
+        )
 
 
 class TextTransformer(nn.Module):
@@ -147,11 +150,10 @@ def _convolutions(patch_size: int, in_chans: int, embed_dim: int) -> nn.Sequenti
 
 
 def _nearness(side: int, heads: int) -> Tensor:
-    """Return what is added to attention scores, `[1, heads, 1 + N, 1 + N]`, N = side².
+    """Return what is added to attention scores, `[1, heads, N, N]`, N = side².
 
-    Attention to patches falls by 1/e with every 1/2, 1, 2, ... patches of distance, another
-    distance in each head (Press et al. 2022, in two dimensions). The class token is near to all.
+    Attention falls by 1/e with every 1/2, 1, 2, ... patches of distance, another distance in each
+    head (Press et al. 2022, in two dimensions).
     """
     place = torch.cartesian_prod(torch.arange(side), torch.arange(side)).float()
-    distances = nn.functional.pad(torch.cdist(place, place), (1, 0, 1, 0))
-    return -(2.0 ** (1 - torch.arange(heads)))[None, :, None, None] * distances
+    return -(2.0 ** (1 - torch.arange(heads)))[None, :, None, None] * torch.cdist(place, place)

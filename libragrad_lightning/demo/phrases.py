@@ -89,13 +89,6 @@ def draw_texts(things: Things, captions: float, rng: np.random.Generator) -> Tex
     return Texts(phrases)
 
 
-def without_places(texts: Texts) -> Texts:
-    """Return texts that say the same but for the places."""
-    phrases = texts.phrases.copy()
-    phrases[..., 2] = ANY
-    return Texts(phrases)
-
-
 def _words(kind: int, color: int, place: int) -> str:
     noun = "garment" if kind == ANY else KINDS[kind]
     adjective = [] if color == ANY else [COLORS[color]]

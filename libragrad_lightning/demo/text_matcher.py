@@ -20,6 +20,8 @@ from libragrad_lightning.demo.word_tokenizer import WordTokenizer
 from libragrad_lightning.prompts import text_prompts
 
 _CONTEXT = 18
+_APART = 10.0
+"""Weight of the loss that tells texts apart."""
 
 
 class TextMatcher(L.LightningModule):
@@ -85,9 +87,11 @@ class TextMatcher(L.LightningModule):
         return scores
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Return the loss of all pairs of images and texts and log it as `train_loss`."""
+        """Return the loss of a batch, `pair_loss` and `alikeness`, and log it as `train_loss`."""
         ids = self.tokenizer(batch["text"]).to(self.device)
-        loss = pair_loss(self.model(batch["image"], ids), batch["true"])
+        images, texts = self.model(batch["image"], ids)
+        scores = self.model.logit_scale.exp() * images @ texts.T
+        loss = pair_loss(scores, batch["true"]) + _APART * alikeness(texts, batch["true"])
         self.log("train_loss", loss, prog_bar=True, batch_size=len(batch["image"]))
         return loss
 
@@ -137,6 +141,21 @@ def pair_loss(scores: Tensor, true: Tensor) -> Tensor:
     of_images = F.cross_entropy(scores, aims / aims.sum(1, keepdim=True).clamp_min(1))
     of_texts = F.cross_entropy(scores.T, (aims / aims.sum(0).clamp_min(1)).T)
     return of_images + of_texts
+
+
+def alikeness(texts: Tensor, true: Tensor) -> Tensor:
+    """Return the mean squared cosine of texts that are true of no image together.
+
+    Without it "a red bag" is embedded as the sum of what is red and what is a bag, and a scene of a
+    red bag and a blue boot, the sum of both, is not told from one of a blue bag and a red boot.
+
+    Args:
+        texts: Embeddings of length one, `[T, D]`.
+        true: Which texts are true of which images, bool `[B, T]`.
+    """
+    together = true.float().T @ true.float() > 0
+    apart = ~(together | torch.eye(len(texts), dtype=torch.bool, device=texts.device))
+    return (texts @ texts.T)[apart].square().mean()
 
 
 def all_found(scores: Tensor, true: Tensor) -> Tensor:

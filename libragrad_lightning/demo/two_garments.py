@@ -20,7 +20,6 @@ from libragrad_lightning.demo.phrases import (
     Things,
     class_texts,
     draw_texts,
-    without_places,
 )
 from libragrad_lightning.demo.scenes import (
     HELD_OUT,
@@ -54,9 +53,9 @@ class TwoGarments(SplitDataModule):
 
     A training batch is a dictionary of `image` `[B, 3, 48, 48]` float32, normalized with
     `SCENE_MEAN` and `SCENE_STD`; `text`, a list of T strings such as ``"a red bag at the top
-    left"``; and `true` `[B, T]` bool, which text is true of which image. No scene is shown twice.
-    In the first epochs images are close-ups `[2B, 3, 24, 24]` of each garment, whose kinds are
-    learned much faster there.
+    left"``; and `true` `[B, T]` bool, which text is true of which image. Among the texts are always
+    those for every color of every kind. No scene is shown twice. In the first epochs images are
+    close-ups `[2B, 3, 24, 24]` of each garment, where kinds are learned much faster.
 
     Validation and test batches hold the prompts of the first and the second garment, positions in
     `class_names`, as `label` and `other_label` `[B]` int64, and their pixels as `mask` and
@@ -137,12 +136,11 @@ class TwoGarments(SplitDataModule):
         }
 
     def _texts(self, things: Things, is_close: bool, rng: np.random.Generator) -> Texts:
-        """Draw a text for every garment, and add what else could have been said of them."""
+        """Return all class texts, and for scenes texts drawn about them."""
         if is_close:
-            texts = without_places(draw_texts(things, 0.0, rng))
-        else:
-            texts = draw_texts(np.concatenate([things, things[:, ::-1]]), self._captions, rng)
-        return Texts(np.unique(np.concatenate([texts.phrases, _SEEN_CLASSES]), axis=0))
+            return Texts(_SEEN_CLASSES)
+        drawn = draw_texts(things, self._captions, rng)
+        return Texts(np.unique(np.concatenate([drawn.phrases, _SEEN_CLASSES]), axis=0))
 
 
 class SceneDataset(Dataset[dict[str, Tensor]]):

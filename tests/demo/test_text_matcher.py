@@ -10,8 +10,8 @@ from libragrad_lightning import explain
 from libragrad_lightning.callbacks import LibraGradAudit
 from libragrad_lightning.cli import LibraGradCLI
 from libragrad_lightning.demo import TextMatcher, TwoGarments, prompted_garments
-from libragrad_lightning.demo.image_text import ImageTextModel
-from libragrad_lightning.demo.text_matcher import all_found, pair_loss
+from libragrad_lightning.demo.image_text import ConvStem, ImageTextModel
+from libragrad_lightning.demo.text_matcher import alikeness, all_found, pair_loss
 from libragrad_lightning.metrics.functional import segmentation_average_precision
 
 CONFIG = Path(__file__).parents[2] / "configs" / "clip.yaml"
@@ -21,6 +21,8 @@ TINY = {
     "embed_dim": 16,
     "depth": 2,
     "num_heads": 2,
+    "class_token": False,
+    "global_pool": "avg",
 }
 
 
@@ -54,6 +56,30 @@ def test_the_loss_shares_the_aim_among_true_pairs():
     torch.testing.assert_close(pair_loss(scores, true), expected)
 
 
+def test_texts_are_alike_by_those_that_never_hold_together():
+    texts = torch.nn.functional.normalize(torch.randn(4, 3), dim=-1)
+    true = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 0]]).bool()
+    pairs = [(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]  # The first two are true of one image.
+    expected = torch.stack([(texts[i] @ texts[j]) ** 2 for i, j in pairs]).mean()
+    torch.testing.assert_close(alikeness(texts, true), expected)
+
+
+def test_pieces_get_the_positions_of_one_of_the_pieces_of_a_whole():
+    torch.manual_seed(0)
+    stem = ConvStem(img_size=16, patch_size=4, embed_dim=6)
+    torch.nn.init.zeros_(stem.proj[-1].weight)
+    torch.nn.init.zeros_(stem.proj[-1].bias)
+    whole = stem(torch.randn(1, 3, 16, 16))[0].T.unflatten(1, (4, 4))
+    torch.testing.assert_close(whole, stem.positions)
+    quarters = [whole[:, r : r + 2, c : c + 2] for r in (0, 2) for c in (0, 2)]
+    seen = set()
+    for _ in range(40):
+        piece = stem(torch.randn(1, 3, 8, 8))[0].T.unflatten(1, (2, 2))
+        (which,) = [i for i, q in enumerate(quarters) if torch.equal(piece, q)]
+        seen.add(which)
+    assert seen == {0, 1, 2, 3}
+
+
 def test_all_true_prompts_are_found_or_they_are_not():
     scores = torch.tensor([[3.0, 2.0, 1.0], [3.0, 1.0, 2.0], [1.0, 2.0, 3.0]])
     true = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1]]).bool()
@@ -77,7 +103,10 @@ def test_validation_scores_are_those_of_training_for_the_same_texts():
     data.setup("validate")
     batch = next(iter(data.val_dataloader()))
     ids = model.tokenizer(data.class_names)
-    torch.testing.assert_close(model(batch["image"]), model.model(batch["image"], ids))
+    embedded, texts = model.model(batch["image"], ids)
+    expected = model.model.logit_scale.exp() * embedded @ texts.T
+    torch.testing.assert_close(model(batch["image"]), expected)
+    assert 0 < float(expected.abs().max()) <= 5
 
 
 def test_padding_and_other_texts_change_no_text():
