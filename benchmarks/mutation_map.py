@@ -22,7 +22,7 @@ ROOMS = {
     "callbacks": ("callbacks",),
     "backward": ("backward",),
     "data": ("data",),
-    "weights": ("weights",),
+    "demo": ("demo",),
 }
 """The folders of tests that belong to each room, that of its own name first."""
 
