@@ -15,6 +15,7 @@ ROOMS = {
     "metrics": ("metrics",),
     "attribution": ("attribution",),
     "diagnosis": ("diagnosis",),
+    "prompts": ("prompts",),
     "models": ("models", "perturbation"),
     "audit": ("audit", "callbacks"),
     "reporting": ("reporting", "callbacks"),
