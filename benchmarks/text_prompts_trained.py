@@ -6,7 +6,7 @@
 
 Held-out scenes of two garments are explained under the prompts of both, by every method that can
 explain the model, under plain gradients and under LibraGrad. Writes `text_prompts_trained.csv` and
-`text_prompts_trained.md`: means over scenes with 95 % bootstrap intervals.
+`text_prompts_trained.md`, means over scenes with 95 % bootstrap intervals, and a figure.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -26,6 +27,8 @@ from findings_rows import Row, applicable, method_rows
 from findings_work import joined
 from libragrad_lightning.attribution import Explanation, Reward, reward_function
 from libragrad_lightning.demo import TextMatcher, TwoGarments
+from libragrad_lightning.heatmaps import explanation_panel, to_display_range
+from libragrad_lightning.heatmaps.panel import to_pil
 from libragrad_lightning.metrics.functional import (
     class_discrimination,
     segmentation_average_precision,
@@ -33,9 +36,18 @@ from libragrad_lightning.metrics.functional import (
 from libragrad_lightning.models import TokenModel, explanation_state, read_token_model
 from libragrad_lightning.perturbation import deletion_logits
 
+SHOWN = {
+    "AttCAT plain": Row("attcat", "plain"),
+    "AttCAT Libra": Row("attcat", "libra"),
+    "FullGrad+ plain": Row("fullgrad_plus", "plain"),
+    "FullGrad+ Libra": Row("fullgrad_plus", "libra"),
+}
+"""Columns of the figure."""
+
 SEEN = ("segmentation AP", "class discrimination")
 DELETED = ("MIF cosine drop", "LIF cosine rise", "cosine gain")
 _PROMPTS = ("label", "other_label")
+_MASKS = ("mask", "other_mask")
 
 
 def measured_scenes(
@@ -116,6 +128,28 @@ def measured(matcher: TextMatcher, scenes: int, steps: int) -> tuple[Measured, f
     return Measured(joined(parts)), torch.cat(right).double().mean().item()
 
 
+def figure(matcher: TextMatcher, scenes: int) -> Image.Image:
+    """Draw what methods show of both prompts of some test scenes, a line for each prompt."""
+    data = TwoGarments(batch_size=scenes, num_test=scenes)
+    data.setup("test")
+    (batch,) = data.test_dataloader()
+    model = read_token_model(matcher, batch["image"])
+    reward = reward_function("logit", "multilabel")
+    pictures = to_display_range(batch["image"], data.image_mean, data.image_std)
+    rows = list(SHOWN.values())
+    with explanation_state(matcher):
+        of_prompt = [explained(model, batch["image"], rows, 1, batch[k], reward) for k in _PROMPTS]
+    lines = []
+    for scene, picture in enumerate(pictures):
+        for label, mask, found in zip(_PROMPTS, _MASKS, of_prompt, strict=True):
+            maps = {title: found[str(row)].attribution[scene] for title, row in SHOWN.items()}
+            prompt = data.class_names[int(batch[label][scene])]
+            lines.append(
+                explanation_panel(picture, maps, batch[mask][scene], prompt, column_size=96)
+            )
+    return to_pil(torch.cat(lines, 1))
+
+
 def page(found: Measured, right: float, scenes: int) -> str:
     """Return the tables as a page."""
     return "\n\n".join(
@@ -130,6 +164,7 @@ def page(found: Measured, right: float, scenes: int) -> str:
             "Segmentation AP is that of a prompt's map on the pixels of its garment. Class "
             "discrimination is how much higher it is there than on the other garment.",
             methods_table(found, SEEN),
+            "![What methods show of both prompts of three scenes](text_prompts_trained.png)",
             "Deletion of patches, mean over 10 to 90 %: by how much the cosine of image and prompt "
             "falls if the most influential ones go first (MIF), by how much it rises if the least "
             "influential ones do (LIF), and the sum of both.",
@@ -150,6 +185,8 @@ def main() -> None:
     found, right = measured(matcher, arguments.scenes, arguments.steps)
     write_csv(arguments.out / "text_prompts_trained.csv", {("clip", "text prompts"): found})
     text = page(found, right, arguments.scenes)
+    picture = figure(matcher, 3).quantize(256)
+    picture.save(arguments.out / "text_prompts_trained.png", optimize=True)
     (arguments.out / "text_prompts_trained.md").write_text(f"{text}\n")
     print(text)
 

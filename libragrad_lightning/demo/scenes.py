@@ -115,6 +115,7 @@ def compose_scenes(
     cut_outs: CutOuts,
     backgrounds: Bytes,
     brightness: float,
+    tint: float,
     rng: np.random.Generator,
 ) -> Scenes:
     """Lay garments on random pieces of random photographs.
@@ -124,10 +125,12 @@ def compose_scenes(
         cut_outs: The garments to draw from.
         backgrounds: Photographs, `[P, H, W, 3]` uint8.
         brightness: Factor on the photographs' pixel values, 0 (black) to 1 (as taken).
+        tint: How far red, green and blue of a photograph are brighter or darker, as a share.
         rng: Source of every random choice.
     """
     count = len(things)
-    images = np.float32(brightness) * random_crops(backgrounds, count, SCENE_SIZE, rng)
+    light = brightness * rng.uniform(1 - tint, 1 + tint, (count, 1, 1, 3)).astype(np.float32)
+    images = np.minimum(light * random_crops(backgrounds, count, SCENE_SIZE, rng), 255)
     masks = np.zeros((count, 2, SCENE_SIZE, SCENE_SIZE), bool)
     scene = np.arange(count)[:, None, None]
     for which in range(2):

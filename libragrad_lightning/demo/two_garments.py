@@ -31,10 +31,10 @@ from libragrad_lightning.demo.scenes import (
     load_cut_outs,
 )
 
-SCENE_MEAN = (0.34, 0.28, 0.23)
+SCENE_MEAN = (0.26, 0.21, 0.17)
 """Mean of the training scenes' red, green and blue, as a share of the pixel range."""
 
-SCENE_STD = (0.17, 0.15, 0.17)
+SCENE_STD = (0.18, 0.15, 0.17)
 """Standard deviation of the training scenes' red, green and blue, as the same share."""
 
 _SEEN_CLASSES = np.array([p for p in class_texts().phrases if (p[0, 0], p[0, 1]) not in HELD_OUT])
@@ -70,6 +70,8 @@ class TwoGarments(SplitDataModule):
         num_val: Validation scenes.
         num_test: Test scenes.
         background_brightness: Factor on the photographs' pixel values, 0 (black) to 1 (as taken).
+        background_tint: How far red, green and blue of a photograph are brighter or darker in
+            training, as a share, 0 to 1.
         seed: Seed of the training scenes and their texts.
     """
 
@@ -85,7 +87,8 @@ class TwoGarments(SplitDataModule):
         close_up_epochs: int = 3,
         num_val: int = 500,
         num_test: int = 500,
-        background_brightness: float = 0.6,
+        background_brightness: float = 0.4,
+        background_tint: float = 0.5,
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, flip=False, num_workers=0)
@@ -93,7 +96,8 @@ class TwoGarments(SplitDataModule):
         self._captions = captions
         self._steps, self._close_up_epochs = steps_per_epoch, close_up_epochs
         self._counts: dict[Split, int] = {"val": num_val, "test": num_test}
-        self._brightness, self._seed = background_brightness, seed
+        self._brightness, self._tint = background_brightness, background_tint
+        self._seed = seed
 
     def build(self, split: Split) -> Dataset[dict[str, Tensor]]:
         """Compose the scenes of validation or test, or prepare to compose those of training.
@@ -115,7 +119,7 @@ class TwoGarments(SplitDataModule):
         rng = np.random.default_rng(SPLITS.index(split))
         things = draw_things(self._counts[split], held_out=True, rng=rng)
         cut_outs, backgrounds = load_cut_outs(split, _NUM_GARMENTS[split]), load_backgrounds(split)
-        return compose_scenes(things, cut_outs, backgrounds, self._brightness, rng)
+        return compose_scenes(things, cut_outs, backgrounds, self._brightness, 0.0, rng)
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Return the loader of the training batches, which are composed as they are loaded."""
@@ -125,7 +129,7 @@ class TwoGarments(SplitDataModule):
         epoch = 0 if self.trainer is None else self.trainer.current_epoch
         rng = np.random.default_rng([self._seed, epoch, number])
         things = draw_things(self.batch_size, held_out=False, rng=rng)
-        scenes = compose_scenes(things, cut_outs, backgrounds, self._brightness, rng)
+        scenes = compose_scenes(things, cut_outs, backgrounds, self._brightness, self._tint, rng)
         is_close = epoch < self._close_up_epochs
         scenes = close_ups(scenes) if is_close else scenes
         texts = self._texts(scenes.things, is_close, rng)
