@@ -81,9 +81,10 @@ def _factors(annotated: AnnotatedNode, vocabulary: Vocabulary) -> tuple[Tensor, 
     if isinstance(annotated.operation, FusedAttention):
         return node._saved_query, node._saved_key
     product = vocabulary.of(node)
-    if not _is_batched(product):
+    if not isinstance(product, MatrixProduct) or not product.batched:
         return None
-    softmax = _first_behind(node.next_functions[0], vocabulary, _is_softmax)
+    weights = node.next_functions[product.factors[0]]
+    softmax = _first_behind(weights, vocabulary, _is_softmax)
     if softmax is None:
         return None
     scores = _first_behind(softmax.next_functions[0], vocabulary, _is_batched)
