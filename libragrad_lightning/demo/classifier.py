@@ -98,14 +98,7 @@ class ImageClassifier(L.LightningModule):
         groups = param_groups_weight_decay(self.model, self.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=self.lr)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = partial(
-            warmup_cosine, warmup_steps=int(self.warmup_fraction * steps), total_steps=steps
-        )
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        return with_warmup(optimizer, steps, self.warmup_fraction)
 
     def _evaluate(self, stage: str, batch: Batch) -> None:
         images, labels = images_and_labels(batch)
@@ -114,6 +107,21 @@ class ImageClassifier(L.LightningModule):
         accuracy = (predicted_labels(logits) == labels).float().mean()
         self.log(f"{stage}_loss", loss, batch_size=len(labels), sync_dist=True)
         self.log(f"{stage}_acc", accuracy, batch_size=len(labels), sync_dist=True, prog_bar=True)
+
+
+def with_warmup(
+    optimizer: torch.optim.Optimizer, steps: int, warmup_fraction: float
+) -> OptimizerLRScheduler:
+    """Return an optimizer with a schedule that is advanced after every step.
+
+    Args:
+        optimizer: The optimizer, at its highest learning rate.
+        steps: How many steps it takes in all.
+        warmup_fraction: Share of them in which the learning rate rises linearly, 0 to 1.
+    """
+    schedule = partial(warmup_cosine, warmup_steps=int(warmup_fraction * steps), total_steps=steps)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 def images_and_labels(batch: Batch) -> tuple[Tensor, Tensor]:

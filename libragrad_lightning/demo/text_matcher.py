@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import lightning as L
@@ -13,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.optim import param_groups_weight_decay  # pyright: ignore[reportPrivateImportUsage]
 from torch import Tensor
 
-from libragrad_lightning.demo.classifier import warmup_cosine
+from libragrad_lightning.demo.classifier import with_warmup
 from libragrad_lightning.demo.image_text import ImageTextModel
 from libragrad_lightning.demo.phrases import CLASS_PROMPTS, vocabulary
 from libragrad_lightning.demo.word_tokenizer import WordTokenizer
@@ -108,14 +107,7 @@ class TextMatcher(L.LightningModule):
         groups = param_groups_weight_decay(self.model, self.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(0.9, 0.98))
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = partial(
-            warmup_cosine, warmup_steps=int(self.warmup_fraction * steps), total_steps=steps
-        )
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        return with_warmup(optimizer, steps, self.warmup_fraction)
 
     def _evaluate(self, stage: str, batch: dict[str, Tensor]) -> None:
         scores, true = self(batch["image"]), batch["true"]
