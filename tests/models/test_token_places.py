@@ -76,6 +76,17 @@ def test_any_image_tells(dtype, scale):
     assert (found.grid, found.prefix, found.is_usual) == ((4, 6), 0, True)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_images_drawn_from_a_small_seed_tell_too(seed):
+    # A model that norms its input does not see noise that is the image itself.
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+    image[..., 8:24, 8:24] += 1
+    model = timm.create_model("test_convnext", num_classes=4).eval()
+    levels = read_token_model(model, image).located(image)
+    assert [level.view.prefix for level in levels] == [0] * len(levels)
+    assert all(part.order is None for level in levels for part in level.view.passes)
+
+
 def test_images_that_are_not_finite_tell_too():
     image = torch.full((1, 3, 16, 16), torch.nan)
     assert moved_images(image).isfinite().all()
