@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from libragrad_lightning.data.batches import Split
-from libragrad_lightning.data.image_files import open_upright, to_rgb, upright
+from libragrad_lightning.image_files import open_upright, to_rgb, upright
 
 _PICTURES = frozenset({".png", ".webp", ".tif", ".tiff", ".jpg", ".jpeg"})
 # Alpha from which a pixel counts as the object's: it then shows more object than background.

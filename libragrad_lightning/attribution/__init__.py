@@ -4,12 +4,15 @@ from libragrad_lightning.attribution.attention import Attention
 from libragrad_lightning.attribution.attention_methods import reads_attention
 from libragrad_lightning.attribution.biases import BiasLedger
 from libragrad_lightning.attribution.capture import Captured, capture
-from libragrad_lightning.attribution.explain import explain
-from libragrad_lightning.attribution.explanation import (
-    Explanation,
-    explain_methods,
-    explain_tokens,
+from libragrad_lightning.attribution.comparison import Comparison, compare
+from libragrad_lightning.attribution.drawing import (
+    ExplainedImages,
+    explained_captions,
+    explanation_figure,
 )
+from libragrad_lightning.attribution.explain import explain
+from libragrad_lightning.attribution.explained_batch import explain_methods, explain_tokens
+from libragrad_lightning.attribution.explanation import Explanation
 from libragrad_lightning.attribution.gradient_methods import (
     fullgrad,
     fullgrad_plus,
@@ -40,6 +43,8 @@ __all__ = [
     "Attention",
     "BiasLedger",
     "Captured",
+    "Comparison",
+    "ExplainedImages",
     "Explanation",
     "IntegratedGradients",
     "Method",
@@ -53,9 +58,12 @@ __all__ = [
     "attribution_method",
     "capture",
     "class_logits",
+    "compare",
     "explain",
     "explain_methods",
     "explain_tokens",
+    "explained_captions",
+    "explanation_figure",
     "fullgrad",
     "fullgrad_plus",
     "input_x_gradient",

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from libragrad_lightning.attribution.explanation import Explanation, explain_tokens
+from libragrad_lightning.attribution.drawing import ExplainedImages
+from libragrad_lightning.attribution.explained_batch import explain_tokens
+from libragrad_lightning.attribution.explanation import Explanation
 from libragrad_lightning.attribution.methods import Method, attribution_method
 from libragrad_lightning.attribution.rewards import Reward, reward_function
 from libragrad_lightning.attribution.targets import Target
 from libragrad_lightning.attribution.tasks import Task, said_task
 from libragrad_lightning.backward import RuleSet, UnknownPolicy, rule_set
+from libragrad_lightning.inputs import Picture, Transform, model_inputs
 from libragrad_lightning.models import TokenModel, explanation_state, read_token_model
 
 _SECONDS_BEFORE_PROGRESS = 3.0
@@ -23,7 +26,7 @@ _SECONDS_BEFORE_PROGRESS = 3.0
 
 def explain(
     model: nn.Module,
-    images: Tensor,
+    images: Tensor | Picture | Sequence[Picture],
     *,
     target: Target | Tensor | Sequence[int] = "predicted",
     method: str | Method = "fullgrad_plus",
@@ -37,12 +40,14 @@ def explain(
     backbone: str = "",
     blocks: Sequence[str] | None = None,
     forward: Callable[[Tensor], Any] | None = None,
+    transform: Transform | None = None,
 ) -> Explanation:
     """Explain a model's outputs for images; the model is left as it was, to the last bit.
 
     Args:
         model: Any module from images to logits; its tokens or feature maps are found in it.
-        images: `[B, C, H, W]`, floating point, prepared as the model expects, on its device.
+        images: `[B, C, H, W]`, floating point, prepared as the model expects, on its device; or
+            pictures of Pillow's or paths of image files, which are prepared by `transform`.
         target: The class to explain: ``"predicted"``, a class index, or one class for each image.
         method: The attribution method, by name (`METHODS`) or a function of `Captured`.
         rules: The rule set, by name (`RULE_SETS`) or as an object.
@@ -57,14 +62,18 @@ def explain(
         backbone: Path of the submodule in which blocks are looked for.
         blocks: Paths of the blocks, in order, found if omitted.
         forward: Images to logits; the model itself by default.
+        transform: From a picture to `[C, H, W]`; by default the evaluation transform of the one
+            model of timm in `model`.
 
     Returns:
         The maps `[B, h, w]` with their prefix and bias parts, and the completeness at every block.
+        It shows itself in a notebook, and `save` writes it to a file.
 
     Raises:
         UnreadableModelError: If the model's features cannot be found, or the images do not fit.
         UnknownOperationError: If an operation has no rule and `unknown` is ``"error"``.
-        ValueError: If a name is unknown, or the target is out of range or of the wrong length.
+        ValueError: If a name is unknown, the target is out of range or of the wrong length, or
+            pictures cannot be read or prepared.
 
     Example:
         >>> from libragrad_lightning import explain
@@ -79,7 +88,8 @@ def explain(
     chosen, rules = attribution_method(method), rule_set(rules)
     task = task or said_task(forward or model)
     rewarded = reward_function(reward, task or "multiclass")
-    images = images.as_subclass(Tensor)  # Leaves of other classes are hidden from the graph.
+    given = model_inputs(model, images, transform)
+    images = given.images.as_subclass(Tensor)  # Leaves of other classes are hidden from the graph.
     wanted, classes = _per_image(target, len(images))
     read = read_token_model(model, images, backbone=backbone, blocks=blocks, forward=forward)
     with explanation_state(model):
@@ -98,7 +108,8 @@ def explain(
             )[0]
             for start in _shown(range(0, len(images), size), progress)
         ]
-    return joined(parts)
+    shown = ExplainedImages(images.detach(), given.mean, given.std)
+    return replace(joined(parts), shown=shown)
 
 
 def images_at_once(model: TokenModel, images: Tensor, memory_gib: float) -> int:

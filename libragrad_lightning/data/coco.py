@@ -20,7 +20,7 @@ from libragrad_lightning.data.coco_samples import (
     read_split,
     split_gray_bits,
 )
-from libragrad_lightning.data.image_files import check_gray_bits
+from libragrad_lightning.image_files import check_gray_bits
 
 
 class CocoDataModule(AnnotatedDataModule):

@@ -19,8 +19,8 @@ from libragrad_lightning.data.coco_annotations import (
     read_annotations,
 )
 from libragrad_lightning.data.coco_masks import class_mask
-from libragrad_lightning.data.image_files import measure_gray_bits, read_rgb
 from libragrad_lightning.data.transforms import EvalTransform
+from libragrad_lightning.image_files import measure_gray_bits, read_rgb
 
 
 @dataclass(frozen=True)

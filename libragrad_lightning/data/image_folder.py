@@ -14,14 +14,14 @@ from libragrad_lightning.data.annotated import (
 )
 from libragrad_lightning.data.annotated_module import AnnotatedDataModule
 from libragrad_lightning.data.batches import Split
-from libragrad_lightning.data.image_files import (
+from libragrad_lightning.data.imagenet import imagenet_index, imagenet_names
+from libragrad_lightning.data.mask_files import read_mask
+from libragrad_lightning.image_files import (
     check_gray_bits,
     measure_gray_bits,
     read_rgb,
     spread,
 )
-from libragrad_lightning.data.imagenet import imagenet_index, imagenet_names
-from libragrad_lightning.data.mask_files import read_mask
 
 
 @dataclass(frozen=True)

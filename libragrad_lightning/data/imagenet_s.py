@@ -16,8 +16,8 @@ from libragrad_lightning.data.annotated import (
 )
 from libragrad_lightning.data.annotated_module import AnnotatedDataModule
 from libragrad_lightning.data.batches import Split
-from libragrad_lightning.data.image_files import read_rgb
 from libragrad_lightning.data.imagenet import imagenet_index, imagenet_names
+from libragrad_lightning.image_files import read_rgb
 
 OTHER, IGNORE = 0, 1000
 """Values of a mask that are no class: outside of the annotated classes, and to be ignored."""

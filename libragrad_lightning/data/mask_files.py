@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from libragrad_lightning.data.batches import Bytes, Mask
-from libragrad_lightning.data.image_files import is_deep_gray, open_upright, to_rgb
+from libragrad_lightning.image_files import is_deep_gray, open_upright, to_rgb
 
 
 def read_mask(path: Path) -> tuple[Mask, Mask]:

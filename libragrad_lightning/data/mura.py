@@ -7,7 +7,7 @@ from pathlib import Path
 from libragrad_lightning.data.annotated import AnnotatedDataset, AnnotatedImage, choose
 from libragrad_lightning.data.annotated_module import AnnotatedDataModule
 from libragrad_lightning.data.batches import Split
-from libragrad_lightning.data.image_files import read_rgb
+from libragrad_lightning.image_files import read_rgb
 
 _STUDY = re.compile(r"/study\d+_(positive|negative)/")
 

@@ -14,7 +14,7 @@ from libragrad_lightning.data.annotated import (
 )
 from libragrad_lightning.data.annotated_module import AnnotatedDataModule
 from libragrad_lightning.data.batches import Bytes, Split
-from libragrad_lightning.data.image_files import open_upright, read_rgb
+from libragrad_lightning.image_files import open_upright, read_rgb
 
 _PET, _BACKGROUND, _BORDER = 1, 2, 3
 

@@ -4,8 +4,8 @@ Knows tensors and pictures only: no model, no trainer, no plotting backend.
 """
 
 from libragrad_lightning.heatmaps.display import to_display_range
-from libragrad_lightning.heatmaps.explanation import explanation_panel
-from libragrad_lightning.heatmaps.panel import PanelColumn, panel, stacked
+from libragrad_lightning.heatmaps.explanation import Style, explanation_panel
+from libragrad_lightning.heatmaps.panel import PanelColumn, panel, stacked, to_pil
 from libragrad_lightning.heatmaps.render import (
     colorize,
     mask_overlay,
@@ -16,6 +16,7 @@ from libragrad_lightning.heatmaps.render import (
 
 __all__ = [
     "PanelColumn",
+    "Style",
     "colorize",
     "explanation_panel",
     "mask_overlay",
@@ -25,4 +26,5 @@ __all__ = [
     "signed_heatmap",
     "stacked",
     "to_display_range",
+    "to_pil",
 ]

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal, TypeAlias, get_args
 
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from libragrad_lightning.heatmaps.panel import PanelColumn, from_pil, panel, to_pil
-from libragrad_lightning.heatmaps.render import mask_overlay, overlay, positive_heatmap
+from libragrad_lightning.heatmaps.render import (
+    mask_overlay,
+    overlay,
+    positive_heatmap,
+    signed_heatmap,
+)
+
+Style: TypeAlias = Literal["positive", "signed"]
+"""What of a map is shown: its positive part as the paper does, or both signs on one scale."""
+
+_COLORMAPS: dict[Style, str] = {"positive": "magma", "signed": "RdBu_r"}
 
 
 def explanation_panel(
@@ -19,12 +30,14 @@ def explanation_panel(
     caption: str | None = None,
     *,
     column_size: int = 224,
-    colormap: str = "magma",
+    style: Style = "positive",
+    colormap: str | None = None,
 ) -> Tensor:
     """Compose the explanation of one sample: image | map | map | ... | mask.
 
-    Each map is rendered by :func:`positive_heatmap` at display size and laid over the image. A
-    map with nothing to show, or an empty mask, says so in its title: its picture is merely dark.
+    Each map is rendered by :func:`positive_heatmap` or :func:`signed_heatmap` at display size, and
+    laid over the image. A map with nothing to show, or an empty mask, says so in its title: its
+    picture is merely dark.
 
     Args:
         image: Image [3, H, W], uint8, or floating point in [0, 1] (see
@@ -36,19 +49,24 @@ def explanation_panel(
         column_size: Aim for the longer side of each picture, in pixels. Smaller images are
             enlarged by the nearest integer factor, larger ones are shrunk to it. The paper's
             figures have 600 and more.
-        colormap: Name of a matplotlib colormap.
+        style: ``positive`` shows the positive part; ``signed`` both signs, red and blue, over a
+            gray image.
+        colormap: Name of a matplotlib colormap; by default magma, and RdBu_r for both signs.
 
     Returns:
         The panel [3, Hp, Wp], uint8, on the CPU.
 
     Raises:
         ValueError: If ``image``, a map or ``mask`` has another shape, ``column_size`` is not
-            positive, or the colormap is unknown.
+            positive, or the style or the colormap is unknown.
     """
+    if style not in _COLORMAPS:
+        raise ValueError(f"style must be one of {get_args(Style)}, but it is {style!r}.")
+    colormap = colormap or _COLORMAPS[style]
     if column_size < 1:
         raise ValueError(f"column_size must be positive, but it is {column_size}.")
     shown = _resize_image(PanelColumn("image", image), column_size)
-    columns = [shown, *(_map_column(shown, *item, colormap) for item in maps.items())]
+    columns = [shown, *(_map_column(shown, *item, style, colormap) for item in maps.items())]
     if mask is not None:
         columns.append(_mask_column(shown, mask))
     return panel(columns, caption, font_size=max(12, round(column_size / 15)))
@@ -77,14 +95,22 @@ def _resize_image(column: PanelColumn, column_size: int) -> PanelColumn:
     return PanelColumn(column.title, from_pil(resized).float() / 255)
 
 
-def _map_column(shown: PanelColumn, title: str, attribution: Tensor, colormap: str) -> PanelColumn:
+def _map_column(
+    shown: PanelColumn, title: str, attribution: Tensor, style: Style, colormap: str
+) -> PanelColumn:
     if attribution.ndim != 2:
         raise ValueError(
             f"map {title!r} must be [h, w], but its shape is {list(attribution.shape)}."
         )
     attribution = attribution.detach().cpu()
-    heat = positive_heatmap(attribution[None], (shown.image.shape[1], shown.image.shape[2]))
-    picture = overlay(shown.image[None], heat, colormap)[0]
+    size = (shown.image.shape[1], shown.image.shape[2])
+    if style == "signed":
+        heat = signed_heatmap(attribution[None], size)
+        gray = shown.image.mean(0, keepdim=True).expand_as(shown.image)
+        picture = overlay(gray[None], (heat + 1) / 2, colormap)[0]
+    else:
+        heat = positive_heatmap(attribution[None], size)
+        picture = overlay(shown.image[None], heat, colormap)[0]
     return PanelColumn(title + _remark(attribution, heat), picture)
 
 

@@ -43,7 +43,7 @@ def open_upright(path: Path) -> Image.Image:
             file.load()
             return upright(file)
     except FileNotFoundError:
-        raise ValueError(f"The image {path} is missing; put it back, or change root.") from None
+        raise ValueError(f"The image {path} is missing; put it back, or change its path.") from None
     except UnidentifiedImageError:
         raise ValueError(f"The file {path} is not an image; replace or remove it.") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from libragrad_lightning.data import ImageFolderDataModule
-from libragrad_lightning.data.image_files import measure_gray_bits, read_rgb, spread
+from libragrad_lightning.image_files import measure_gray_bits, read_rgb, spread
 
 ORIENTATION = 0x0112
 UPRIGHT = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
@@ -204,7 +204,7 @@ def test_damaged_files_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"a.png is not an image; replace or remove it"):
         read_rgb(path)
     path.unlink()
-    with pytest.raises(ValueError, match=r"a.png is missing; put it back, or change root"):
+    with pytest.raises(ValueError, match=r"a.png is missing; put it back, or change its path"):
         read_rgb(path)
 
 
