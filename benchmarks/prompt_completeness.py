@@ -1,7 +1,8 @@
 """Measures how completely scores of text prompts are decomposed, on models of the usual sizes.
 
-Weights are random, biases too, so that nothing is downloaded. Writes a table of residuals relative
-to the score, over the patches of the image and over the words of the text:
+Weights are random, biases too, so that nothing is downloaded. Writes a table of residuals over the
+patches of the image and over the words of the text: relative to the score, and relative to the sum
+of the absolute contributions that add up to it, whose ratio to rounding says how much cancels:
 
     python benchmarks/prompt_completeness.py docs/text_prompts.csv
 
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from libragrad_lightning import explain
+from libragrad_lightning.attribution import METHODS, Captured
 from libragrad_lightning.prompts import explain_words, text_prompts
 
 # isort: split
@@ -71,8 +73,29 @@ MODELS: dict[str, Callable[[], tuple[nn.Module, int, int]]] = {
 }
 
 
-IN_FLOAT32_ALONE = ("open_clip convnext_base",)
-"""Its convolutions take more than ten minutes in float64."""
+class Sizes:
+    """FullGrad that remembers how large the contributions of each level are.
+
+    Those of a level are its features times their gradients, element by element, and the biases at
+    or behind it, by token.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[Tensor] = []
+
+    def __call__(self, captured: Captured) -> Tensor:
+        """Return FullGrad at the first level."""
+        products = [
+            (h * g).abs().sum((1, 2))
+            for h, g in zip(captured.features, captured.gradients, strict=True)
+        ]
+        biases = captured.token_biases.abs().sum(2) + captured.image_biases.abs()
+        self._found.append(torch.stack(products) + biases)
+        return METHODS["fullgrad"](captured)
+
+    def of_each(self) -> Tensor:
+        """Return the sums of absolute contributions `[L, B]` of all images, in their order."""
+        return torch.cat(self._found, 1)
 
 
 class _Images(nn.Module):
@@ -99,18 +122,23 @@ def rows(names: Sequence[str]) -> Iterator[dict[str, object]]:
         with torch.no_grad():
             for label, value in kept.items():
                 model.get_parameter(label).copy_(value)
-        wide = () if name in IN_FLOAT32_ALONE else (torch.float64,)
-        for dtype in (torch.float32, *wide):
+        for dtype in (torch.float32, torch.float64):
             prompts = text_prompts(model.to(dtype), letters(context), PROMPTS)
             for rules in ("libra", "plain"):
-                image = explain(prompts, images.to(dtype), rules=rules, reward="logit")
-                text = explain_words(prompts, images.to(dtype), rules=rules)
+                of_images, of_words = Sizes(), Sizes()
+                image = explain(
+                    prompts, images.to(dtype), rules=rules, reward="logit", method=of_images
+                )
+                text = explain_words(prompts, images.to(dtype), rules=rules, method=of_words)
+                words = of_words.of_each().unflatten(1, text.scores.T.shape).mT
                 yield {
                     "model": name,
                     "dtype": str(dtype).removeprefix("torch."),
                     "rules": rules,
                     "image": f"{_relative(image.residuals, image.target_logit):.0e}",
+                    "image_of_absolute": f"{_relative(image.residuals, of_images.of_each()):.0e}",
                     "text": f"{_relative(text.residuals, text.scores):.0e}",
+                    "text_of_absolute": f"{_relative(text.residuals, words):.0e}",
                     "smallest_score": f"{text.scores.abs().min():.2g}",
                     "largest_score": f"{text.scores.abs().max():.2g}",
                 }
@@ -118,8 +146,8 @@ def rows(names: Sequence[str]) -> Iterator[dict[str, object]]:
         gc.collect()
 
 
-def _relative(residuals: Tensor, scores: Tensor) -> float:
-    return float((residuals / scores).abs().max())
+def _relative(residuals: Tensor, to: Tensor) -> float:
+    return float((residuals / to).abs().max())
 
 
 def main(path: Path, names: Sequence[str]) -> None:

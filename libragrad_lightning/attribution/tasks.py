@@ -10,6 +10,7 @@ A task is named in the terms of ``torchmetrics``:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -25,9 +26,11 @@ class ScoringModule(nn.Module):
 
     Attributes:
         task: What they mean where `explain` is not told.
+        class_names: What they are scores of, if that is known.
     """
 
     task: Task = "multiclass"
+    class_names: Sequence[str] | None = None
 
 
 def said_task(model: Any) -> Task | None:

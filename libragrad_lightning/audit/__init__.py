@@ -1,6 +1,7 @@
 """An audit without a Trainer: what is asked, the probe set, the loop that explains and measures."""
 
 from libragrad_lightning.audit.batches import UnpackBatch, unpack_batch
+from libragrad_lightning.audit.chunks import ExplainedChunk, ExplainedTarget, ImageTargets
 from libragrad_lightning.audit.compilation import may_compile
 from libragrad_lightning.audit.config import (
     AuditConfig,
@@ -21,7 +22,7 @@ from libragrad_lightning.audit.precision import in_float32
 from libragrad_lightning.audit.probe_set import ProbeGroup, ProbeSet, Shard, shard_of
 from libragrad_lightning.audit.readings import Readings
 from libragrad_lightning.audit.result import AuditResult, Failure, gathered, merged
-from libragrad_lightning.audit.run import AuditRun, AuditWatcher, ExplainedChunk
+from libragrad_lightning.audit.run import AuditRun, AuditWatcher
 from libragrad_lightning.audit.samples import Samples
 from libragrad_lightning.audit.selection import Named, ProbeRequest, Selection
 from libragrad_lightning.audit.trace import parameter_owners
@@ -40,8 +41,10 @@ __all__ = [
     "AuditWatcher",
     "Deletion",
     "ExplainedChunk",
+    "ExplainedTarget",
     "Failure",
     "ForwardFunction",
+    "ImageTargets",
     "Learned",
     "Named",
     "ProbeGroup",

@@ -6,7 +6,7 @@ say, such as masks.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
@@ -15,12 +15,13 @@ from torch import Tensor
 
 from libragrad_lightning.audit.errors import AuditError
 from libragrad_lightning.audit.samples import Samples, checked_samples, plain
-from libragrad_lightning.audit.trees import Way, described, tensors
+from libragrad_lightning.audit.trees import Way, described, leaves, tensors
 
 IMAGE_NAMES = ("image", "images", "pixel_values", "img", "imgs", "input", "inputs", "x", "data")
 LABEL_NAMES = ("label", "labels", "target", "targets", "class", "classes", "y", "gt_label")
 MASK_NAMES = ("mask", "masks", "segmentation", "seg")
 IGNORE_NAMES = ("ignore", "ignore_mask")
+TEXT_NAMES = ("text", "texts", "caption", "captions", "sentence", "sentences", "prompt", "prompts")
 
 _MOST_CLASSES = 32
 """A mask without a name has at most so many different values in a batch."""
@@ -85,7 +86,8 @@ def read_batch(batch: Any, images: Tensor | None) -> Samples:
             "the masks of the batch lie elsewhere; pass `unpack`, a function from your batch to "
             "`Samples(None, labels, masks)` with masks that fit."
         )
-    return Samples(images, _first(labels), _first(masks), _first(ignore))
+    texts = _texts(batch, rows)
+    return Samples(images, _first(labels), _first(masks), _first(ignore), texts=texts)
 
 
 def _image(found: Sequence[Leaf]) -> Leaf | None:
@@ -111,6 +113,20 @@ def _named(found: Sequence[Leaf], names: Collection[str], fits: Fits) -> list[Te
 def _nameless(found: Sequence[Leaf], rows: int, fits: Fits) -> list[Tensor]:
     """Return the tensors that nothing but their place names, such as those of a tuple."""
     return [t for way, t in found if _has_no_name(way) and len(t) == rows and fits(t)]
+
+
+def _texts(batch: Any, rows: int) -> tuple[str, ...]:
+    """Return the only texts of the images, if there are any: one for each, by name or by place."""
+    lists: dict[Way, list[str]] = defaultdict(list)
+    for way, leaf in leaves(batch):
+        if isinstance(leaf, str) and way:
+            lists[way[:-1]].append(leaf)
+    found = [
+        texts
+        for way, texts in lists.items()
+        if len(texts) == rows and (_has_no_name(way) or _is_named(way, TEXT_NAMES))
+    ]
+    return tuple(found[0]) if len(found) == 1 else ()
 
 
 def _first(found: Sequence[Tensor]) -> Tensor | None:

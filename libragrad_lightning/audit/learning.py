@@ -84,13 +84,32 @@ class Learned:
         squash = _SQUASHES.get(self.call.squashed)
         return logits if squash is None or self.task != "regression" else squash(logits)
 
+    @property
+    def is_paired(self) -> bool:
+        """Whether an image has one score, that of what belongs to it, such as its text."""
+        return isinstance(self.call.forward, PairReplay)
+
     def labeled(self, samples: Samples) -> Samples:
-        """Return samples with labels in the form of the task."""
-        if isinstance(self.call.forward, PairReplay):
+        """Return samples with labels in the form of the task.
+
+        Raises:
+            AuditError: If labels or masks are not those of the scores.
+        """
+        self._check_masks(samples.masks)
+        if self.is_paired:
             return replace(samples, labels=None)
         if samples.labels is None:
             return samples
         return replace(samples, labels=canonical_labels(samples.labels, self.task, self.outputs))
+
+    def _check_masks(self, masks: Tensor | None) -> None:
+        classes = 2 if self.task == "binary" else self.outputs
+        if masks is not None and masks.dim() == 4 and masks.shape[1] != classes:
+            raise AuditError(
+                f"LibraGradAudit found masks of {masks.shape[1]} classes for {classes} classes or "
+                "outputs that the model has scores for; pass `unpack` to return masks [B, H, W], "
+                "or one of each [B, C, H, W]."
+            )
 
 
 @dataclass(frozen=True)

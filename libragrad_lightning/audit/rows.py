@@ -63,7 +63,7 @@ def explained_rows(group: ProbeGroup, config: AuditConfig, task: Task) -> Explai
     else:
         rows = (labels != NO_LABEL).nonzero()[:, 0].tolist()
         keys = tuple((group.ids[row], -1) for row in rows)
-    samples = group.samples.each(lambda tensor: tensor[rows])
+    samples = group.samples[rows]
     every = samples.labels
     if task == "multilabel":
         samples = replace(samples, labels=torch.tensor(chosen, dtype=torch.int64))

@@ -5,14 +5,20 @@ from __future__ import annotations
 import gc
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from libragrad_lightning.attribution import Explanation, explain_methods, reward_function
+from libragrad_lightning.attribution import (
+    Explanation,
+    Target,
+    explain_tokens,
+    reward_function,
+)
+from libragrad_lightning.audit.chunks import ExplainedChunk, Part
 from libragrad_lightning.audit.config import AuditConfig
 from libragrad_lightning.audit.learning import Learned
 from libragrad_lightning.audit.measurement import Measurement
@@ -21,32 +27,12 @@ from libragrad_lightning.audit.precision import floating_dtype
 from libragrad_lightning.audit.probe_set import ProbeGroup, fingerprint
 from libragrad_lightning.audit.readings import Readings
 from libragrad_lightning.audit.result import AuditResult, Key
-from libragrad_lightning.audit.rows import ExplainedRows, Truth, explained_rows
-from libragrad_lightning.audit.samples import Samples
+from libragrad_lightning.audit.rows import explained_rows
+from libragrad_lightning.audit.samples import Samples, masks_of
+from libragrad_lightning.audit.targets import image_targets
 from libragrad_lightning.metrics.functional.maps import is_degenerate
 from libragrad_lightning.models import TokenModel, is_out_of_memory
 from libragrad_lightning.perturbation import DeletionLogits, deletion_logits
-
-
-@dataclass(frozen=True)
-class ExplainedChunk:
-    """A few images that were explained at once.
-
-    Attributes:
-        numbers: Their places in the probe set.
-        keys: What they are remembered by.
-        samples: The images, on the device.
-        labels: All that the labels say of them, in the form of the task, on the CPU; or None.
-        outputs: What the model says of them, `[B, C]`; quantities as it returns them.
-        inputs: For every rule set what its metrics are fed.
-    """
-
-    numbers: Sequence[int]
-    keys: Sequence[Key]
-    samples: Samples
-    labels: Tensor | None
-    outputs: Tensor
-    inputs: Sequence[MetricInputs]
 
 
 class AuditWatcher(Protocol):
@@ -60,34 +46,6 @@ class AuditWatcher(Protocol):
 
     def memory_ran_out(self, size: int) -> None:
         """Hear that memory ran out with so many images at once, and that half as many follow."""
-
-
-@dataclass
-class _Part:
-    """Some images of one size, and what metrics are fed of them; None until it is there."""
-
-    model: TokenModel
-    rows: ExplainedRows
-    start: int
-    stop: int
-    samples: Samples
-    other_images: Collection[Key]
-    inputs: list[MetricInputs] | None = None
-
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        return self.rows.keys[self.start : self.stop]
-
-    @property
-    def truth(self) -> Truth:
-        return self.rows.truth(self.start, self.stop)
-
-    def explained(self, outputs: Tensor) -> ExplainedChunk:
-        rows, place = self.rows, slice(self.start, self.stop)
-        labels = None if rows.labels is None else rows.labels[place]
-        return ExplainedChunk(
-            rows.numbers[place], self.keys, self.samples, labels, outputs, self.inputs or []
-        )
 
 
 @dataclass
@@ -161,7 +119,7 @@ class AuditRun:
             peak,
         )
 
-    def _parts(self, groups: Sequence[ProbeGroup]) -> Iterator[_Part]:
+    def _parts(self, groups: Sequence[ProbeGroup]) -> Iterator[Part]:
         """Yield the images in parts that are explained at once, one again if memory ran out."""
         call, dtype = self.learned.call, floating_dtype(self.module)
         for group in groups:
@@ -178,7 +136,7 @@ class AuditRun:
             while start < len(rows.keys):
                 stop = start + (1 if call.needs_others else self.batch_size)
                 samples = rows.samples[slice(start, stop)].to(self._device, dtype)
-                part = _Part(self._beside(model, samples), rows, start, stop, samples, changed)
+                part = Part(self._beside(model, samples), rows, start, stop, samples, changed)
                 yield part
                 start = start if part.inputs is None else stop
 
@@ -202,21 +160,9 @@ class AuditRun:
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
 
-    def _explain_part(self, part: _Part) -> list[MetricInputs]:
+    def _explain_part(self, part: Part) -> list[MetricInputs]:
         model, samples = part.model, part.samples
-        config, task = self.config, self.learned.task
-        explained = explain_methods(
-            model,
-            samples.pixels,
-            samples.labels,
-            rules=config.rules,
-            methods={"": config.method},
-            target=config.target,
-            reward=reward_function(config.reward, task),
-            task=task,
-            unknown=config.unknown,
-        )
-        explanations = [by_method[""] for by_method in explained]
+        explanations = self._explained(model, samples.pixels, self.config.target, samples.labels)
         deletion = self._deletion(model, samples.pixels, explanations)
         inputs = []
         for explanation in explanations:
@@ -226,13 +172,29 @@ class AuditRun:
                 MetricInputs(
                     explanation,
                     ~is_degenerate(maps),
-                    samples.masks,
+                    masks_of(samples.masks, explanation.target),
                     samples.ignore,
                     deletion.get(rules),
                     self.previous.previous_maps(rules, part.keys, part.other_images, size),
                 )
             )
         return inputs
+
+    def _explained(
+        self, model: TokenModel, images: Tensor, target: Target, labels: Tensor | None = None
+    ) -> list[Explanation]:
+        config, task = self.config, self.learned.task
+        return explain_tokens(
+            model,
+            images,
+            labels,
+            rules=config.rules,
+            method=config.method,
+            target=target,
+            reward=reward_function(config.reward, task),
+            task=task,
+            unknown=config.unknown,
+        )
 
     def _deletion(
         self, model: TokenModel, images: Tensor, explanations: Sequence[Explanation]
@@ -245,7 +207,7 @@ class AuditRun:
             model, images, scores, self.config.levels, size, self.config.perturbation
         )
 
-    def _keep(self, part: _Part) -> None:
+    def _keep(self, part: Part) -> None:
         keys, inputs, truth = part.keys, part.inputs or [], part.truth
         for found in inputs:
             self.measurement.update(found)
@@ -259,4 +221,5 @@ class AuditRun:
         self._nonfinite += int((~logits.isfinite().all(1)).sum())
         if truth.labels is not None:
             self.measurement.update_correctness(logits, truth.labels.to(self._device))
-        self.watcher.chunk_explained(part.explained(outputs))
+        targets = image_targets(self._explained, self.learned, part, self.batch_size)
+        self.watcher.chunk_explained(part.explained(outputs, targets))

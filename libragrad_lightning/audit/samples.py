@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,11 +25,13 @@ class Samples:
             stands for the images that the validation step showed to the model.
         labels: Class indices `[B]` (negative for none); for several labels per image or
             quantities, `[B, C]`; or None.
-        masks: Object masks `[B, H, W]`, or None. Bool; numbers, where 0 is background; or
-            floating point in [0, 1], where the object begins at one half.
+        masks: Object masks `[B, H, W]`, or one of each class `[B, C, H, W]`, or None. Bool;
+            numbers, where 0 is background; or floating point in [0, 1], where the object begins at
+            one half.
         ignore: Pixels that are neither object nor background, bool `[B, H, W]`, or None: what is
             measured beside masks leaves them out.
         others: What the model receives beside its images, a row per image.
+        texts: The texts that belong to the images, for pictures; empty if they are not known.
     """
 
     images: Tensor | None = None
@@ -36,12 +39,15 @@ class Samples:
     masks: Tensor | None = None
     ignore: Tensor | None = None
     others: tuple[Tensor, ...] = ()
+    texts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def __getitem__(self, rows: slice) -> Samples:
-        return self.each(lambda tensor: tensor[rows])
+    def __getitem__(self, rows: slice | Sequence[int]) -> Samples:
+        chosen = range(len(self.texts))[rows] if isinstance(rows, slice) else rows
+        texts = tuple(self.texts[row] for row in chosen) if self.texts else ()
+        return replace(self.each(lambda tensor: tensor[rows]), texts=texts)
 
     @property
     def pixels(self) -> Tensor:
@@ -69,7 +75,7 @@ class Samples:
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Samples:
         """Return the samples with every tensor changed."""
-        changed = {
+        changed: dict[str, Any] = {
             f.name: change(value)
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)
@@ -88,7 +94,21 @@ def joined(parts: Sequence[Samples]) -> Samples:
         _together([part.masks for part in parts]),
         _ignored(parts),
         tuple(torch.cat(rows) for rows in zip(*(part.others for part in parts), strict=True)),
+        tuple(t for part in parts for t in part.texts) if all(p.texts for p in parts) else (),
     )
+
+
+def masks_of(masks: Tensor | None, classes: Tensor) -> Tensor | None:
+    """Return the masks `[B, H, W]` of a class of each image.
+
+    Args:
+        masks: `[B, H, W]`, the same for all classes, or `[B, C, H, W]`; or None.
+        classes: `[B]`.
+    """
+    if masks is None or masks.dim() == 3:
+        return masks
+    rows = torch.arange(len(masks), device=masks.device)
+    return masks[rows, classes.to(masks.device)]
 
 
 def checked_samples(samples: Samples) -> Samples:
@@ -115,9 +135,14 @@ def checked_samples(samples: Samples) -> Samples:
             f"{tuple(labels.shape)} for {len(images)} images that the model receives; pass "
             "`unpack` to say which labels and masks belong to them."
         )
+    if samples.texts and len(samples.texts) != len(images):
+        raise AuditError(
+            f"LibraGradAudit saw {len(samples.texts)} texts for {len(images)} images; return one "
+            "text for each from `unpack`, or none."
+        )
     return replace(
         samples,
-        masks=_on_pixels(samples.masks, images, "masks"),
+        masks=_on_pixels(samples.masks, images, "masks", by_class=True),
         ignore=_on_pixels(samples.ignore, images, "pixels to ignore"),
     )
 
@@ -157,17 +182,21 @@ def _with_object_mask(samples: Samples, void_is_255: bool) -> Samples:
         void = void | (marks == _VOID)
     inside = (marks >= 0.5 if soft else marks > 0) & ~void
     if bool(void.any()):
+        void = void.any(1) if void.dim() == 4 else void
         ignore = void if ignore is None else ignore | void
     return replace(samples, masks=inside, ignore=ignore)
 
 
-def _on_pixels(marked: Tensor | None, images: Tensor, what: str) -> Tensor | None:
-    """Return marks `[B, H, W]`."""
+def _on_pixels(
+    marked: Tensor | None, images: Tensor, what: str, by_class: bool = False
+) -> Tensor | None:
+    """Return marks `[B, H, W]`, or also `[B, C, H, W]`."""
     if marked is None:
         return None
     marked = marked[:, 0] if marked.dim() == 4 and marked.shape[1] == 1 else marked
     marked = marked[..., 0] if marked.dim() == 4 and marked.shape[-1] == 1 else marked
-    if marked.shape != (images.shape[0], *images.shape[-2:]):
+    own = marked.shape[1:2] if by_class and marked.dim() == 4 else ()
+    if marked.shape != (images.shape[0], *own, *images.shape[-2:]):
         raise AuditError(
             f"LibraGradAudit saw {what} of shape {tuple(marked.shape)} for images of shape "
             f"{tuple(images.shape)} that the model receives; resize the {what} to the images, or "

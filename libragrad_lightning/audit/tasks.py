@@ -110,6 +110,38 @@ def canonical_labels(labels: Tensor, task: Task, outputs: int) -> Tensor:
     return found
 
 
+def ranked_classes(outputs: Tensor, label: Tensor | None, task: Task) -> list[int]:
+    """Return the classes, labels or outputs of an image: true ones, then by their scores.
+
+    Args:
+        outputs: `[C]`.
+        label: What is true of it, in the form of the task, or None.
+        task: The task.
+    """
+    scores = class_logits(outputs) if task == "binary" else outputs
+    true: list[int] = []
+    if label is not None and task == "multilabel":
+        true = label.nonzero()[:, 0].tolist()
+    elif label is not None and task != "regression" and int(label) != NO_LABEL:
+        true = [int(label)]
+    return list(dict.fromkeys([*true, *scores.argsort(descending=True).tolist()]))
+
+
+def shown_score(outputs: Tensor, number: int, task: Task) -> float:
+    """Return what there is to say of a class or label, its probability, or of an output, its value.
+
+    Args:
+        outputs: `[C]`.
+        number: Which of them.
+        task: The task.
+    """
+    if task == "regression":
+        return float(outputs[number])
+    if task == "multilabel":
+        return float(outputs[number].sigmoid())
+    return float(class_logits(outputs).softmax(0)[number])
+
+
 def has_label(labels: Tensor) -> Tensor:
     """Return which samples have a label, bool `[B]`."""
     if labels.dim() == 1:

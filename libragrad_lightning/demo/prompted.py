@@ -17,9 +17,12 @@ def prompted_garments(batch: Mapping[str, Tensor]) -> Samples:
         batch: A validation batch of `TwoGarments`.
 
     Returns:
-        2B samples, those of one scene together: the image, one of its prompts as the label, and the
-        pixels of the garment that it names.
+        2B samples, those of one scene together: the image, one of its prompts as the label, and for
+        every prompt the pixels of the garment that it names, `[2B, 42, 48, 48]`.
     """
-    labels = torch.stack([batch["label"], batch["other_label"]], 1).flatten()
-    masks = torch.stack([batch["mask"], batch["other_mask"]], 1).flatten(0, 1)
-    return Samples(batch["image"].repeat_interleave(2, 0), labels, masks)
+    labels = torch.stack([batch["label"], batch["other_label"]], 1)
+    named = torch.stack([batch["mask"], batch["other_mask"]], 1)
+    masks = named.new_zeros(*batch["true"].shape, *named.shape[2:])
+    masks[torch.arange(len(labels))[:, None], labels] = named
+    images, masks = (t.repeat_interleave(2, 0) for t in (batch["image"], masks))
+    return Samples(images, labels.flatten(), masks)

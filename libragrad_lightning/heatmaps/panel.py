@@ -60,17 +60,43 @@ def panel(columns: Sequence[PanelColumn], footer: str | None = None, font_size: 
     Raises:
         ValueError: If there is no column.
     """
-    if not columns:
-        raise ValueError("columns is empty; a panel needs at least one column.")
-    font = font_for("".join([footer or "", *(column.title for column in columns)]), font_size)
-    leading, margin, gap = round(1.3 * font_size), font_size, round(0.7 * font_size)
-    strip = _strip(columns, font, leading, gap)
-    lines = wrap(footer or "", font, strip.width)
+    return grid([columns], footer, font_size)
 
-    footer_top = margin + strip.height + (gap if lines else 0)
-    size = (strip.width + 2 * margin, footer_top + leading * len(lines) + margin)
-    canvas = Image.new("RGB", size, "white")
-    canvas.paste(strip, (margin, margin))
+
+def grid(
+    rows: Sequence[Sequence[PanelColumn]], footer: str | None = None, font_size: int = 15
+) -> Tensor:
+    """Set rows of pictures below each other, as `panel` does one.
+
+    Pictures of one size make columns.
+
+    Args:
+        rows: The pictures, from left to right in each row.
+        footer: Text below the pictures, over the width of the panel.
+        font_size: Size of titles and footer in pixels; margins follow it.
+
+    Returns:
+        The panel [3, H, W], uint8, on the CPU.
+
+    Raises:
+        ValueError: If there is no row, or one without a column.
+    """
+    if not rows or not all(rows):
+        raise ValueError("columns is empty; a panel needs at least one column.")
+    titles = [column.title for columns in rows for column in columns]
+    font = font_for("".join([footer or "", *titles]), font_size)
+    leading, margin, gap = round(1.3 * font_size), font_size, round(0.7 * font_size)
+    strips = [_strip(columns, font, leading, gap) for columns in rows]
+    width = max(strip.width for strip in strips)
+    lines = wrap(footer or "", font, width)
+
+    height = sum(strip.height for strip in strips) + gap * (len(strips) - 1)
+    footer_top = margin + height + (gap if lines else 0)
+    size = (width + 2 * margin, footer_top + leading * len(lines) + margin)
+    canvas, top = Image.new("RGB", size, "white"), margin
+    for strip in strips:
+        canvas.paste(strip, (margin, top))
+        top += strip.height + gap
     draw_lines(ImageDraw.Draw(canvas), lines, canvas.width / 2, footer_top, font, leading)
     return from_pil(canvas)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import lightning.pytorch as pl
 
-from libragrad_lightning.attribution import Task
+from libragrad_lightning.attribution import ScoringModule, Task
 from libragrad_lightning.audit import (
     AuditConfig,
     AuditHistory,
@@ -70,7 +70,10 @@ class Publisher:
         """Return what draws the first images of the probe set, if anything takes pictures."""
         if not (draws and self._writes and self._count and trainer_sinks(trainer)):
             return PanelDrawer(self._pictures, 0)
-        owners = [trainer.datamodule, trainer.lightning_module]  # type: ignore[attr-defined]
+        module = trainer.lightning_module
+        scoring = [m for m in module.modules() if isinstance(m, ScoringModule)]
+        named = scoring if len(scoring) == 1 else []
+        owners = [trainer.datamodule, module, *named]  # type: ignore[attr-defined]
         return PanelDrawer(self._pictures.filled(owners), self._count)
 
     def write_coverage(self, trainer: pl.Trainer, reports: Sequence[CoverageReport]) -> None:

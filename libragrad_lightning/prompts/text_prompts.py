@@ -107,6 +107,7 @@ class TextPrompts(ScoringModule):
         templates: What the prompts were put into.
         scale: What cosines are multiplied by; None if the model says.
         task: What the scores mean.
+        class_names: The prompts again.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class TextPrompts(ScoringModule):
         self.model = encoder.model
         self.encoder, self.tokens = encoder, tokens
         self.prompts, self.templates = prompts, templates
-        self.scale, self.task = scale, task
+        self.scale, self.task, self.class_names = scale, task, prompts
         self._encoded: _Encoded | None = None
         # In a tuple, since it is a part of the model already.
         self._embeds = (self._find_embedding(vocabulary),)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from libragrad_lightning.attribution import Task, class_logits
-from libragrad_lightning.audit import ExplainedChunk
+from libragrad_lightning.audit import ExplainedChunk, ExplainedTarget
 from libragrad_lightning.heatmaps.typography import can_draw
 from libragrad_lightning.metrics.functional import segmentation_average_precision
 
@@ -30,6 +30,19 @@ def caption(chunk: ExplainedChunk, row: int, names: Sequence[str] | None) -> str
         found = _average_precisions(chunk, row)
         parts.append("AP " + ", ".join(f"{rules} {score:.2f}" for rules, score in found))
     return "  |  ".join(parts)
+
+
+def title(target: ExplainedTarget, names: Sequence[str] | None) -> str:
+    """Return what stands above the maps of a target: its name or text, and its score.
+
+    Args:
+        target: The target.
+        names: Names of the classes or outputs, or None for their numbers.
+    """
+    if target.text is None:
+        return f"{_name(target.number, names)} {target.score:.2f}"
+    known = target.text if can_draw(target.text) else ""
+    return f"{known or f'text of image {target.number}'} {target.score:.2f}"
 
 
 def said(
@@ -95,14 +108,14 @@ def _name(index: int, names: Sequence[str] | None) -> str:
 
 
 def _average_precisions(chunk: ExplainedChunk, row: int) -> list[tuple[str, float]]:
-    masks, ignore = chunk.samples.masks, chunk.samples.ignore
-    assert masks is not None
+    ignore = chunk.samples.ignore
     rows = slice(row, row + 1)
     found = []
     for inputs in chunk.inputs:
         assert inputs.heatmaps is not None
+        assert inputs.masks is not None
         score = segmentation_average_precision(
-            inputs.heatmaps[rows], masks[rows], None if ignore is None else ignore[rows]
+            inputs.heatmaps[rows], inputs.masks[rows], None if ignore is None else ignore[rows]
         )
         found.append((inputs.explanation.rules.name, float(score)))
     return found

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from libragrad_lightning.audit import AuditError, ExplainedChunk, at_least
-from libragrad_lightning.heatmaps import explanation_panel, to_display_range
-from libragrad_lightning.reporting.captions import caption
+from libragrad_lightning.heatmaps import (
+    PanelTarget,
+    explanation_panel,
+    targets_panel,
+    to_display_range,
+)
+from libragrad_lightning.reporting.captions import caption, title
 
 
 @dataclass(frozen=True)
@@ -25,28 +31,33 @@ class Pictures:
             images are shown as they are, or stretched to [0, 1] if they are outside of it.
         std: Channel standard deviations of the images' normalization.
         class_names: Class names for captions, a list, or a mapping from numbers; by default
-            `class_names` of the datamodule or module.
+            `class_names` of the datamodule or module, or the prompts that images are compared with.
+        targets: How many classes, or texts, are explained in a panel: what is explained anyway,
+            then what else labels say is true, then what has the largest scores. More than one gives
+            each a column, with a row for each rule set; the others are explained for it.
     """
 
     size: int = 224
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     class_names: Sequence[str] | Mapping[int, str] | None = None
+    targets: int = 1
 
     def check(self) -> None:
-        """Check the size and the names.
+        """Check the numbers and the names.
 
         Raises:
             AuditError: If they cannot work.
         """
         at_least(32, self.size, "size")
+        at_least(1, self.targets, "targets")
         class_list(self.class_names)
 
     def filled(self, owners: Sequence[Any]) -> Pictures:
         """Return the settings with what other objects say of the images, if they say nothing.
 
         Args:
-            owners: The datamodule and the module, or None for one that is not there.
+            owners: The datamodule, or None, and the module and others after it.
 
         Raises:
             AuditError: If class names have no form that can be read.
@@ -113,14 +124,25 @@ class PanelDrawer:
         samples, pictures = chunk.samples, self.pictures
         pixels = samples.pixels[row : row + 1].cpu().float()
         image = to_display_range(pixels, pictures.mean, pictures.std)[0]
-        explanations = [inputs.explanation for inputs in chunk.inputs]
-        maps = {e.rules.name: e.attribution[row].float() for e in explanations}
-        mask = None if samples.masks is None else samples.masks[row].cpu()
         names = pictures.class_names
         assert names is None or not isinstance(names, Mapping)
-        return explanation_panel(
-            image, maps, mask, caption(chunk, row, names), column_size=pictures.size
-        )
+        below = caption(chunk, row, names)
+        if pictures.targets > 1:
+            found = islice(chunk.targets.of(row), pictures.targets)
+            targets = [PanelTarget(title(t, names), t.maps, _on_cpu(t.mask)) for t in found]
+            by_class = any(target.mask is not None for target in targets)
+            mask = None if samples.masks is None or by_class else samples.masks[row].cpu()
+            return targets_panel(image, targets, mask, below, column_size=pictures.size)
+        first = chunk.inputs[0]
+        maps = {
+            i.explanation.rules.name: i.explanation.attribution[row].float() for i in chunk.inputs
+        }
+        mask = None if first.masks is None else first.masks[row].cpu()
+        return explanation_panel(image, maps, mask, below, column_size=pictures.size)
+
+
+def _on_cpu(mask: Tensor | None) -> Tensor | None:
+    return None if mask is None else mask.cpu()
 
 
 def _channels(data: Any, name: str) -> tuple[float, ...] | None:

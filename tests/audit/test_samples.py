@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from libragrad_lightning.audit import AuditError, ProbeSet, Samples, Shard
-from libragrad_lightning.audit.samples import checked_samples, joined, with_object_masks
+from libragrad_lightning.audit.samples import (
+    checked_samples,
+    joined,
+    masks_of,
+    with_object_masks,
+)
 from libragrad_lightning.audit.selection import Named
 
 
@@ -111,7 +116,9 @@ def test_what_255_is_is_decided_for_all_images_together():
         ({"labels": torch.zeros(2, 1, 1)}, "one row of labels per image"),
         ({"masks": torch.zeros(2, 4, 5)}, r"saw masks of shape \(2, 4, 5\) for images"),
         ({"masks": torch.zeros(1, 4, 4)}, "resize the masks to the images"),
+        ({"masks": torch.zeros(2, 3, 4, 5)}, r"saw masks of shape \(2, 3, 4, 5\) for images"),
         ({"ignore": torch.zeros(2, 2, 4, 4)}, "saw pixels to ignore of shape"),
+        ({"texts": ("a cat",)}, "saw 1 texts for 2 images; return one text for each"),
     ],
 )
 def test_samples_that_do_not_fit_together(changes, said):
@@ -126,3 +133,24 @@ def test_masks_may_have_a_channel(shape):
     found = checked_samples(some(masks=masks, ignore=masks, labels=torch.zeros(2, 5)))
     assert torch.equal(found.masks, torch.arange(32).view(2, 4, 4))
     assert torch.equal(found.ignore, found.masks)
+
+
+def test_classes_may_have_masks_of_their_own():
+    masks = torch.zeros(2, 3, 4, 4, dtype=torch.int64)
+    masks[0, 1, 0], masks[1, 2, 1], masks[1, 0, 3, 3] = 1, 1, -1
+    found = with_object_masks([checked_samples(some(masks=masks))])[0]
+    chosen = masks_of(found.masks, torch.tensor([1, 2]))
+    assert chosen.dtype == torch.bool
+    assert torch.equal(chosen, torch.stack([masks[0, 1], masks[1, 2]]) > 0)
+    assert found.ignore.nonzero().tolist() == [[1, 3, 3]]
+    assert torch.equal(masks_of(chosen, torch.tensor([0, 0])), chosen)
+    assert masks_of(None, torch.tensor([0])) is None
+
+
+def test_texts_stay_with_their_images():
+    samples = some(3, texts=("a", "b", "c"))
+    assert samples[slice(1, 3)].texts == ("b", "c")
+    assert samples[[2, 0]].texts == ("c", "a")
+    assert joined([samples, some(1, texts=("d",))]).texts == ("a", "b", "c", "d")
+    assert joined([samples, some(1)]).texts == ()
+    assert samples.stored().texts == samples.texts

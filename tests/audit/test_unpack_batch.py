@@ -81,3 +81,17 @@ def test_samples_keep_their_pixels_to_ignore_where_they_go():
     samples = joined(both)[slice(3, 6)].stored().to(torch.device("cpu"), torch.float64)
     assert samples.images.dtype == torch.float64
     assert torch.equal(samples.ignore, ignore[3:6])
+
+
+@pytest.mark.parametrize(
+    ("batch", "texts"),
+    [
+        ({"image": IMAGES, "caption": list("abcd"), "path": list("efgh")}, tuple("abcd")),
+        ((IMAGES, tuple("abcd")), tuple("abcd")),
+        ({"image": IMAGES, "path": list("efgh")}, ()),
+        ({"image": IMAGES, "text": list("abc")}, ()),
+        ({"image": IMAGES, "text": list("abcd"), "prompt": list("efgh")}, ()),
+    ],
+)
+def test_the_texts_of_images_are_found(batch, texts):
+    assert unpack_batch(batch).texts == texts

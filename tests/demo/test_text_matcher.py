@@ -125,8 +125,11 @@ def test_every_scene_is_asked_for_both_of_its_garments():
     assert torch.equal(samples.pixels[0::2], batch["image"])
     assert torch.equal(samples.pixels[1::2], batch["image"])
     for start, label, mask in ((0, "label", "mask"), (1, "other_label", "other_mask")):
-        assert torch.equal(samples.labels[start::2], batch[label])
-        assert torch.equal(samples.masks[start::2], batch[mask])
+        labels, masks = samples.labels[start::2], samples.masks[start::2]
+        assert torch.equal(labels, batch[label])
+        rows = torch.arange(len(labels))
+        assert torch.equal(masks[rows, labels], batch[mask])
+        assert torch.equal(masks.flatten(2).any(2), batch["true"])
 
 
 def test_the_audit_explains_every_prompt_with_the_mask_of_its_garment(tmp_path):
@@ -140,7 +143,8 @@ def test_the_audit_explains_every_prompt_with_the_mask_of_its_garment(tmp_path):
     samples = prompted_garments(next(iter(data.val_dataloader())))[slice(0, 6)]
     explanation = explain(model.eval(), samples.pixels, target=samples.labels, task="multiclass")
     assert explanation.residuals.abs().max() < 1e-4
-    expected = segmentation_average_precision(explanation.heatmap((48, 48)), samples.masks).mean()
+    masks = samples.masks[torch.arange(6), samples.labels]
+    expected = segmentation_average_precision(explanation.heatmap((48, 48)), masks).mean()
     assert record.values["segmentation_ap/libra"] == pytest.approx(expected.item(), abs=1e-6)
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libragrad_lightning.heatmaps import PanelColumn, panel, stacked
+from libragrad_lightning.heatmaps import PanelColumn, grid, panel, stacked
 from libragrad_lightning.heatmaps.panel import from_pil, to_pil
 
 
@@ -128,3 +128,18 @@ def test_panels_are_stacked_on_white_from_top_to_bottom():
     assert (figure[:, :4, 6:] == 255).all()
     with pytest.raises(ValueError, match="panels is empty; a figure needs at least one"):
         stacked([])
+
+
+def test_rows_of_a_grid_stand_below_each_other_in_columns():
+    red, green, blue = (250, 0, 0), (0, 250, 0), (0, 0, 250)
+    rows = [[flat(red, 120, 150), flat(green, 120, 150)], [flat(blue, 120, 150)] * 2]
+    image = grid([[PanelColumn("", picture) for picture in row] for row in rows], "word")
+    top, bottom, left, right = box_of(image, red)
+    assert box_of(image, green) == (top, bottom, right + 10, right + 160)
+    hits = (image == torch.tensor(blue, dtype=torch.uint8).view(3, 1, 1)).all(0).nonzero()
+    assert hits.amin(0).tolist() == [bottom + 10, left]
+    assert hits.amax(0).tolist() == [bottom + 129, right + 159]
+    assert (dark_rows(image) > bottom + 130).any()
+    for empty in ([], [[]]):
+        with pytest.raises(ValueError, match="columns is empty"):
+            grid(empty)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from libragrad_lightning.reporting.captions import said
+from libragrad_lightning.audit import ExplainedTarget
+from libragrad_lightning.reporting.captions import said, title
 
 NAMES = ["ant", "bee", "cat", "dog", "elk", "fox"]
 SCORES = torch.tensor([1.0, 3.0, 0.0])
@@ -63,3 +64,17 @@ def test_quantities():
     assert said("regression", scores, 0, None, None) == ["output 0.1235", "explained 0"]
     assert said("regression", scores[:1], 0, label, None) == ["label 1.5", "output 0.1235"]
     assert said("regression", scores[:1], 0, None, ["age"]) == ["output 0.1235", "explained age"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "expected"),
+    [
+        (None, NAMES, "dog 0.25"),
+        (None, None, "3 0.25"),
+        ("a red bus", NAMES, "a red bus 0.25"),
+        ("", None, "text of image 3 0.25"),
+        ("\a", None, "text of image 3 0.25"),
+    ],
+)
+def test_a_target_is_named_by_its_text_or_class(text, names, expected):
+    assert title(ExplainedTarget(3, text, 0.25, {}), names) == expected

@@ -33,6 +33,13 @@ def explanation(rules, shift):
     )
 
 
+class Unasked:
+    """Targets that nobody asked for."""
+
+    def of(self, row):
+        raise AssertionError(row)
+
+
 def chunk(masks=True):
     samples = Samples(
         torch.rand(COUNT, 3, 8, 8),
@@ -46,7 +53,7 @@ def chunk(masks=True):
     outputs = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
     labels = torch.tensor([0, 0, -1])
     keys = [(number, -1) for number in (4, 0, 2)]
-    return ExplainedChunk((4, 0, 2), keys, samples, labels, outputs, inputs)
+    return ExplainedChunk((4, 0, 2), keys, samples, labels, outputs, inputs, Unasked())
 
 
 @pytest.fixture

@@ -50,6 +50,11 @@ def test_pictures_have_a_least_size(size, works):
             Pictures(size).check()
 
 
+def test_a_panel_has_at_least_one_target():
+    with pytest.raises(AuditError, match="`targets` of at least 1 but got 0"):
+        Pictures(targets=0).check()
+
+
 def test_owners_say_what_arguments_do_not():
     data = SimpleNamespace(image_mean=(0.5,), image_std=torch.tensor([[0.25]]), class_names=["a"])
     module = SimpleNamespace(class_names={0: "b"}, image_mean=(9.0,))
