@@ -126,10 +126,11 @@ def rows(names: Sequence[str]) -> Iterator[dict[str, object]]:
             prompts = text_prompts(model.to(dtype), letters(context), PROMPTS)
             for rules in ("libra", "plain"):
                 of_images, of_words = Sizes(), Sizes()
+                given = images.to(dtype)
                 image = explain(
-                    prompts, images.to(dtype), rules=rules, reward="logit", method=of_images
+                    prompts, given, rules=rules, reward="logit", method=of_images, batch_size=1
                 )
-                text = explain_words(prompts, images.to(dtype), rules=rules, method=of_words)
+                text = explain_words(prompts, given, rules=rules, method=of_words, batch_size=1)
                 words = of_words.of_each().unflatten(1, text.scores.T.shape).mT
                 yield {
                     "model": name,

@@ -51,7 +51,7 @@ FOREIGN = {
     "attribution": {"torch", "numpy", "tqdm", "matplotlib"},
     "perturbation": {"torch", "torchvision"},
     "diagnosis": {"torch", "rich"},
-    "prompts": {"torch"},
+    "prompts": {"torch", "PIL", "jsonargparse", "open_clip"},
     "metrics": {"torch", "torchmetrics", "numpy", "matplotlib", "pycocotools"},
     "heatmaps": {"torch", "numpy", "PIL", "matplotlib"},
     "data": {"torch", "torchvision", "timm", "numpy", "PIL", "pycocotools", "lightning"},
