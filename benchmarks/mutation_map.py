@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,6 +27,9 @@ ROOMS = {
     "demo": ("demo",),
 }
 """The folders of tests that belong to each room, that of its own name first."""
+
+_COSTS = (0.3, 1.0, 3.0, 10.0)
+"""Seconds from which tests are of another cost."""
 
 _ELSEWHERE = ("run_in_two_processes", "subprocess.run(")
 """Who runs the package in other processes, where lines are not traced, says so."""
@@ -105,7 +109,8 @@ class TracedTests:
     def ordered(self, root: Path, files: Sequence[str], path: str, lines: range) -> list[str]:
         """Return the tests that run any of some lines, fast ones of the nearest name first.
 
-        The others take turns by file, and by function in a file, as cases of one test notice alike.
+        The others come by what they cost, those of like cost in turns by file, and by function in
+        a file, as cases of one test notice alike.
         Where the source has changed since, or the lines run on import, all that run the file.
 
         Args:
@@ -124,7 +129,8 @@ class TracedTests:
         near = {
             t: chosen[t].seconds <= 1 and stem in Path(t.partition("::")[0]).stem for t in chosen
         }
-        return sorted(chosen, key=lambda t: (not near[t], places[t], chosen[t].seconds))
+        cost = {t: bisect(_COSTS, chosen[t].seconds) for t in chosen}
+        return sorted(chosen, key=lambda t: (not near[t], cost[t], places[t], chosen[t].seconds))
 
     def untraced(self, root: Path, files: Sequence[str]) -> list[str]:
         """Return the tests that run the package in other processes."""
@@ -162,7 +168,7 @@ def sources_of(root: Path, room: str) -> list[str]:
 def files_of_tests(root: Path, room: str) -> list[str]:
     """Return the files of tests of a room, and those of its own that hold doctests."""
     folders = [root / "tests" / name for name in ROOMS[room]]
-    found = [file for folder in folders for file in sorted(folder.glob("test_*.py"))]
+    found = [file for folder in folders for file in sorted(folder.rglob("test_*.py"))]
     docs = [file for file in sources_of(root, room) if ">>> " in (root / file).read_text()]
     return [*_relative(root, found), *docs]
 

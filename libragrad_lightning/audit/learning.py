@@ -170,8 +170,9 @@ class Source:
         notes: tuple[str, ...] = ()
         warnings: tuple[str, ...] = ()
         random = False
+        first = samples[slice(0, 1)]
         if found is None:
-            call = direct(*self._function(seen.root), _floating(samples.pixels[:2], seen.root))
+            call = direct(*self._function(seen.root), _floating(first.pixels, seen.root))
             functions: tuple[str, ...] = ()
         else:
             again = replayed(seen.root, found, seen.owners)
@@ -183,7 +184,6 @@ class Source:
                 f"LibraGradAudit looks at the scores before the final {call.squashed}, which has "
                 "no gradient of its own under LibraGrad.",
             )
-        first = samples[slice(0, 1)]
         with torch.no_grad():
             scores = call.beside(first.others)(_floating(first.pixels, seen.root))
         outputs = scores.shape[1]

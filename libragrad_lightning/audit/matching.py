@@ -76,7 +76,7 @@ def _equal(values: Tensor, scores: Tensor) -> bool:
     if values.numel() != scores.numel() or not values.is_floating_point():
         return False
     values, scores = values.reshape(-1).float(), scores.reshape(-1).float()
-    return torch.allclose(values, scores, rtol=1e-5, atol=1e-7, equal_nan=True)
+    return torch.allclose(values, scores, atol=1e-7, equal_nan=True)
 
 
 def labeling_use(uses: Sequence[Use], step: WatchedStep) -> Use | None:

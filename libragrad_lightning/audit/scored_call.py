@@ -233,10 +233,8 @@ def _only_scores(calls: Sequence[ImageCall]) -> tuple[ImageCall, Way]:
 
 def _images(call: ImageCall) -> tuple[Way, Tensor]:
     found = list(call.images)
-    if len(found) > 1:
-        found = [(w, t) for w, t in found if str(w[-1]).lower() in IMAGE_NAMES] or found
-    if len(found) > 1:
-        found = [(w, t) for w, t in found if t.shape[1] > 1] or found
+    found = [(w, t) for w, t in found if str(w[-1]).lower() in IMAGE_NAMES] or found
+    found = [(w, t) for w, t in found if t.shape[1] > 1] or found
     if len(found) > 1:
         shapes = ", ".join(str(tuple(t.shape)) for _, t in found)
         raise AuditError(

@@ -53,7 +53,7 @@ class Named:
 
     def __post_init__(self) -> None:
         self.size = len(self.ids)
-        self.last: int | None = max(self.ids, default=-1)
+        self.last: int | None = max(self.ids)
         self._places = {sample_id: place for place, sample_id in enumerate(self.ids)}
 
     def place(self, sample_id: int, label: int | None) -> Place | None:

@@ -3,45 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from step_cases import IMAGES, LABELS, TEXT, Root, watched
 from torch import nn
 
 from libragrad_lightning.audit import AuditError, watched_step
 from libragrad_lightning.audit.matching import labeling_use, matches_in, rows_of_other_labels
 from libragrad_lightning.audit.scored_call import scored_call
 from libragrad_lightning.audit.watch import image_channels, images_in, may_be_scores
-
-IMAGES = torch.randn(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-LABELS = torch.tensor([0, 2, 1])
-TEXT = torch.randn(3, 5)
-
-
-class Root(nn.Module):
-    """Holds what steps show images to."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.net = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
-        self.other = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
-        self.several = Several()
-
-
-class Several(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.flat, self.head = nn.Flatten(), nn.Linear(48, 3)
-
-    def forward(self, images, text=None):
-        x = self.flat(images)
-        return {"features": x, "logits": self.head(x), "aux": self.head(x) * 2, "odd": x[:, 0]}
-
-
-def watched(step, batch=(IMAGES, LABELS)):
-    root = Root()
-    with torch.no_grad(), watched_step(root, batch) as found:
-        step(root)
-    return root, found
-
 
 def scored(step, path=None, **kwargs):
     root, found = watched(step, **kwargs)
@@ -217,6 +185,78 @@ def test_a_module_without_scores():
         root.net(IMAGES)
     with pytest.raises(AuditError, match=r"net is shown the images and returns no scores \[B, C\]"):
         scored_call(root, found, None)
+
+
+def test_without_labels_a_reading_of_classes_counts_more_than_another():
+    def step(root):
+        root.other(IMAGES).max()
+        root.net(IMAGES).argmax(1)
+
+    assert scored(step)[1].call.path == "net"
+
+
+def test_quantities_that_are_made_of_probabilities_do_not_make_them_the_scores():
+    values = torch.arange(3.0)
+
+    def step(root):
+        root.other(IMAGES)
+        expected = root.net(IMAGES).softmax(1) @ values
+        F.mse_loss(expected, torch.zeros(3))
+
+    with pytest.raises(AuditError, match="come from 2 calls that are shown images"):
+        scored(step)
+
+
+def test_one_row_of_labels_for_all_images_is_no_other_number_of_labels():
+    soft = torch.full((1, 3), 1 / 3)
+
+    def step(root):
+        F.kl_div(root.net(IMAGES).log_softmax(1), soft, reduction="sum")
+
+    _, found = scored(step)
+    assert found.labels.shape == (1, 3)
+    assert found.functions == ("log_softmax", "kl_div", "log_softmax")
+
+
+def test_of_a_named_module_that_is_called_twice_the_first_counts():
+    def step(root):
+        root.net(IMAGES), root.net(IMAGES * 2)
+
+    _, found = scored(step, path="net")
+    assert torch.equal(found.images, IMAGES)
+
+
+def test_a_head_outside_of_modules_makes_scores():
+    head = torch.randn(3, 7)
+
+    def step(root):
+        F.cross_entropy((root.net(IMAGES) @ head).log_softmax(1), LABELS)
+
+    root, found = scored(step)
+    assert (found.call.path, found.output_way, found.made is not None) == ("net", None, True)
+    assert [o.function.__name__ for o in found.operations] == ["matmul"]
+    assert torch.equal(found.scores, root.net(IMAGES) @ head)
+    assert found.functions == ("log_softmax", "cross_entropy", "cross_entropy")
+    assert torch.equal(found.labels, LABELS)
+
+
+def test_the_images_among_several_stacks():
+    class Two(nn.Module):
+        def forward(self, first, image=None):
+            return first.mean((2, 3))
+
+    def found(*args, **kwargs):
+        root = Root()
+        root.two = Two()
+        with torch.no_grad(), watched_step(root, (IMAGES, LABELS)) as seen:
+            F.cross_entropy(root.two(*args, **kwargs), LABELS)
+        return scored_call(root, seen, None).images_way
+
+    assert found(IMAGES) == (0, 0)
+    assert found(IMAGES, image=IMAGES[:, :1]) == (1, "image")
+    assert found(IMAGES, IMAGES[:, :1]) == (0, 0)
+    with pytest.raises(AuditError, match=r"two is shown 2 tensors that may be the images"):
+        found(IMAGES, IMAGES)
 
 
 def test_losses_whose_labels_the_batch_holds_come_first():

@@ -33,7 +33,7 @@ def ordered(found, tmp_path, lines):
 
 def test_the_nearest_come_first_and_others_take_turns(tmp_path):
     found = the_map(tmp_path)
-    expected = ["near", "a[1]", "c", "b", "near_but_slow", "slow", "a[2]"]
+    expected = ["near", "a[1]", "a[2]", "c", "b", "near_but_slow", "slow"]
     assert ordered(found, tmp_path, range(3, 5)) == expected
     assert ordered(found, tmp_path, range(9, 10)) == ["elsewhere"]
 
