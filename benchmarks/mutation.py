@@ -36,6 +36,7 @@ from mutation_map import (
     TracedTests,
     digest,
     files_of_tests,
+    runs_when_called,
     sources_of,
 )
 from mutation_table import equivalent, write_table
@@ -217,14 +218,16 @@ def _tried(
     seconds: float,
 ) -> Outcome:
     start, root = time.monotonic(), laboratory.tree
-    lines = range(mutant.line, mutant.line + mutant.before.count("\n") + 1)
+    text = (root / mutant.path).read_text()
+    # What runs on import is noticed by tests that did not import it.
+    count = mutant.before.count("\n") + 1 if runs_when_called(text, mutant.line) else 0
+    lines = range(mutant.line, mutant.line + count)
     tests = test_map.ordered(root, files, mutant.path, lines)
     tests += [test for test in test_map.untraced(root, files) if test not in tests]
     trial = Trial({}, None, "")
     if tests:
         expected = {test: test_map.seconds(test) for test in tests}
-        text = mutant.applied((root / mutant.path).read_text())
-        with laboratory.changed(mutant.path, text):
+        with laboratory.changed(mutant.path, mutant.applied(text)):
             trial = laboratory.run(tests, expected, seconds)
     return Outcome(
         mutant.key,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from bisect import bisect
@@ -111,7 +112,8 @@ class TracedTests:
 
         The others come by what they cost, those of like cost in turns by file, and by function in
         a file, as cases of one test notice alike.
-        Where the source has changed since, or the lines run on import, all that run the file.
+        Where the source has changed since, or the lines run on import, all that run the file; all
+        of the room where only importing runs it.
 
         Args:
             root: The root of the project.
@@ -123,7 +125,7 @@ class TracedTests:
         known = {t: r for f in files if f in self.files for t, r in self.files[f].tests.items()}
         there = {t: r for t, r in known.items() if path in r.lines}
         hits = {t: r for t, r in there.items() if not moved and set(r.lines[path]) & set(lines)}
-        chosen = hits or there
+        chosen = hits or there or known
         places = _turns({test: chosen[test].seconds for test in chosen})
         stem = Path(path).stem
         near = {
@@ -175,6 +177,12 @@ def files_of_tests(root: Path, room: str) -> list[str]:
 
 def _relative(root: Path, files: Iterable[Path]) -> list[str]:
     return sorted(str(file.relative_to(root)) for file in files)
+
+
+def runs_when_called(text: str, line: int) -> bool:
+    """Return whether a line of a source stands in the body of a function."""
+    functions = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef))
+    return any(f.body[0].lineno <= line <= (f.end_lineno or 0) for f in functions)
 
 
 def digest(file: Path) -> str:

@@ -11,6 +11,7 @@ from libragrad_lightning.audit.matching import labeling_use, matches_in, rows_of
 from libragrad_lightning.audit.scored_call import scored_call
 from libragrad_lightning.audit.watch import image_channels, images_in, may_be_scores
 
+
 def scored(step, path=None, **kwargs):
     root, found = watched(step, **kwargs)
     return root, scored_call(root, found, path)

@@ -89,7 +89,7 @@ def test_parameters_that_stand_in_are_used():
 
 def test_constants_of_half_precision_go_with_the_output_and_others_stay():
     half, whole = torch.full((6,), 0.5, dtype=torch.float16), torch.tensor([0, 2])
-    root, goes_on = going_on(lambda root: (root.features(IMAGES) * half).index_select(1, whole))
+    _, goes_on = going_on(lambda root: (root.features(IMAGES) * half).index_select(1, whole))
     for dtype in (torch.float64, torch.bfloat16):
         output = torch.randn(3, 6, dtype=dtype)
         assert torch.equal(goes_on(output), output[:, [0, 2]] * 0.5)
@@ -101,7 +101,7 @@ def test_a_constant_is_kept_as_it_was():
     def step(root):
         return root.features(IMAGES) + shift
 
-    root, goes_on = going_on(step)
+    _, goes_on = going_on(step)
     shift.zero_()
     assert torch.equal(goes_on(torch.zeros(3, 6)), torch.ones(3, 6))
 

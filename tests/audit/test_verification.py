@@ -28,7 +28,7 @@ def plain_step(root):
 
 
 def test_a_call_that_is_found_is_played_again():
-    root, found, again = replay(plain_step)
+    root, _, again = replay(plain_step)
     assert isinstance(again.call.forward, CallReplay)
     assert (again.random, again.call.squashed, again.call.needs_others) == (False, "", False)
     assert torch.equal(again.call(IMAGES.flip(0)), root.net(IMAGES.flip(0)))
@@ -40,7 +40,7 @@ def test_what_the_step_makes_of_the_output_is_played_again_too():
     def step(root):
         F.cross_entropy(root.net(IMAGES) @ head, LABELS)
 
-    root, found, again = replay(step)
+    root, _, again = replay(step)
     torch.testing.assert_close(again.call(IMAGES[:2]), root.net(IMAGES[:2]) @ head)
 
 
@@ -66,7 +66,7 @@ def test_a_step_that_needs_as_many_images_is_refused():
     def step(root):
         F.cross_entropy(root.net(IMAGES).mul(2.0).reshape(3, 3), LABELS)
 
-    with pytest.raises(AuditError, match="in a way that needs a batch of 3 .RuntimeError"):
+    with pytest.raises(AuditError, match=r"in a way that needs a batch of 3 .RuntimeError"):
         replay(step)
 
 
@@ -182,7 +182,7 @@ def matched(alone, labels, texts=TEXTS):
 
 
 def test_scores_that_depend_on_what_images_have_beside_them():
-    _, found, again = matched(True, LABELS)
+    _, _, again = matched(True, LABELS)
     assert again.call.needs_others
     assert [t.shape for t in again.call.others] == [(3, 48)]
     same = TEXTS[:1].expand(3, -1)
@@ -190,7 +190,7 @@ def test_scores_that_depend_on_what_images_have_beside_them():
 
 
 def test_pairs_are_told_by_labels_that_count_them():
-    _, found, again = matched(False, torch.arange(3))
+    _, _, again = matched(False, torch.arange(3))
     assert isinstance(again.call.forward, PairReplay)
     assert again.call.needs_others
     expected = (IMAGES.flatten(1) * TEXTS).sum(1, keepdim=True)

@@ -1,6 +1,6 @@
 """Tests of slips are run in an order in which what differs comes first."""
 
-from mutation_map import TracedFile, TracedTest, TracedTests, digest
+from mutation_map import TracedFile, TracedTest, TracedTests, digest, runs_when_called
 
 TESTS = {
     "tests/test_far.py": {"a[1]": 0.1, "a[2]": 0.2, "b": 0.5, "slow": 9.0},
@@ -43,6 +43,14 @@ def test_where_lines_tell_nothing_all_tests_of_the_file_run(tmp_path):
     assert len(ordered(found, tmp_path, range(100, 101))) == 8
     (tmp_path / "code.py").write_text("y = 1\n")
     assert len(ordered(found, tmp_path, range(9, 10))) == 8
+    (tmp_path / "constants.py").write_text("y = 1\n")
+    assert len(found.ordered(tmp_path, list(TESTS), "constants.py", range(0))) == 8
+
+
+def test_lines_that_run_when_a_function_is_called():
+    text = "x = 1\n\n\ndef f(y=2):\n    z = [\n        y\n    ]\n    return z\n\n\nw = 3\n"
+    called = [line for line in range(1, 12) if runs_when_called(text, line)]
+    assert called == [5, 6, 7, 8]
 
 
 def test_a_map_is_kept(tmp_path):
