@@ -19,7 +19,7 @@ ROOMS = {
     "diagnosis": ("diagnosis",),
     "prompts": ("prompts",),
     "models": ("models", "perturbation"),
-    "audit": ("audit", "callbacks"),
+    "audit": ("audit", "monitoring", "callbacks"),
     "reporting": ("reporting", "callbacks"),
     "monitoring": ("monitoring", "callbacks"),
     "callbacks": ("callbacks",),
