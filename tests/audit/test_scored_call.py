@@ -72,6 +72,11 @@ def test_calls_with_other_images_than_those_of_the_batch_do_not_count():
         F.cross_entropy(root.net(IMAGES), LABELS)
 
     assert scored(step)[1].call.path == "net"
+
+    def reading(root):
+        root.other(torch.randn(6, 3, 4, 4)).argmax(1), root.net(IMAGES).argmax(1)
+
+    assert scored(reading)[1].call.path == "net"
     for alone in (torch.randn(3, 48, 1, 1), torch.randn(3, 1, 4, 12)):
         _, found = scored(loss_of(F.cross_entropy), batch=(alone, LABELS))
         assert found.call.path == "net"  # none has them, so that all count

@@ -40,6 +40,8 @@ SIZES = torch.tensor([[0.5, 1.5, 2.5], [0.0, -1.0, 7.5], [1.0, 2.0, 3.0]])
         (["gt"], CLASSES, 3, "multiclass"),
         ([], None, 3, "multiclass"),
         ([], YES_OR_NO, 1, "binary"),
+        ([], YES_OR_NO.bool(), 1, "binary"),
+        ([], SEVERAL.bool(), 3, "multilabel"),
         ([], CLASSES, 1, "regression"),
         ([], AGES, 1, "regression"),
         ([], CLASSES, 3, "multiclass"),
