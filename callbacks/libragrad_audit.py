@@ -52,6 +52,9 @@ class LibraGradAudit(AuditHooks):
         metrics: What is measured, names from `audit.METRICS` or torchmetrics of your own, whose
             `update` is given what it names of ``attribution``, ``mask``, ``ignore``, ``logits``,
             ``target``, ``mif_logits`` and ``lif_logits``; the usual ones if omitted.
+        completeness_on: On how many images the completeness error of the logit is measured, which
+            takes a backward pass beside that of the reward: ``some``, the first of the probe set,
+            as many as take about 2 % of the time and at least 8; or ``all``.
         deletion: How patches are deleted.
         batch_size: Images per explanation. If memory runs out, half as many are tried.
         precision: In which precision half-precision weights (``bf16-true``, ``16-true``) are
@@ -91,6 +94,7 @@ class LibraGradAudit(AuditHooks):
         task: Literal["auto", "multiclass", "binary", "multilabel", "regression"] = "auto",
         reward: str = "log_odds",
         metrics: str | Metric | Sequence[str | Metric] | None = None,
+        completeness_on: Literal["some", "all"] = "some",
         deletion: Deletion = Deletion(),
         batch_size: int = 32,
         precision: Literal["float32", "module"] = "float32",
@@ -125,6 +129,7 @@ class LibraGradAudit(AuditHooks):
                 backbone=backbone,
                 blocks=blocks,
                 precision=precision,
+                completeness_on=completeness_on,
             )
             one_of(("raise", "warn"), on_error, "on_error")
             at_least(0, num_images, "num_images")

@@ -3,7 +3,7 @@
 from libragrad_lightning.attribution.attention import Attention
 from libragrad_lightning.attribution.attention_methods import reads_attention
 from libragrad_lightning.attribution.biases import BiasLedger
-from libragrad_lightning.attribution.capture import Captured, capture
+from libragrad_lightning.attribution.capture import Biases, Captured, capture
 from libragrad_lightning.attribution.comparison import Comparison, compare
 from libragrad_lightning.attribution.drawing import (
     ExplainedImages,
@@ -11,8 +11,8 @@ from libragrad_lightning.attribution.drawing import (
     explanation_figure,
 )
 from libragrad_lightning.attribution.explain import explain
-from libragrad_lightning.attribution.explained_batch import explain_methods, explain_tokens
-from libragrad_lightning.attribution.explanation import Explanation
+from libragrad_lightning.attribution.explaining import explain_methods, explain_tokens
+from libragrad_lightning.attribution.explanation import BOTH, Explanation, SumsOf
 from libragrad_lightning.attribution.gradient_methods import (
     fullgrad,
     fullgrad_plus,
@@ -37,11 +37,13 @@ from libragrad_lightning.attribution.targets import Target, TargetError, target_
 from libragrad_lightning.attribution.tasks import TASKS, ScoringModule, Task, class_logits, task_of
 
 __all__ = [
+    "BOTH",
     "METHODS",
     "REWARDS",
     "TASKS",
     "Attention",
     "BiasLedger",
+    "Biases",
     "Captured",
     "Comparison",
     "ExplainedImages",
@@ -51,6 +53,7 @@ __all__ = [
     "Reward",
     "ScoringModule",
     "SmoothGrad",
+    "SumsOf",
     "Target",
     "TargetError",
     "Task",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -16,11 +17,26 @@ from libragrad_lightning.attribution.queries import QueriesAndKeys, QueryWatch
 from libragrad_lightning.backward import (
     LIBRA,
     AttentionWatch,
+    LibraGradError,
     RuleSet,
     UnknownPolicy,
     grad,
 )
 from libragrad_lightning.models import Features, Recording, View, joined_features, parts_of
+
+
+@dataclass(frozen=True)
+class Biases:
+    """What biases contribute.
+
+    Attributes:
+        by_token: `[L, B, T_0]`: those at or after level l, by token.
+        by_image: `[L, B]`: those at or after level l that belong to no token (pooling norms and
+            the head).
+    """
+
+    by_token: Tensor
+    by_image: Tensor
 
 
 @dataclass(frozen=True)
@@ -33,9 +49,7 @@ class Captured:
         features: L tensors h_l `[B, T_l, D_l]`; h_0 is z0.
         gradients: L tensors dF/dh_l `[B, T_l, D_l]` under a rule set.
         views: How the tokens of each level lie in the image.
-        token_biases: `[L, B, T_0]`: contributions of the biases at or after level l, by token.
-        image_biases: `[L, B]`: contributions of the biases at or after level l that belong to no
-            token (pooling norms and the head).
+        biases: What biases contribute, or None if the method does not read it.
         mid_residuals: The features after the first residual connection of every block, None where
             a block has no such place; in the axes of the model.
         output: What the last block returned, in the axes of the model.
@@ -47,8 +61,7 @@ class Captured:
     features: Sequence[Tensor]
     gradients: Sequence[Tensor]
     views: Sequence[View]
-    token_biases: Tensor
-    image_biases: Tensor
+    biases: Biases | None
     mid_residuals: Sequence[Features | None]
     output: Features
     passes: Passes
@@ -60,9 +73,19 @@ class Captured:
         """How many tokens of z0 lie nowhere in the image."""
         return self.views[0].prefix
 
+    @property
+    def token_biases(self) -> Tensor:
+        """The contributions of the biases at or after level l by token, `[L, B, T_0]`."""
+        return self._gathered().by_token
+
+    @property
+    def image_biases(self) -> Tensor:
+        """The contributions of the biases at or after level l that belong to no token, `[L, B]`."""
+        return self._gathered().by_image
+
     def input_x_gradient(self, level: int) -> Tensor:
         """Return sum_c h_l * dF/dh_l, `[B, T_l]`."""
-        return (self.features[level] * self.gradients[level]).sum(-1)
+        return self._products[level]
 
     def on_first_level(self, level: int, values: Tensor) -> Tensor:
         """Move values `[B, T_l]` of a level to the tokens of z0, `[B, T_0]`."""
@@ -71,12 +94,23 @@ class Captured:
     def fullgrad_sums(self) -> Tensor:
         """Return `[L, B]`: the sum of the FullGrad decomposition at every level.
 
-        Under a complete rule set each row equals the target's logit.
+        Under a complete rule set each row equals the combination of logits sum_c r_c z_c, r the
+        gradient of the reward: the target's logit, if that is the reward.
         """
-        inputs = torch.stack(
-            [self.input_x_gradient(level).sum(1) for level in range(len(self.features))]
-        )
+        inputs = torch.stack([product.sum(1) for product in self._products])
         return inputs + self.token_biases.sum(2) + self.image_biases
+
+    @cached_property
+    def _products(self) -> list[Tensor]:
+        pairs = zip(self.features, self.gradients, strict=True)
+        return [(features * gradients).sum(-1) for features, gradients in pairs]
+
+    def _gathered(self) -> Biases:
+        if self.biases is None:
+            raise LibraGradError(
+                "What biases contribute was not gathered; pass `biases=True` to `capture`."
+            )
+        return self.biases
 
 
 def capture(
@@ -86,6 +120,7 @@ def capture(
     *,
     retain_graph: bool = False,
     unknown: UnknownPolicy = "error",
+    biases: bool = True,
     attention: bool = False,
     passes: Passes | None = None,
 ) -> Captured:
@@ -97,6 +132,7 @@ def capture(
         rules: The rule set.
         retain_graph: Whether the recording is to be differentiated again.
         unknown: What to do about operations without a role.
+        biases: Whether to gather what biases contribute.
         attention: Whether to capture the attention matrices and their gradients.
         passes: Other passes of the model, for methods that need them.
 
@@ -115,7 +151,7 @@ def capture(
         rules=rules,
         retain_graph=retain_graph,
         unknown=unknown,
-        on_bias=ledger,
+        on_bias=ledger if biases else None,
         watch=[AttentionWatch(attentions), queries] if attention else [],
     )
     like = recording.logits.detach()
@@ -123,8 +159,7 @@ def capture(
         features=_by_level(views, [part.detach() for part in explained]),
         gradients=_by_level(views, gradients),
         views=views,
-        token_biases=ledger.on_tokens(like),
-        image_biases=ledger.on_images(like),
+        biases=Biases(ledger.on_tokens(like), ledger.on_images(like)) if biases else None,
         mid_residuals=[None if m is None else _detached(m) for m in recording.mid_residuals],
         output=_detached(recording.output),
         passes=cast("Passes", NoPasses()) if passes is None else passes,

@@ -16,7 +16,7 @@ from libragrad_lightning.attribution.drawing import (
     ExplainedImages,
     explanation_figure,
 )
-from libragrad_lightning.attribution.explained_batch import explain_methods
+from libragrad_lightning.attribution.explaining import explain_methods
 from libragrad_lightning.attribution.explanation import Explanation
 from libragrad_lightning.attribution.methods import attribution_method
 from libragrad_lightning.attribution.rewards import reward_function

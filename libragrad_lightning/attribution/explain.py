@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from libragrad_lightning.attribution.drawing import ExplainedImages
-from libragrad_lightning.attribution.explained_batch import explain_tokens
-from libragrad_lightning.attribution.explanation import Explanation
+from libragrad_lightning.attribution.explaining import explain_tokens
+from libragrad_lightning.attribution.explanation import BOTH, Explanation, SumsOf
 from libragrad_lightning.attribution.methods import Method, attribution_method
 from libragrad_lightning.attribution.rewards import Reward, reward_function
 from libragrad_lightning.attribution.targets import Target
@@ -22,6 +22,12 @@ from libragrad_lightning.inputs import Picture, Transform, model_inputs
 from libragrad_lightning.models import TokenModel, explanation_state, read_token_model
 
 _SECONDS_BEFORE_PROGRESS = 3.0
+_AXES = {
+    **dict.fromkeys(("attribution", "prefix", "token_biases", "image_biases"), 0),
+    **dict.fromkeys(("logits", "target", "linear_reward"), 0),
+    **dict.fromkeys(("fullgrad_sums", "reward_sums"), 1),
+}
+"""The parts of an explanation that have a row, or column, for every image, and its axis."""
 
 
 def explain(
@@ -33,6 +39,7 @@ def explain(
     rules: str | RuleSet = "libra",
     reward: str | Reward = "log_odds",
     task: Task | None = None,
+    sums: Collection[SumsOf] = BOTH,
     batch_size: int | None = None,
     memory_gib: float = 2.0,
     progress: bool = True,
@@ -55,6 +62,9 @@ def explain(
         task: What the scores mean: ``"multiclass"``, ``"binary"`` (one logit under a sigmoid, with
             the classes 0 and 1), ``"multilabel"`` or ``"regression"``; by default what a
             `ScoringModule` says, else one of the first two, by the number of logits.
+        sums: What attributions are added up for: ``("logit", "reward")``, one of them, or ``()``.
+            The first takes a second backward pass unless the reward is the logit; without any,
+            what biases contribute is not gathered unless the method reads it.
         batch_size: Images explained at once; by default as many as `memory_gib` allows.
         memory_gib: How much memory a recorded forward pass may take, in GiB.
         progress: Whether to show progress if it takes longer than a few seconds.
@@ -104,6 +114,7 @@ def explain(
                 target=wanted,
                 reward=rewarded,
                 task=task,
+                sums=sums,
                 unknown=unknown,
             )[0]
             for start in _shown(range(0, len(images), size), progress)
@@ -135,17 +146,15 @@ def images_at_once(model: TokenModel, images: Tensor, memory_gib: float) -> int:
 
 def joined(parts: Sequence[Explanation]) -> Explanation:
     """Return the explanation of all images of several explanations under one rule set."""
-    first = parts[0]
-    return replace(
-        first,
-        attribution=torch.cat([part.attribution for part in parts]),
-        prefix=torch.cat([part.prefix for part in parts]),
-        token_biases=torch.cat([part.token_biases for part in parts]),
-        image_biases=torch.cat([part.image_biases for part in parts]),
-        fullgrad_sums=torch.cat([part.fullgrad_sums for part in parts], dim=1),
-        logits=torch.cat([part.logits for part in parts]),
-        target=torch.cat([part.target for part in parts]),
-    )
+    joint: dict[str, Any] = {
+        name: _along(axis, [getattr(part, name) for part in parts]) for name, axis in _AXES.items()
+    }
+    return replace(parts[0], **joint)
+
+
+def _along(axis: int, parts: Sequence[Tensor | None]) -> Tensor | None:
+    there = [part for part in parts if part is not None]
+    return torch.cat(there, axis) if len(there) == len(parts) else None
 
 
 def _per_image(target: Target | Tensor | Sequence[int], count: int) -> tuple[Target, Tensor | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +20,15 @@ from libragrad_lightning.attribution.drawing import (
 )
 from libragrad_lightning.attribution.rewards import reward_function
 from libragrad_lightning.attribution.tasks import Task
-from libragrad_lightning.backward import RuleSet
+from libragrad_lightning.backward import LibraGradError, RuleSet
 from libragrad_lightning.heatmaps import Style
+
+SumsOf: TypeAlias = Literal["logit", "reward"]
+"""What attributions are added up for: the target's logit, or what is differentiated."""
+
+BOTH: tuple[SumsOf, ...] = ("logit", "reward")
+
+_OVER_LEVELS = ("fullgrad_sums", "reward_sums")
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,25 +40,32 @@ class Explanation(Drawing):
         attribution: Signed map over patches `[B, h, w]`.
         prefix: Attributions of the prefix tokens `[B, P]`.
         token_biases: What the biases contribute to the reward, by token `[B, P + h * w]`; part of
-            the attribution of the FullGrad methods.
-        image_biases: What biases contribute that belong to no token `[B]`, as those of the head.
+            the attribution of the FullGrad methods. None if nobody asked for it.
+        image_biases: What biases contribute that belong to no token `[B]`, as those of the head;
+            None if nobody asked for it.
         fullgrad_sums: `[L, B]`, the FullGrad sums of the target's logit at every level; each row is
-            the logit if the rule set is complete.
+            the logit if the rule set is complete. None if nobody asked for it.
         logits: `[B, C]`.
         target: The explained classes `[B]`.
         task: What the logits mean.
+        reward_sums: `[L, B]`, the FullGrad sums of the reward at every level; each row is the
+            `linear_reward` if the rule set is complete. None if nobody asked for it.
+        linear_reward: `[B]`, sum_c r_c z_c over the logits z with the gradient r of the reward, the
+            combination of logits that is differentiated. None without `reward_sums`.
         shown: The images, to draw the maps over them; those of audits are not kept.
     """
 
     rules: RuleSet
     attribution: Tensor
     prefix: Tensor
-    token_biases: Tensor
-    image_biases: Tensor
-    fullgrad_sums: Tensor
+    token_biases: Tensor | None
+    image_biases: Tensor | None
+    fullgrad_sums: Tensor | None
     logits: Tensor
     target: Tensor
     task: Task = "multiclass"
+    reward_sums: Tensor | None = None
+    linear_reward: Tensor | None = None
     shown: ExplainedImages | None = None
 
     def __repr__(self) -> str:
@@ -59,8 +73,16 @@ class Explanation(Drawing):
         images = f"{len(self)} image{'s' * (len(self) != 1)}"
         return (
             f"Explanation({images}, {height} x {width}, rules={self.rules.name!r}, "
-            f"target={listed(self.target)}, largest residual {largest(self.residuals):.1e})"
+            f"target={listed(self.target)}{self._completeness()})"
         )
+
+    def _completeness(self) -> str:
+        found = {"": self.fullgrad_sums, "reward's ": self.reward_sums}
+        for what, sums in found.items():
+            if sums is not None:
+                residuals = self.reward_residuals if what else self.residuals
+                return f", largest {what}residual {largest(residuals):.1e}"
+        return ""
 
     def __len__(self) -> int:
         return len(self.attribution)
@@ -70,7 +92,7 @@ class Explanation(Drawing):
         if isinstance(index, int) and not -len(self) <= index < len(self):
             raise IndexError(f"{len(self)} images were explained, but the index is {index}.")
         shown = None if self.shown is None else self.shown[rows]
-        some = self._each(lambda name, t: t[:, rows] if name == "fullgrad_sums" else t[rows])
+        some = self._each(lambda name, t: t[:, rows] if name in _OVER_LEVELS else t[rows])
         return replace(some, shown=shown)
 
     def to(self, device: torch.device | str) -> Explanation:
@@ -93,8 +115,24 @@ class Explanation(Drawing):
 
         Zero up to rounding under a complete rule set; `diagnosis.explain_incompleteness` finds out
         where a residual arises.
+
+        Raises:
+            LibraGradError: If the sums of the logit were not asked for.
         """
+        if self.fullgrad_sums is None:
+            raise LibraGradError(_not_asked("logit"))
         return self.fullgrad_sums - self.target_logit
+
+    @property
+    def reward_residuals(self) -> Tensor:
+        """How far the FullGrad sums at every level are from what is differentiated, `[L, B]`.
+
+        Raises:
+            LibraGradError: If the sums of the reward were not asked for.
+        """
+        if self.reward_sums is None or self.linear_reward is None:
+            raise LibraGradError(_not_asked("reward"))
+        return self.reward_sums - self.linear_reward
 
     def heatmap(self, size: tuple[int, int]) -> Tensor:
         """Return the signed map upsampled bicubically to `[B, H, W]`, as the paper scores it."""
@@ -131,3 +169,10 @@ class Explanation(Drawing):
             n: change(n, v) for n, v in values.items() if isinstance(v, Tensor)
         }
         return replace(self, **tensors)
+
+
+def _not_asked(what: SumsOf) -> str:
+    return (
+        f"Attributions of this explanation were not added up for the {what}; add {what!r} to "
+        "`sums` when it is made."
+    )

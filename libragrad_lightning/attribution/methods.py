@@ -62,6 +62,18 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 )
 """The methods that can be named in a configuration file."""
 
+_WITH_BIASES = frozenset(name for name in METHODS if name.startswith("fullgrad"))
+
+
+def needs_biases(method: Method) -> bool:
+    """Return whether what biases contribute must be gathered for a method.
+
+    They tell attention whether tokens keep their order in a block; and a function of a user's may
+    read whatever is there.
+    """
+    names = [name for name, known in METHODS.items() if known is method]
+    return not names or names[0] in _WITH_BIASES or attention_methods.needs_attention(method)
+
 
 def attribution_method(method: str | Method) -> Method:
     """Return the method of that name, or the function itself.

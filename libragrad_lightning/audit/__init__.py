@@ -3,6 +3,7 @@
 from libragrad_lightning.audit.batches import UnpackBatch, unpack_batch
 from libragrad_lightning.audit.chunks import ExplainedChunk, ExplainedTarget, ImageTargets
 from libragrad_lightning.audit.compilation import may_compile
+from libragrad_lightning.audit.completeness import images_added_up
 from libragrad_lightning.audit.config import (
     AuditConfig,
     Deletion,
@@ -64,6 +65,7 @@ __all__ = [
     "copied",
     "gathered",
     "grouped",
+    "images_added_up",
     "in_float32",
     "may_compile",
     "merged",

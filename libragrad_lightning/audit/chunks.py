@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from libragrad_lightning.attribution import Explanation
+from libragrad_lightning.attribution import Explanation, SumsOf
 from libragrad_lightning.audit.metric_table import MetricInputs
 from libragrad_lightning.audit.result import Key
 from libragrad_lightning.audit.rows import ExplainedRows, Truth
@@ -85,6 +85,7 @@ class Part:
         stop: The place behind the last one.
         samples: The images, on the device.
         other_images: Images that the audit before did not have in their places.
+        sums: What their attributions are added up for.
         inputs: For every rule set what metrics are fed of them; None until it is there.
     """
 
@@ -94,6 +95,7 @@ class Part:
     stop: int
     samples: Samples
     other_images: Collection[Key]
+    sums: tuple[SumsOf, ...]
     inputs: list[MetricInputs] | None = None
 
     @property

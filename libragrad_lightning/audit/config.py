@@ -19,7 +19,7 @@ from libragrad_lightning.attribution import (
 )
 from libragrad_lightning.audit.errors import AuditError
 from libragrad_lightning.audit.learning import Source
-from libragrad_lightning.audit.metric_table import DEFAULT_METRICS, METRICS
+from libragrad_lightning.audit.metric_table import DEFAULT_METRICS, METRICS, needs_of
 from libragrad_lightning.audit.selection import ProbeRequest
 from libragrad_lightning.backward import RuleSet, UnknownPolicy, rule_set
 from libragrad_lightning.perturbation import LEVELS, PERTURBATIONS, check_levels
@@ -63,6 +63,8 @@ class AuditConfig:
         backbone: Path of the submodule in which blocks are looked for, or None.
         blocks: Paths of the blocks, or None to find them.
         in_float32: Whether half-precision weights are explained in float32.
+        completeness_on: Of how many images attributions are added up for the logit: ``some`` or
+            ``all``.
     """
 
     source: Source
@@ -81,11 +83,18 @@ class AuditConfig:
     backbone: str | None
     blocks: tuple[str, ...] | None
     in_float32: bool
+    completeness_on: str = "some"
+
+    @property
+    def needs(self) -> set[str]:
+        """What metrics need beside the maps, as in `MetricEntry`."""
+        own = (need for metric in self.own_metrics for need in needs_of(metric))
+        return {*own, *(METRICS[name].needs for name in self.metrics)}
 
     @property
     def deletes(self) -> bool:
         """Whether any metric needs logits under deletion."""
-        return bool(self.own_metrics) or any(METRICS[n].needs == "deletion" for n in self.metrics)
+        return "deletion" in self.needs
 
     @property
     def logged_names(self) -> list[str]:
@@ -118,6 +127,7 @@ class AuditConfig:
             "perturbation": self.perturbation,
             "blocks": None if self.blocks is None else list(self.blocks),
             "backbone": self.backbone,
+            "completeness_on": self.completeness_on,
         }
 
 
@@ -136,6 +146,7 @@ def audit_config(
     backbone: str | None,
     blocks: Sequence[str] | None,
     precision: str,
+    completeness_on: str = "some",
 ) -> AuditConfig:
     """Return the configuration that the arguments of `LibraGradAudit` name.
 
@@ -172,6 +183,7 @@ def audit_config(
             backbone=backbone,
             blocks=None if blocks is None else tuple(_listed(blocks, (str,))),
             in_float32=one_of(("float32", "module"), precision, "precision") == "float32",
+            completeness_on=one_of(("some", "all"), completeness_on, "completeness_on"),
         )
     except ValueError as error:
         raise AuditError(f"LibraGradAudit: {error}") from error

@@ -86,7 +86,8 @@ class MetricInputs:
             "reference": self.previous,
         }
         given = {name: t[self.informative] for name, t in inputs.items() if t is not None}
-        given["attribution_total"] = found.fullgrad_sums[0]
+        if found.fullgrad_sums is not None:
+            given["attribution_total"] = found.fullgrad_sums[0]
         given["logit"] = found.target_logit
         return given
 
@@ -108,8 +109,8 @@ class MetricEntry:
     Attributes:
         create: Makes the metric.
         update: Feeds it.
-        needs: What it needs beside the explanation: ``deletion``, ``masks``, ``previous``, or
-            nothing.
+        needs: What it needs beside the maps: ``deletion``, ``masks``, ``previous``, that
+            attributions are added up for the ``logit`` or the ``reward``, or nothing.
         tasks: The tasks in which it makes sense.
         is_drift: Whether it is a similarity of which the distance from 1 is logged.
     """
@@ -145,7 +146,14 @@ def _target(inputs: MetricInputs) -> Tensor:
 
 def _update_completeness(metric: Metric, inputs: MetricInputs) -> None:
     explanation = inputs.explanation
-    metric.update(explanation.fullgrad_sums[0], explanation.target_logit)
+    if explanation.fullgrad_sums is not None:
+        metric.update(explanation.fullgrad_sums[0], explanation.target_logit)
+
+
+def _update_reward_completeness(metric: Metric, inputs: MetricInputs) -> None:
+    explanation = inputs.explanation
+    if explanation.reward_sums is not None:
+        metric.update(explanation.reward_sums[0], explanation.linear_reward)
 
 
 def _update_with_masks(metric: Metric, inputs: MetricInputs) -> None:
@@ -226,9 +234,14 @@ METRICS: Mapping[str, MetricEntry] = {
     "srg": MetricEntry(_gain, _update_gain, "deletion", _CLASSES),  # type: ignore[arg-type]
     "segmentation_ap": _mask(SegmentationAP),
     "energy_inside": _mask(EnergyInside),
-    "completeness_error": MetricEntry(lambda *_: CompletenessError(), _update_completeness),
+    "completeness_error": MetricEntry(
+        lambda *_: CompletenessError(), _update_completeness, "logit"
+    ),
     "relative_completeness_error": MetricEntry(
-        lambda *_: RelativeCompletenessError(), _update_completeness
+        lambda *_: RelativeCompletenessError(), _update_completeness, "logit"
+    ),
+    "reward_completeness_error": MetricEntry(
+        lambda *_: CompletenessError(), _update_reward_completeness, "reward"
     ),
     "degenerate_rate": MetricEntry(lambda *_: DegenerateMapRate(), _update_with_map),
     "drift_cosine": _drift(MapCosineSimilarity),
@@ -266,8 +279,20 @@ DEFAULT_METRICS = (
     "energy_inside",
     "completeness_error",
     "relative_completeness_error",
+    "reward_completeness_error",
     "degenerate_rate",
     "drift_cosine",
     "drift_rank",
 )
 """What is measured if nothing else is asked for."""
+
+_OF_USERS: Mapping[str, str] = {
+    **dict.fromkeys(("masked_logits", "mif_logits", "lif_logits"), "deletion"),
+    "attribution_total": "logit",
+}
+"""What arguments of a user's own metric need beside the maps."""
+
+
+def needs_of(metric: Metric) -> set[str]:
+    """Return what a user's own metric needs beside the maps, by what its `update` asks for."""
+    return {need for name, need in _OF_USERS.items() if metric._filter_kwargs(**{name: None})}

@@ -97,7 +97,7 @@ class ProbeSet:
         Args:
             limit: How many images there may be, over all processes together.
         """
-        count = len(self._kept) if limit is None else self._own_part(limit)
+        count = len(self._kept) if limit is None else self.own_part(limit)
         rows = [row for _, row in sorted(self._kept.items(), key=_place)]
         masked = with_object_masks([samples for _, samples in rows])[:count]
         by_size: dict[Any, list[int]] = defaultdict(list)
@@ -111,6 +111,11 @@ class ProbeSet:
             )
             for numbers in by_size.values()
         ]
+
+    def own_part(self, size: int) -> int:
+        """Return how many images this process has of the first so many over all processes."""
+        rank, world_size = self._shard.rank, self._shard.world_size
+        return (size + world_size - 1 - rank) // world_size
 
     def add(self, batch: Samples) -> None:
         """Look at the next batch.
@@ -128,14 +133,9 @@ class ProbeSet:
         """Take what is there as the probe set from now on."""
         self.is_fixed = True
 
-    def _own_part(self, size: int) -> int:
-        """Return how many images this process has of the first so many over all processes."""
-        rank, world_size = self._shard.rank, self._shard.world_size
-        return (size + world_size - 1 - rank) // world_size
-
     def _has_room(self, place: Place) -> bool:
         """Make room for an image if it comes before others."""
-        if self._selection.last is not None or len(self._kept) < self._own_part(
+        if self._selection.last is not None or len(self._kept) < self.own_part(
             self._selection.size
         ):
             return True

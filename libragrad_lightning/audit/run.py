@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from libragrad_lightning.attribution import (
     Explanation,
+    SumsOf,
     Target,
     explain_tokens,
     reward_function,
 )
 from libragrad_lightning.audit.chunks import ExplainedChunk, Part
+from libragrad_lightning.audit.completeness import sums_of
 from libragrad_lightning.audit.config import AuditConfig
 from libragrad_lightning.audit.learning import Learned
 from libragrad_lightning.audit.measurement import Measurement
@@ -59,6 +61,7 @@ class AuditRun:
         previous: What the audit before found.
         watcher: Looks on.
         batch_size: How many images are explained at once; smaller after memory has run out.
+        added_up: Of how many first images attributions are added up for the logit.
         readings: What audits before have read of the module.
     """
 
@@ -68,6 +71,7 @@ class AuditRun:
     previous: AuditResult
     watcher: AuditWatcher
     batch_size: int
+    added_up: int
     readings: Readings = field(default_factory=Readings)
     measurement: Measurement = field(init=False)
     _maps: dict[str, dict[Key, Tensor]] = field(init=False)
@@ -122,8 +126,9 @@ class AuditRun:
     def _parts(self, groups: Sequence[ProbeGroup]) -> Iterator[Part]:
         """Yield the images in parts that are explained at once, one again if memory ran out."""
         call, dtype = self.learned.call, floating_dtype(self.module)
+        config, task = self.config, self.learned.task
         for group in groups:
-            rows = explained_rows(group, self.config, self.learned.task)
+            rows = explained_rows(group, config, task)
             prints = {
                 k: fingerprint(i) for k, i in zip(rows.keys, rows.samples.pixels, strict=True)
             }
@@ -131,12 +136,17 @@ class AuditRun:
             if not prints:
                 continue
             changed = self.previous.changed(prints)
-            model = self._model(rows.samples[slice(0, 1)].to(self._device, dtype))
+            read = self._model(rows.samples[slice(0, 1)].to(self._device, dtype))
+            first = sum(number < self.added_up for number in rows.numbers)
             start = 0
             while start < len(rows.keys):
                 stop = start + (1 if call.needs_others else self.batch_size)
+                sums = sums_of(config, task, start < first)
+                if sums != sums_of(config, task, stop <= first):
+                    stop = first
                 samples = rows.samples[slice(start, stop)].to(self._device, dtype)
-                part = Part(self._beside(model, samples), rows, start, stop, samples, changed)
+                model = self._beside(read, samples)
+                part = Part(model, rows, start, stop, samples, changed, sums)
                 yield part
                 start = start if part.inputs is None else stop
 
@@ -162,7 +172,9 @@ class AuditRun:
 
     def _explain_part(self, part: Part) -> list[MetricInputs]:
         model, samples = part.model, part.samples
-        explanations = self._explained(model, samples.pixels, self.config.target, samples.labels)
+        explanations = self._explained(
+            model, samples.pixels, self.config.target, samples.labels, part.sums
+        )
         deletion = self._deletion(model, samples.pixels, explanations)
         inputs = []
         for explanation in explanations:
@@ -181,7 +193,12 @@ class AuditRun:
         return inputs
 
     def _explained(
-        self, model: TokenModel, images: Tensor, target: Target, labels: Tensor | None = None
+        self,
+        model: TokenModel,
+        images: Tensor,
+        target: Target,
+        labels: Tensor | None = None,
+        sums: Collection[SumsOf] = (),
     ) -> list[Explanation]:
         config, task = self.config, self.learned.task
         return explain_tokens(
@@ -193,6 +210,7 @@ class AuditRun:
             target=target,
             reward=reward_function(config.reward, task),
             task=task,
+            sums=sums,
             unknown=config.unknown,
         )
 

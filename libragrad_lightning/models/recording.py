@@ -39,6 +39,12 @@ class Recording:
     image_axes: Mapping[int, ImageAxis | None] = field(default_factory=dict, repr=False)
     token_layouts: Mapping[int, TokenLayout] = field(default_factory=dict, repr=False)
 
+    @property
+    def mixes_images(self) -> bool:
+        """Whether some values seem to depend on several images of the batch."""
+        axes = self.image_axes.values()
+        return len(self.logits) > 1 and any(a is not None and a.is_mixed for a in axes)
+
     def graph(self) -> AnnotatedGraph:
         """Return the graph between the logits and z0, as it is without rules."""
         return annotate_graph([self.logits], parts_of(self.features[0]), PLAIN)

@@ -160,6 +160,10 @@ class ProbeCollector:
         with torch.inference_mode(False):
             return [] if self._probe is None else self._probe.groups(limit)
 
+    def own_part(self, size: int) -> int:
+        """Return how many images this process has of the first so many over all processes."""
+        return size if self._probe is None else self._probe.own_part(size)
+
 
 @contextmanager
 def audited_state(module: pl.LightningModule, in_full_precision: bool) -> Iterator[None]:

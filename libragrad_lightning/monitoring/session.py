@@ -18,6 +18,7 @@ from libragrad_lightning.audit import (
     Readings,
     changed_settings,
     gathered,
+    images_added_up,
     merged,
     shard_of,
 )
@@ -232,10 +233,9 @@ class AuditSession:
     def _dry_run(self, trainer: pl.Trainer) -> None:
         """Explain one image, so that what cannot work shows before training."""
         with self._guard.work():
-            groups = [group.first() for group in self._collector.groups()[:1]]
             drawer = self._publisher.drawer(trainer, draws=False)
             with self._running(trainer, drawer, 1, AuditResult()) as run:
-                run.result(groups)
+                run.result([group.first() for group in self._collector.groups()[:1]])
 
     def _audit(self, trainer: pl.Trainer) -> None:
         """Do this process's part of an audit."""
@@ -267,8 +267,8 @@ class AuditSession:
         watcher = RunWatcher(module, config, drawer, bar, None if self._covered else cover)
         with bar, audited_state(module, config.in_float32):
             # Inside, so that the states of metrics are no tensors of inference mode.
-            kept = self._batch_size, self._readings
-            yield AuditRun(module, learned, config, previous, watcher, *kept)
+            sizes = self._batch_size, self._collector.own_part(images_added_up(config))
+            yield AuditRun(module, learned, config, previous, watcher, *sizes, self._readings)
 
     def _publish(self, trainer: pl.Trainer, prefix: str, write: Write) -> None:
         run, drawer, limited = self._run, self._drawer, self._overhead.is_limited

@@ -101,10 +101,15 @@ def explain_words(
         torch.stack([e.attribution[:, 0] for e in explained], 1),
         ~prompts.tokens.special,
         tuple(tuple(prompts.tokens.words(i)) for i in range(len(explained))),
-        torch.stack([e.prefix.sum(1) + e.image_biases for e in explained], 1),
+        torch.stack([_elsewhere(e) for e in explained], 1),
         torch.stack([e.target_logit for e in explained], 1),
         torch.stack([e.residuals for e in explained], 2),
     )
+
+
+def _elsewhere(explanation: Explanation) -> Tensor:
+    assert explanation.image_biases is not None
+    return explanation.prefix.sum(1) + explanation.image_biases
 
 
 def _explained(

@@ -2,6 +2,7 @@
 
 import pytest
 from config_cases import config
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from libragrad_lightning.attribution import METHODS, log_odds, logit
@@ -41,6 +42,11 @@ def test_one_thing_may_stand_for_a_list():
     assert config(metrics=own).own_metrics == (own,)
 
 
+class Drop(MeanMetric):
+    def update(self, mif_logits, target):
+        super().update(mif_logits[range(len(target)), :, target])
+
+
 @pytest.mark.parametrize(
     ("metrics", "deletes"),
     [
@@ -48,7 +54,8 @@ def test_one_thing_may_stand_for_a_list():
         (["completeness_error", "mif_aopc"], True),
         (["completeness_error", "segmentation_ap", "drift_rank"], False),
         ([], False),
-        (MulticlassAccuracy(3), True),
+        (MulticlassAccuracy(3), False),
+        (Drop(), True),
     ],
 )
 def test_patches_are_deleted_only_for_metrics_that_need_it(metrics, deletes):
@@ -71,6 +78,7 @@ def test_half_precision_and_functions():
         ({"method": "magic"}, "Unknown method 'magic'"),
         ({"reward": "loss"}, "Unknown reward 'loss'"),
         ({"precision": "half"}, "does not know 'half'; `precision` takes one of"),
+        ({"completeness_on": "none"}, "does not know 'none'; `completeness_on` takes one of"),
         ({"batch_size": 0}, "`batch_size` of at least 1 but got 0"),
         ({"metrics": ["srg", "iou"]}, r"does not know the metrics \['iou'\]"),
         ({"deletion": Deletion("holes")}, "does not know 'holes'; `perturbation` takes"),
@@ -98,6 +106,7 @@ def test_the_state_says_what_curves_depend_on():
         "perturbation": "tokens",
         "blocks": None,
         "backbone": None,
+        "completeness_on": "some",
     }
     request = probe_request([7, 3], 8, 2)
     other = config(

@@ -71,7 +71,8 @@ def audited(groups, module=None, config=CONFIG, previous=AuditResult(), call=Non
     call = call or ModelCall(lambda images, others: module(images))
     given = {"task": "multiclass", "outputs": 3} | learned
     watcher = Watcher(module)
-    run = AuditRun(module, Learned(call, **given), config, previous, watcher, config.batch_size)
+    sizes = config.batch_size, 0
+    run = AuditRun(module, Learned(call, **given), config, previous, watcher, *sizes)
     with explanation_state(module):
         return run, run.result(groups)
 

@@ -61,6 +61,20 @@ def test_the_perturbation_decides_what_deletion_does(tmp_path):
     assert len({found["segmentation_ap/libra"] for found in (dropped, zeroed, pixels)}) == 1
 
 
+def test_completeness_of_the_logit_is_measured_on_the_first_images_or_on_all(tmp_path):
+    names = ["completeness_error", "reward_completeness_error", "segmentation_ap"]
+    some, first, every = (
+        history(tmp_path, metrics=names, max_samples=count, completeness_on=on)[0]
+        for count, on in ((12, "some"), (8, "all"), (12, "all"))
+    )
+    assert some["completeness_error/plain"] == pytest.approx(first["completeness_error/plain"])
+    assert some["completeness_error/plain"] != every["completeness_error/plain"]
+    assert some["reward_completeness_error/plain"] > 1e-3
+    for name in ("reward_completeness_error/plain", "segmentation_ap/libra"):
+        assert some[name] == pytest.approx(every[name], rel=1e-5)
+        assert some[name] != first[name]
+
+
 def test_blocks_can_be_named(tmp_path):
     module = Classifier()
     images = torch.randn(1, 3, 32, 32)
@@ -85,6 +99,7 @@ target: 3
 task: multilabel
 reward: logit
 metrics: [srg, drift_cosine]
+completeness_on: all
 deletion:
   perturbation: pixels_blur
   levels: [0.2, 0.5]
@@ -101,6 +116,7 @@ pictures:
   mean: [0.5, 0.5, 0.5]
   std: [0.2, 0.2, 0.2]
   class_names: [cat, dog]
+  targets: 2
 schedule:
   every_n_epochs: 2
   every_n_train_steps: 100

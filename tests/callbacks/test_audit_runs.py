@@ -32,6 +32,7 @@ KEYS = {
         "energy_inside",
         "completeness_error",
         "relative_completeness_error",
+        "reward_completeness_error",
         "degenerate_rate",
     )
     for rules in ("plain", "libra")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from config_cases import config
+from torch import nn
 
 from libragrad_lightning.audit import (
     DEFAULT_METRICS,
@@ -131,8 +132,12 @@ def test_metrics_without_a_value_are_warned_of_if_they_were_asked_for(tmp_path, 
     assert (sentence in caplog.messages) is not asked
 
 
+class Named(nn.Module):
+    class_names = ("a",)
+
+
 def test_pictures_are_drawn_where_they_can_be_written(tmp_path):
-    trainer = a_trainer(tmp_path, lightning_module=SimpleNamespace(class_names=["a"]))
+    trainer = a_trainer(tmp_path, lightning_module=Named())
     made = publisher()
     made.start(trainer)
     assert made.drawer(trainer).count == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from libragrad_lightning.attribution.attention_methods import needs_attention
 from libragrad_lightning.attribution.capture import Captured, capture
-from libragrad_lightning.attribution.explanation import Explanation
+from libragrad_lightning.attribution.explanation import BOTH, Explanation, SumsOf
 from libragrad_lightning.attribution.gradient_methods import fullgrad_plus
-from libragrad_lightning.attribution.methods import METHODS, Method
+from libragrad_lightning.attribution.methods import METHODS, Method, needs_biases
 from libragrad_lightning.attribution.passes import ModelPasses
 from libragrad_lightning.attribution.rewards import (
     Reward,
@@ -39,6 +39,7 @@ def explain_tokens(
     target: Target = "predicted",
     reward: Reward = log_odds,
     task: Task | None = None,
+    sums: Collection[SumsOf] = BOTH,
     unknown: UnknownPolicy = "error",
 ) -> list[Explanation]:
     """Explain a batch under several rule sets, from one forward pass.
@@ -52,8 +53,10 @@ def explain_tokens(
         rules: The rule sets, one explanation each.
         method: The attribution method.
         target: The classes to explain.
-        reward: What is differentiated. Completeness is always measured on the logit.
+        reward: What is differentiated.
         task: What the logits mean; by default they are classes, two of them if there is one logit.
+        sums: What attributions are added up for: the ``"logit"``, which takes a backward pass of
+            its own for each rule set unless it is the reward, or the ``"reward"``, or both.
         unknown: What to do about operations without a role.
     """
     explained = explain_methods(
@@ -65,6 +68,7 @@ def explain_tokens(
         target=target,
         reward=reward,
         task=task,
+        sums=sums,
         unknown=unknown,
     )
     return [by_method[""] for by_method in explained]
@@ -80,6 +84,7 @@ def explain_methods(
     target: Target = "predicted",
     reward: Reward = log_odds,
     task: Task | None = None,
+    sums: Collection[SumsOf] = BOTH,
     unknown: UnknownPolicy = "error",
 ) -> list[dict[str, Explanation]]:
     """Explain a batch by several methods, which share the forward pass and the gradients.
@@ -93,8 +98,10 @@ def explain_methods(
         rules: The rule sets.
         methods: The attribution methods, by name.
         target: The classes to explain.
-        reward: What is differentiated. Completeness is always measured on the logit.
+        reward: What is differentiated.
         task: What the logits mean; by default they are classes, two of them if there is one logit.
+        sums: What attributions are added up for: the ``"logit"``, which takes a backward pass of
+            its own for each rule set unless it is the reward, or the ``"reward"``, or both.
         unknown: What to do about operations without a role.
 
     Returns:
@@ -104,32 +111,8 @@ def explain_methods(
     recording = model.record(images)
     task = task or task_of(recording.logits)
     classes = target_classes(target, recording.logits.detach(), labels, task)
-    attention = any(needs_attention(method) for method in methods.values())
-    job = _ExplanationJob(model, images, classes, reward, attention)
-    of_logit, explained = reward_function("logit", task), []
-    for rule_set in rules:
-        by_logit = job.captured(recording, rule_set, of_logit, unknown)
-        captured = (
-            by_logit if reward is of_logit else job.captured(recording, rule_set, reward, "ignore")
-        )
-        view, fullgrad_sums = recording.views[0], by_logit.fullgrad_sums()
-        _check_not_exchanged(fullgrad_sums - of_logit(recording.logits.detach(), classes))
-        explanations = {}
-        for name, method in methods.items():
-            tokens = method(captured)
-            explanations[name] = Explanation(
-                rules=rule_set,
-                attribution=view.on_grid(tokens),
-                prefix=prefix_of(view, tokens),
-                token_biases=captured.token_biases[0],
-                image_biases=captured.image_biases[0],
-                fullgrad_sums=fullgrad_sums,
-                logits=recording.logits.detach(),
-                target=classes,
-                task=task,
-            )
-        explained.append(explanations)
-    return explained
+    job = _ExplanationJob(model, images, recording, classes, task, reward, unknown)
+    return [job.explanations(rule_set, methods, sums) for rule_set in rules]
 
 
 def _check_not_exchanged(residuals: Tensor) -> None:
@@ -151,25 +134,94 @@ def _check_not_exchanged(residuals: Tensor) -> None:
 
 @dataclass(frozen=True)
 class _ExplanationJob:
-    """One batch to explain: what is differentiated, and at which classes."""
+    """One recorded batch to explain: what is differentiated, and at which classes."""
 
     model: TokenModel
     images: Tensor
+    recording: Recording
     classes: Tensor
+    task: Task
     reward: Reward
-    attention: bool
+    unknown: UnknownPolicy
 
-    def captured(
-        self, recording: Recording, rules: RuleSet, reward: Reward, unknown: UnknownPolicy
+    def explanations(
+        self, rules: RuleSet, methods: Mapping[str, Method], sums: Collection[SumsOf]
+    ) -> dict[str, Explanation]:
+        """Return the explanations under one rule set by the names of the methods."""
+        of_logit, chosen = reward_function("logit", self.task), methods.values()
+        again = "logit" in sums and self.reward is not of_logit
+        adds_up = "reward" in sums or ("logit" in sums and not again)
+        # Images that see each other are found by their biases.
+        biases = adds_up or self.recording.mixes_images or any(map(needs_biases, chosen))
+        attention = any(map(needs_attention, chosen))
+        captured = self._captured(rules, self.reward, self.unknown, biases, attention)
+        reward_sums = self._sums(captured, self.reward) if biases else None
+        logit_sums = None
+        if "logit" in sums:
+            logit_sums = (
+                self._sums(self._captured(rules, of_logit, "ignore"), of_logit)
+                if again
+                else reward_sums
+            )
+        return {
+            name: self._explanation(rules, captured, method(captured), logit_sums, reward_sums)
+            for name, method in methods.items()
+        }
+
+    def _explanation(
+        self,
+        rules: RuleSet,
+        captured: Captured,
+        tokens: Tensor,
+        logit_sums: Tensor | None,
+        reward_sums: Tensor | None,
+    ) -> Explanation:
+        view, biases = captured.views[0], captured.biases
+        return Explanation(
+            rules=rules,
+            attribution=view.on_grid(tokens),
+            prefix=prefix_of(view, tokens),
+            token_biases=None if biases is None else biases.by_token[0],
+            image_biases=None if biases is None else biases.by_image[0],
+            fullgrad_sums=logit_sums,
+            logits=self.recording.logits.detach(),
+            target=self.classes,
+            task=self.task,
+            reward_sums=reward_sums,
+            linear_reward=None if reward_sums is None else self._combination(self.reward),
+        )
+
+    def _sums(self, captured: Captured, reward: Reward) -> Tensor:
+        """Return the FullGrad sums `[L, B]`, unless those of images were exchanged."""
+        sums = captured.fullgrad_sums()
+        _check_not_exchanged(sums - self._combination(reward))
+        return sums
+
+    def _combination(self, reward: Reward) -> Tensor:
+        """Return the combination of logits `[B]` that is differentiated for a reward."""
+        return (self._gradient(reward) * self.recording.logits.detach()).sum(1)
+
+    def _gradient(self, reward: Reward) -> Tensor:
+        return reward_gradient(self.recording.logits.detach(), self.classes, reward)
+
+    def _captured(
+        self,
+        rules: RuleSet,
+        reward: Reward,
+        unknown: UnknownPolicy,
+        biases: bool = True,
+        attention: bool = False,
     ) -> Captured:
-        """Differentiate a recorded forward pass."""
-        passes = ModelPasses(self.model, self.images, self.classes, reward, rules, recording)
+        """Differentiate the recorded forward pass."""
         return capture(
-            recording,
-            reward_gradient(recording.logits.detach(), self.classes, reward),
+            self.recording,
+            self._gradient(reward),
             rules,
             retain_graph=True,
             unknown=unknown,
-            attention=self.attention and reward is self.reward,
-            passes=passes,
+            biases=biases,
+            attention=attention,
+            passes=ModelPasses(
+                self.model, self.images, self.classes, reward, rules, self.recording
+            ),
         )
