@@ -1,4 +1,4 @@
-"""The command ``libragrad``: a LightningCLI with fit, validate and test.
+"""The command ``libragrad``: a LightningCLI with fit, validate and test, and commands beside it.
 
 A mistake of the user's ends it with one sentence and exit status 2; any other error keeps its
 traceback.
@@ -7,14 +7,8 @@ traceback.
 from __future__ import annotations
 
 import argparse
-import difflib
-import inspect
-import linecache
-import pydoc
-import re
 import sys
-from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 from jsonargparse import DefaultHelpFormatter
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -23,39 +17,30 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 import libragrad_lightning
 import libragrad_lightning.callbacks  # its names can be given without their path
-from libragrad_lightning.backward import LibraGradError
+from libragrad_lightning.commands import COMMANDS
+from libragrad_lightning.parsing import (
+    IS_UNION,
+    SentenceParser,
+    is_users_mistake,
+    one_sentence,
+)
 
 DESCRIPTION = """\
 Train, validate or test a model with PyTorch Lightning, and audit what it looks at.
 
 The arguments of the audit:
-  libragrad fit --trainer.callbacks.help=libragrad_lightning.callbacks.LibraGradAudit"""
+  libragrad fit --trainer.callbacks.help=libragrad_lightning.callbacks.LibraGradAudit
 
-_UNION = "Does not validate against any of the Union subtypes"
-_KEY = re.compile(r"Parser key \"([^\"]+)\":")
-_CLASS = re.compile(r"Problem with given class_path '([^']+)':")
-_REFUSED = re.compile(rf"{_CLASS.pattern} Option '([^']+)' is not accepted")
-_LONGEST_VALUE = 60
-# What jsonargparse says of the other types that a value could have had.
-_ASIDES = (
-    "Expected a <class 'NoneType'>",
-    "Not a valid subclass of",
-    "Problem with given class_path 'lightning.Callback'",
-)
+Without training:
+""" + "\n".join(f"  libragrad {name:<9} {command.summary}" for name, command in COMMANDS.items())
 
 
 class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Leaves the line breaks of the description as they are."""
 
 
-class LibraGradParser(LightningArgumentParser):
-    """A parser that says what is wrong in one sentence, instead of after a page of usage."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the message, without what jsonargparse adds to it, and exit with status 2."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        self.exit(2, f"error: {parser_sentence(message)}\n")
+class LibraGradParser(SentenceParser, LightningArgumentParser):
+    """Lightning's parser, but a mistake is said in one sentence."""
 
 
 class LibraGradCLI(LightningCLI):
@@ -88,6 +73,11 @@ def main(args: ArgsType = None) -> None:
     Raises:
         SystemExit: With status 2 after a mistake of the user's, with 0 after help or version.
     """
+    given = sys.argv[1:] if args is None else args
+    if isinstance(given, list) and given and given[0] in COMMANDS:
+        with one_sentence(MisconfigurationException):
+            COMMANDS[given[0]].run(given[1:])
+        return
     try:
         LibraGradCLI(
             save_config_kwargs={"overwrite": True},
@@ -102,44 +92,10 @@ def main(args: ArgsType = None) -> None:
         )
     except (Exception, _CallbackError) as raised:
         error = _original(raised)
-        if not is_users_mistake(error):
+        if not isinstance(error, MisconfigurationException) and not is_users_mistake(error):
             raise error from error.__cause__
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-
-
-def is_users_mistake(error: BaseException) -> bool:
-    """Tell a mistake of the user's from a fault of the program.
-
-    Args:
-        error: As it was raised.
-
-    Returns:
-        Whether it is one of the exceptions that say so, or a `ValueError` that this package raises
-        itself, which always is one sentence on what to change.
-    """
-    if isinstance(error, MisconfigurationException | LibraGradError):
-        return True
-    place = _innermost(error.__traceback__)
-    if not isinstance(error, ValueError) or place is None:
-        return False
-    module = str(place.tb_frame.f_globals.get("__name__"))
-    line = linecache.getline(place.tb_frame.f_code.co_filename, place.tb_lineno)
-    return module.split(".")[0] == "libragrad_lightning" and line.lstrip().startswith("raise ")
-
-
-def parser_sentence(message: str) -> str:
-    """Shorten a message of jsonargparse to what the user has to know.
-
-    Args:
-        message: With the types and the values that it lists after its first line.
-
-    Returns:
-        One line, without types that the value was not meant to have.
-    """
-    said = _told(message.splitlines())
-    said = _REFUSED.sub(lambda found: _refusal(found[1], found[2]), said)
-    return _CLASS.sub(r"\1:", _KEY.sub(r"\1:", said))
 
 
 def _create_callback(class_type: type[Callback], *args: Any, **kwargs: Any) -> Callback:
@@ -151,58 +107,8 @@ def _create_callback(class_type: type[Callback], *args: Any, **kwargs: Any) -> C
 
 def _original(error: BaseException) -> BaseException:
     """Return the error that a callback, or a class that jsonargparse creates, has raised."""
-    while error.__cause__ and (isinstance(error, _CallbackError) or str(error).startswith(_UNION)):
+    while error.__cause__ and (
+        isinstance(error, _CallbackError) or str(error).startswith(IS_UNION)
+    ):
         error = error.__cause__
     return error
-
-
-def _innermost(traceback: TracebackType | None) -> TracebackType | None:
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return traceback
-
-
-def _told(lines: list[str]) -> str:
-    """Join the lines, but of alternatives keep only those that the user may have meant."""
-    stripped = [line.strip() for line in lines]
-    start = stripped.index("Errors:") if "Errors:" in stripped else len(lines)
-    items, rest = _items(lines[start + 1 :])
-    if not items:
-        return " ".join(filter(None, stripped))
-    told = list(dict.fromkeys(map(_told, items)))
-    meant = [item for item in told if not item.startswith(_ASIDES)] or told
-    head = [line for line in stripped[:start] if not line.startswith((_UNION, "Subtypes:"))]
-    # Of a class, the value is all of its arguments, and its message has named the wrong one.
-    values = () if any(map(_CLASS.search, meant)) else rest
-    given = [line.strip() for line in values if line.strip().startswith("Given value:")]
-    seen = [f"({line})" for line in given if len(line) <= _LONGEST_VALUE]
-    return " ".join([*head, ", or ".join(meant), *seen])
-
-
-def _items(lines: list[str]) -> tuple[list[list[str]], list[str]]:
-    """Split a list with hyphens, which is indented, into its items and what comes after it."""
-    items: list[list[str]] = []
-    indent = _depth(lines[0]) if lines else 0
-    for i, line in enumerate(lines):
-        starts = _depth(line) == indent and line.lstrip().startswith("- ")
-        if not starts and (_depth(line) < indent or not items):
-            return items, lines[i:]
-        if starts:
-            items.append([line.lstrip()[2:]])
-        else:
-            items[-1].append(line)
-    return items, []
-
-
-def _depth(line: str) -> int:
-    return len(line) - len(line.lstrip())
-
-
-def _refusal(class_path: str, option: str) -> str:
-    name = class_path.rpartition(".")[2]
-    cls = pydoc.locate(class_path)
-    known = list(inspect.signature(cls).parameters) if isinstance(cls, type) else []
-    close = difflib.get_close_matches(option, known, n=1)
-    if close:
-        return f"{name} has no argument {option!r}; change it to {close[0]!r}."
-    return f"{name} has no argument {option!r}; its arguments are {', '.join(known)}."

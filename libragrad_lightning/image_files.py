@@ -209,3 +209,24 @@ def _floats_to_shares(values: npt.NDArray[np.float32], path: Path) -> npt.NDArra
 def _gray_to_rgb(shares: npt.NDArray[np.float64]) -> Image.Image:
     gray = np.round(shares * 255).astype(np.uint8)
     return Image.fromarray(gray).convert("RGB")
+
+
+def image_paths(paths: Sequence[Path]) -> list[Path]:
+    """Return files, and in place of folders the image files in them, in the order of their names.
+
+    Raises:
+        ValueError: If there is none, or a path does not exist.
+    """
+    endings = set(Image.registered_extensions())
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in endings)
+            if not inside:
+                raise ValueError(f"The folder {path} holds no image; change its path.")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise ValueError(f"The image {path} is missing; put it back, or change its path.")
+    return found

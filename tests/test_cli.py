@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 import libragrad_lightning
-from libragrad_lightning.cli import is_users_mistake, main, parser_sentence
+from libragrad_lightning.cli import main
+from libragrad_lightning.parsing import is_users_mistake, parser_sentence
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FAST = [

@@ -34,7 +34,11 @@ KNOWS = INNER | {
     "__init__": {"_torchvision", "attribution"},
     "__main__": {"cli"},
     "_torchvision": set(),
-    "cli": {"__init__", "backward", "callbacks"},
+    "parsing": {"backward"},
+    "commands": {
+        *("attribution", "backward", "diagnosis", "image_files", "models", "parsing"),
+    },
+    "cli": {"__init__", "callbacks", "commands", "parsing"},
 }
 """Which others each room, and each file beside the rooms, may import.
 
@@ -57,12 +61,14 @@ FOREIGN = {
     "data": {"torch", "torchvision", "timm", "numpy", "PIL", "pycocotools", "lightning"},
     "demo": {"torch", "timm", "numpy", "PIL", "lightning"},
     "audit": {"torch", "torchmetrics"},
-    "reporting": {"torch", "lightning", "rich"},
+    "reporting": {"torch", "lightning", "rich", "matplotlib"},
     "monitoring": {"torch", "lightning", "tqdm"},
     "callbacks": {"torchmetrics", "lightning"},
     "__init__": set(),
     "__main__": set(),
     "_torchvision": {"torch"},
+    "parsing": {"jsonargparse"},
+    "commands": {"torch", "timm", "rich", "safetensors", "tqdm"},
     "cli": {"lightning", "jsonargparse"},
 }
 """Which libraries each of them may import."""

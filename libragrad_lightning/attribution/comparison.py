@@ -112,18 +112,19 @@ def compare(
     task = task or said_task(forward or model)
     read = read_token_model(model, given.images, forward=forward)
     explained: dict[str, Explanation] = {}
-    refusals: list[LibraGradError] = []
+    refusals: dict[str, LibraGradError] = {}
     with explanation_state(model):
         for name in tqdm(methods, "Comparing", leave=False, delay=3.0, disable=not progress):
             try:
                 found = _explanations(read, given.images, name, chosen, target, reward, task)
             except LibraGradError as error:
-                refusals.append(error)
-                warnings.warn(f"{name} is left out: {error}", stacklevel=2)
+                refusals[name] = error
             else:
                 explained |= found
     if not explained:
-        raise refusals[0]
+        raise next(iter(refusals.values()))
+    for name, refusal in refusals.items():
+        warnings.warn(f"{name} is left out: {refusal}", stacklevel=2)
     shown = ExplainedImages(given.images.detach(), given.mean, given.std)
     return Comparison({title: replace(e, shown=shown) for title, e in explained.items()})
 

@@ -180,17 +180,16 @@ class AuditHooks(pl.Callback):
         """Audit the weights at the end, and show the audits of the fit."""
         if self._schedule.at_end:
             self._audit_now(trainer, "final")
-        self._show(trainer, len(self.history))
-        self._session.write_history(trainer)
+        self._show(trainer, self._session.name, len(self.history))
 
     def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Show the audit of a validation outside of a fit."""
         if trainer.state.fn == "validate":
-            self._show(trainer, 1)
+            self._show(trainer, self._session.name, 1)
 
     def on_test_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Show the audit of a test."""
-        self._show(trainer, 1)
+        self._show(trainer, f"test_{self._session.name}", 1)
 
     def _finish(self, trainer: pl.Trainer, module: pl.LightningModule, prefix: str) -> None:
         def write(values: Mapping[str, float]) -> None:
@@ -212,10 +211,12 @@ class AuditHooks(pl.Callback):
 
         self._session.audit_now(trainer, weights, write)
 
-    def _show(self, trainer: pl.Trainer, count: int) -> None:
+    def _show(self, trainer: pl.Trainer, prefix: str, count: int) -> None:
+        """Print the last audits, and write them down."""
         records = self.history[-count:] if count else []
         if self._prints and trainer.is_global_zero:
             print_summary(records, self._session.rule_names)
+        self._session.close(trainer, prefix, count)
 
 
 def check_key(trainer: pl.Trainer, key: str, argument: str) -> None:

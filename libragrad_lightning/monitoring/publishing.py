@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import lightning.pytorch as pl
+from torch import Tensor
 
 from libragrad_lightning.attribution import ScoringModule, Task
 from libragrad_lightning.audit import (
@@ -18,6 +19,7 @@ from libragrad_lightning.audit import (
 from libragrad_lightning.diagnosis import CoverageReport
 from libragrad_lightning.monitoring.notices import Notices
 from libragrad_lightning.reporting import (
+    AuditPage,
     PanelDrawer,
     Pictures,
     logger_step,
@@ -26,6 +28,7 @@ from libragrad_lightning.reporting import (
     write_coverage,
     write_history,
     write_images,
+    write_page,
 )
 
 _LARGEST_ERROR = 0.01
@@ -55,9 +58,12 @@ class Publisher:
         self.name = name
         self._config, self._pictures, self._count = config, pictures, num_images
         self._notices, self._writes = notices, True
+        self._coverage: Sequence[CoverageReport] = ()
+        self._drawn: dict[str, dict[int, Tensor]] = {}
 
     def start(self, trainer: pl.Trainer) -> None:
         """Look whether pictures and tables can be written."""
+        self._coverage, self._drawn = (), {}
         folder = unwritable_folder(trainer)
         self._writes = folder is None
         if folder is not None:
@@ -78,12 +84,14 @@ class Publisher:
 
     def write_coverage(self, trainer: pl.Trainer, reports: Sequence[CoverageReport]) -> None:
         """Write which rule every operation gets."""
+        self._coverage = reports
         with self._writing():
             if self._writes:
                 write_coverage(trainer, self.name, reports)
 
     def write_images(self, trainer: pl.Trainer, drawer: PanelDrawer, prefix: str) -> None:
-        """Write the panels that were drawn."""
+        """Write the panels that were drawn; those of the first and the last audit are kept."""
+        self._drawn["last" if "first" in self._drawn else "first"] = drawer.drawn
         with self._writing():
             write_images(trainer, drawer.named(prefix))
 
@@ -92,6 +100,31 @@ class Publisher:
         with self._writing():
             if self._writes:
                 write_history(trainer, self.name, self.history.records)
+
+    def close(self, trainer: pl.Trainer, name: str, count: int) -> None:
+        """Write the page of the last audits, and after a fit the table of all.
+
+        Args:
+            trainer: The Trainer.
+            name: The name of its file.
+            count: How many audits it is about.
+        """
+        if trainer.state.fn == "fit":
+            self.write_history(trainer)
+        records = self.history.records[len(self.history.records) - count :]
+        if not (records and self._writes):
+            return
+        page = AuditPage(
+            self.name,
+            self._config.rule_names,
+            self._config.state(),
+            records,
+            self._drawn,
+            self._coverage,
+            self._notices.sentences,
+        )
+        with self._writing():
+            write_page(trainer, name, page.html(), page.json())
 
     def record(
         self,

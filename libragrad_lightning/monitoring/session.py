@@ -188,9 +188,9 @@ class AuditSession:
             self._publish(trainer, self.name, write)
         self._drop()
 
-    def write_history(self, trainer: pl.Trainer) -> None:
-        """Write the table of all audits to the loggers."""
-        self._guard.attempt(self._publisher.write_history, trainer)
+    def close(self, trainer: pl.Trainer, prefix: str, count: int) -> None:
+        """Write down what the last audits of a run have found."""
+        self._guard.attempt(self._publisher.close, trainer, prefix, count)
         self._guard.agree()
 
     def keep_within_budget(self) -> None:

@@ -3,6 +3,7 @@
 from libragrad_lightning.reporting.charts import announce_charts
 from libragrad_lightning.reporting.coverage import write_coverage
 from libragrad_lightning.reporting.history_table import history_table, write_history
+from libragrad_lightning.reporting.page import AuditPage
 from libragrad_lightning.reporting.panels import PanelDrawer, Pictures
 from libragrad_lightning.reporting.sinks import (
     CometSink,
@@ -15,11 +16,13 @@ from libragrad_lightning.reporting.sinks import (
     trainer_sinks,
     unwritable_folder,
     write_images,
+    write_page,
 )
 from libragrad_lightning.reporting.summary import print_summary, summary_table
 from libragrad_lightning.tables import TableRows
 
 __all__ = [
+    "AuditPage",
     "CometSink",
     "FileSink",
     "MLFlowSink",
@@ -39,4 +42,5 @@ __all__ = [
     "write_coverage",
     "write_history",
     "write_images",
+    "write_page",
 ]

@@ -206,6 +206,19 @@ def write_images(trainer: pl.Trainer, images: Mapping[str, Tensor]) -> None:
         sink.write_images(images, logger_step(trainer))
 
 
+def write_page(trainer: pl.Trainer, name: str, html: str, json: str) -> None:
+    """Write a page and its JSON to the run's folder, as ``<name>.html`` and ``<name>.json``.
+
+    Files, whatever loggers there are; nothing in `fast_dev_run` and in processes but the first.
+    """
+    if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        folder = _log_folder(trainer)
+        files = get_filesystem(folder)
+        files.makedirs(folder, exist_ok=True)
+        for suffix, content in (("html", html), ("json", json)):
+            files.pipe_file(f"{folder}/{_UNSAFE.sub('_', name)}.{suffix}", content.encode())
+
+
 def logger_step(trainer: pl.Trainer) -> int:
     """Return the step under which Lightning logs scalars now.
 

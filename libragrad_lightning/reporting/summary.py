@@ -5,22 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from rich import get_console
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from libragrad_lightning.audit import AuditRecord
+from libragrad_lightning.reporting.directions import arrow
 
-COLUMNS = 5
-"""How many audits fit into a terminal of 80 columns."""
+_FEWEST, _NARROWEST = 2, 8
+"""Audits that are shown in any case, and the characters that one takes at least."""
 
 
-def summary_table(history: Sequence[AuditRecord], rules: Sequence[str]) -> Table:
+def summary_table(history: Sequence[AuditRecord], rules: Sequence[str], count: int = 5) -> Table:
     """Return a table with one row per metric and rule set and one column per audit.
 
-    Of many audits, the first, the last and some in between are shown.
+    Of many audits, the first, the last and some in between are shown. An arrow behind a metric says
+    whether more or less of it is better.
+
+    Args:
+        history: The audits, oldest first.
+        rules: The rule sets.
+        count: How many audits are shown at most.
     """
-    shown = _spread(history, COLUMNS)
+    shown = _spread(history, count)
     measured = {key.partition("/")[0]: None for record in history for key in record.values}
     deletion = next((r.perturbation for r in reversed(shown) if r.perturbation), "")
     remarks = [deletion] if deletion else []
@@ -34,11 +43,11 @@ def summary_table(history: Sequence[AuditRecord], rules: Sequence[str]) -> Table
     for record in shown:
         table.add_column(_label(record, by_step), justify="right")
     for metric in measured:
-        title = metric.replace("_", " ")
+        title = f"{metric.replace('_', ' ')} {arrow(metric)}".rstrip()
         for name in ("", *rules):
             found = [record.values.get(f"{metric}/{name}" if name else metric) for record in shown]
             if any(value is not None for value in found):
-                table.add_row(title, name, *map(_cell, found))
+                table.add_row(title, name, *map(number, found))
                 title = ""
     table.add_row("seconds", "", *[f"{record.seconds:.1f}" for record in shown])
     return table
@@ -57,12 +66,28 @@ def _spread(history: Sequence[AuditRecord], count: int) -> list[AuditRecord]:
 
 
 def print_summary(history: Sequence[AuditRecord], rules: Sequence[str]) -> None:
-    """Print the table if there is anything to show."""
+    """Print the table if there is anything to show.
+
+    The console is the one of Lightning's rich progress bar, which would write over what another one
+    prints beside it.
+    """
     if history:
-        Console().print(summary_table(history, rules))
+        console = get_console()
+        console.print(_fitting(history, rules, console))
 
 
-def _cell(value: float | None) -> str:
+def _fitting(history: Sequence[AuditRecord], rules: Sequence[str], console: Console) -> Table:
+    """Return the table of as many audits as the terminal is wide enough for."""
+    options = console.options.update(width=10 * console.width)
+    for count in range(max(_FEWEST, console.width // _NARROWEST), _FEWEST, -1):
+        table = summary_table(history, rules, count)
+        if Measurement.get(console, options, table).maximum <= console.width:
+            return table
+    return summary_table(history, rules, _FEWEST)
+
+
+def number(value: float | None) -> str:
+    """Return a number for people; a hyphen where there is none."""
     if value is None or math.isnan(value):
         return "-"
     return f"{value:.3f}" if value == 0 or 1e-3 <= abs(value) < 1e3 else f"{value:.1e}"

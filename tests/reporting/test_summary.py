@@ -4,7 +4,8 @@ import pytest
 from rich.console import Console
 
 from libragrad_lightning.audit import AuditRecord
-from libragrad_lightning.reporting.summary import COLUMNS, print_summary, summary_table
+from libragrad_lightning.reporting import summary
+from libragrad_lightning.reporting.summary import print_summary, summary_table
 
 
 def record(epoch, **changes):
@@ -27,9 +28,9 @@ def test_one_line_per_metric_and_rule_set_and_one_column_per_audit():
     assert title == "Explanation audit"
     assert lines == [
         ("metric", "rules", "epoch 0", "epoch 1"),
-        ("srg", "plain", "0.500", "0.500"),
+        ("srg ↑", "plain", "0.500", "0.500"),
         ("", "libra", "0.000", "0.100"),
-        ("accuracy", "", "0.250", "0.250"),
+        ("accuracy ↑", "", "0.250", "0.250"),
         ("seconds", "", "1.5", "2.5"),
     ]
 
@@ -41,7 +42,7 @@ def test_one_line_per_metric_and_rule_set_and_one_column_per_audit():
 def test_of_many_audits_the_first_the_last_and_some_between_are_shown(count, epochs):
     title, lines = shown([record(epoch) for epoch in range(count)])
     assert lines[0][2:] == tuple(f"epoch {epoch}" for epoch in epochs)
-    assert (f"{COLUMNS} of {count} audits" in title) == (count > COLUMNS)
+    assert (f"5 of {count} audits" in title) == (count > 5)
 
 
 def test_audits_of_one_epoch_are_told_by_their_steps_and_others_by_their_weights():
@@ -61,7 +62,7 @@ def test_what_deletion_did_is_in_the_title_and_gaps_are_dashes():
     ]
     title, lines = shown(history)
     assert title == "Explanation audit (drop_tokens)"
-    assert lines[1:3] == [("srg", "libra", "-", "1.2e+03"), ("drift", "libra", "-", "1.0e-05")]
+    assert lines[1:3] == [("srg ↑", "libra", "-", "1.2e+03"), ("drift", "libra", "-", "1.0e-05")]
 
 
 def test_what_is_printed_has_a_line_below_its_head_and_no_other_lines(capsys):
@@ -73,3 +74,15 @@ def test_what_is_printed_has_a_line_below_its_head_and_no_other_lines(capsys):
     ruled = [line for line in printed if set(line.strip()) & set("─━┃│|")]
     assert len(ruled) == 1
     assert set(ruled[0].strip()) == {"─"}
+
+
+@pytest.mark.parametrize(("width", "count"), [(60, 3), (80, 5), (160, 12)])
+def test_a_table_shows_as_many_audits_as_there_is_room_for(width, count, capsys, monkeypatch):
+    console = Console(width=width)
+    monkeypatch.setattr(summary, "get_console", lambda: console)
+    print_summary([record(epoch) for epoch in range(12)], ["plain", "libra"])
+    printed = capsys.readouterr().out.splitlines()
+    assert max(map(len, printed)) <= width
+    assert printed[2].count("epoch") == count
+    # No cell is broken into two lines.
+    assert len(printed) == len(range(4)) + 5

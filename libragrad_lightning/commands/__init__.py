@@ -1,0 +1,36 @@
+"""What the command ``libragrad`` does without training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that is imported when it is called.
+
+    Attributes:
+        module: The module whose function `run` it is.
+        summary: What it does.
+    """
+
+    module: str
+    summary: str
+
+    def run(self, arguments: Sequence[str]) -> None:
+        """Run it with the arguments behind its name."""
+        import_module(self.module).run(arguments)
+
+
+COMMANDS = {
+    "explain": Command(
+        "libragrad_lightning.commands.explain", "explain pictures with a model of timm"
+    ),
+    "coverage": Command(
+        "libragrad_lightning.commands.coverage", "list the rule that each operation gets"
+    ),
+}
+
+__all__ = ["COMMANDS", "Command"]

@@ -1,0 +1,96 @@
+"""``libragrad explain``: pictures in, pictures of their explanations out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from libragrad_lightning.attribution import compare, explained_captions
+from libragrad_lightning.commands.models import default_device, timm_model
+from libragrad_lightning.image_files import image_paths
+from libragrad_lightning.parsing import SentenceParser
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run the command with the arguments behind its name."""
+    parser = SentenceParser(prog="libragrad explain", description=__doc__)
+    parser.add_argument("--config", action="config", help="A file with some of the arguments.")
+    parser.add_argument("images", nargs="+", type=str, help="Files of images, and folders of them.")
+    parser.add_argument(
+        "--rules", nargs="+", type=str, default=["plain", "libra"], help="Rule sets, a column each."
+    )
+    parser.add_argument(
+        "--class_names", nargs="+", type=str, help="Names of the classes, in their order."
+    )
+    parser.add_argument(
+        "--random_weights", action="store_true", help="Leave the weights as they are drawn."
+    )
+    by_hand: set[str | int] = {"images", "rules", "class_names", "random_weights"}
+    parser.add_function_arguments(explain_files, skip=by_hand)
+    given = vars(parser.parse_args(list(arguments)))
+    given.pop("config")
+    explain_files(**given)
+
+
+def explain_files(
+    images: Sequence[str],
+    model: str = "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+    checkpoint: str | None = None,
+    random_weights: bool = False,
+    target: int | None = None,
+    method: str = "fullgrad_plus",
+    rules: Sequence[str] = ("plain", "libra"),
+    style: Literal["positive", "signed"] = "positive",
+    class_names: Sequence[str] | None = None,
+    output: str = "explanations",
+    size: int = 224,
+    batch_size: int = 8,
+) -> None:
+    """Explain image files and write a picture for each: the image beside its maps.
+
+    Args:
+        images: Files of images, and folders of them.
+        model: A model of timm by its name.
+        checkpoint: A file of its weights, in place of the pretrained ones.
+        random_weights: Whether to leave the weights as they are drawn.
+        target: The class to explain, by its index; the predicted one if omitted.
+        method: The attribution method.
+        rules: Rule sets, a column each.
+        style: What of a map is shown: its positive part, or both signs.
+        class_names: Names of the classes, in the order of the logits.
+        output: The folder of the pictures.
+        size: The longer side of one picture, in pixels.
+        batch_size: Images explained at once.
+    """
+    files = image_paths([Path(image) for image in images])
+    named = timm_model(model, checkpoint, random_weights)
+    net, names = named.model.to(default_device()), class_names or named.class_names
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    places = _places(files, folder)
+    for start in tqdm(range(0, len(files), batch_size), "Explaining", leave=False, delay=3.0):
+        some = files[start : start + batch_size]
+        found = compare(
+            net,
+            some,
+            methods=[method],
+            rules=rules,
+            target="predicted" if target is None else target,
+            progress=False,
+        )
+        captions = explained_captions(next(iter(found.explanations.values())), names)
+        for i, (file, caption) in enumerate(zip(some, captions, strict=True)):
+            place = next(places)
+            found[i].save(place, class_names=names, style=style, column_size=size)
+            tqdm.write(f"{file}: {caption} -> {place}")
+
+
+def _places(files: Sequence[Path], folder: Path) -> Iterator[Path]:
+    """Yield where pictures are written: by the names of their files, numbered if they repeat."""
+    seen: dict[str, int] = {}
+    for file in files:
+        count = seen[file.stem] = seen.get(file.stem, 0) + 1
+        yield folder / (f"{file.stem}.png" if count == 1 else f"{file.stem}_{count}.png")

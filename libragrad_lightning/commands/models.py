@@ -1,0 +1,128 @@
+"""Models of timm by their names, with what belongs to them."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import timm
+import torch
+from timm.data import ImageNetInfo, infer_imagenet_subset
+from torch import Tensor, nn
+
+from libragrad_lightning.commands.weights import read_weights, weights_of
+from libragrad_lightning.models import is_out_of_memory
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model, and what its classes are called.
+
+    Attributes:
+        model: The model, in evaluation mode.
+        class_names: Names of the classes, in the order of the logits; empty if nobody knows them.
+        image_size: Channels, height and width of an image.
+    """
+
+    model: nn.Module
+    class_names: tuple[str, ...]
+    image_size: tuple[int, int, int]
+
+
+def timm_model(
+    name: str, checkpoint: str | None = None, random_weights: bool = False
+) -> NamedModel:
+    """Return a model of timm with pretrained weights, those of a checkpoint, or random ones.
+
+    Args:
+        name: A name that timm knows, ``timm/`` before it or not.
+        checkpoint: A file of weights, of this model or of a module that holds it. How many classes
+            there are is read from it.
+        random_weights: Whether to leave the weights as they are drawn.
+
+    Raises:
+        ValueError: If timm does not know the name, the weights cannot be fetched, or those of the
+            checkpoint are not of this model.
+    """
+    name = name.removeprefix("timm/")
+    _check_known(name)
+    if checkpoint is not None:
+        weights = read_weights(Path(checkpoint))
+        model = timm.create_model(name)
+        classes = _classes_in(model, weights)
+        if classes is not None:
+            model = timm.create_model(name, num_classes=classes)
+        _load(model, weights_of(model, weights), name)
+        return _named(model, ())
+    model = _created(name, pretrained=not random_weights)
+    subset = infer_imagenet_subset(model)
+    if random_weights or not subset:
+        return _named(model, ())
+    info = ImageNetInfo(subset)
+    count = int(model.num_classes)
+    names = (str(info.index_to_description(i)).partition(",")[0] for i in range(count))
+    return _named(model, tuple(names))
+
+
+def _named(model: Any, class_names: tuple[str, ...]) -> NamedModel:
+    return NamedModel(model.eval(), class_names, tuple(model.pretrained_cfg["input_size"]))
+
+
+def _check_known(name: str) -> None:
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), 3, 0.5)
+        known = " or ".join(map(repr, near)) or "a name of `timm.list_models()`"
+        raise ValueError(f"timm has no model {architecture!r}; change model to {known}.")
+    if tag and name not in timm.list_pretrained(architecture):
+        known = ", ".join(timm.list_pretrained(architecture)) or repr(architecture)
+        raise ValueError(f"timm has no weights {name!r}; change model to one of {known}.")
+
+
+def _created(name: str, pretrained: bool) -> Any:
+    if pretrained and not timm.is_model_pretrained(name):
+        raise ValueError(
+            f"timm has no pretrained weights of {name!r}; pass a file as checkpoint, or set "
+            "random_weights to true."
+        )
+    try:
+        return timm.create_model(name, pretrained=pretrained)
+    except Exception as error:
+        if not pretrained or is_out_of_memory(error):
+            raise
+        reason = shorten(str(error), 160, placeholder="...").removesuffix(".")
+        raise ValueError(
+            f"The weights of {name!r} cannot be fetched ({type(error).__name__}: {reason}); run it "
+            "once where there is a network, or pass a file as checkpoint."
+        ) from error
+
+
+def _classes_in(model: Any, weights: dict[str, Tensor]) -> int | None:
+    """Return how many classes the head in a checkpoint has, None if it has no such layer."""
+    heads = model.pretrained_cfg.get("classifier")
+    for head in [heads] if isinstance(heads, str) else heads or ():
+        for key in (f"{head}.weight", f"{head}.fc.weight"):
+            rows = {len(t) for k, t in weights.items() if k == key or k.endswith(f".{key}")}
+            if len(rows) == 1:
+                return rows.pop()
+    return None
+
+
+def _load(model: nn.Module, weights: dict[str, Tensor], name: str) -> None:
+    shapes = {k: (tuple(t.shape), tuple(weights[k].shape)) for k, t in model.state_dict().items()}
+    other = [k for k, (expected, found) in shapes.items() if expected != found]
+    if other:
+        expected, found = shapes[other[0]]
+        raise ValueError(
+            f"The checkpoint is not one of {name!r}: {other[0]} has the shape {found} there and "
+            f"{expected} in the model; change model or checkpoint."
+        )
+    model.load_state_dict(weights)
+
+
+def default_device() -> torch.device:
+    """Return the accelerator that there is, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,104 @@
+"""The commands without training: pictures, tables, and one sentence for a mistake."""
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from libragrad_lightning import compare
+from libragrad_lightning.cli import main
+from libragrad_lightning.commands import COMMANDS
+from libragrad_lightning.commands.explain import explain_files
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    folder = tmp_path / "photographs"
+    for number, name in enumerate(("a.png", "b.jpg", "more/a.png")):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    torch.save(timm.create_model("test_vit", num_classes=3).state_dict(), tmp_path / "weights.pt")
+    return tmp_path / "weights.pt"
+
+
+def refused(arguments, capsys):
+    with pytest.raises(SystemExit) as ending:
+        main(arguments)
+    assert ending.value.code == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return said.splitlines()[-1]
+
+
+def test_every_file_of_a_folder_gets_a_picture(photographs, checkpoint, tmp_path, capsys):
+    output = tmp_path / "found" / "here"
+    arguments = ["explain", str(photographs), "--model", "test_vit", "--output", str(output)]
+    main([*arguments, "--checkpoint", str(checkpoint), "--class_names", "ant", "bee", "cat"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "->" in line]
+    assert [line.rpartition("/")[2] for line in lines] == ["a.png", "b.png", "a_2.png"]
+    assert all(any(f": {name}: " in line for name in ("ant", "bee", "cat")) for line in lines)
+    assert sorted(path.name for path in output.iterdir()) == ["a.png", "a_2.png", "b.png"]
+
+
+def test_a_picture_is_the_one_of_the_explanations(photographs, checkpoint, tmp_path):
+    file = photographs / "a.png"
+    explain_files([str(file)], "test_vit", str(checkpoint), output=str(tmp_path), target=2)
+    model = timm.create_model("test_vit", num_classes=3).eval()
+    model.load_state_dict(torch.load(checkpoint))
+    expected = compare(model, file, methods=["fullgrad_plus"], target=2).figure()
+    drawn = np.asarray(Image.open(tmp_path / "a.png"))
+    assert np.array_equal(drawn, expected.movedim(0, -1).numpy())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["none.png"], "error: The image none.png is missing; put it back, or change its path."),
+        (["{}/notes.txt"], "notes.txt is not an image; replace or remove it."),
+        (["{}/a.png", "--method", "nope"], "error: Unknown method 'nope'; `method` takes one of"),
+        (["{}/a.png", "--rules", "libra", "nope"], "error: Unknown rule set 'nope'; `rules` takes"),
+        (["{}/a.png", "--target", "5000"], "the model has 1000 classes (0 to 999)"),
+        (["{}/a.png", "--target", "x"], "error: target: Expected a <class 'int'>"),
+        (["{}/a.png", "--model", "tset_vit"], "error: timm has no model 'tset_vit'; change model"),
+        (["{}/a.png", "--style", "nope"], "error: style: "),
+        (["{}/a.png", "--speed", "3"], "error: "),
+        ([], "error: "),
+    ],
+)
+def test_mistakes_end_in_one_sentence(photographs, capsys, monkeypatch, tmp_path, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    given = [a.format(photographs) for a in arguments]
+    defaults = ["--model", "test_vit"] if "--model" not in given else []
+    assert said in refused(["explain", *defaults, *given, "--random_weights"], capsys)
+
+
+def test_an_empty_folder_is_refused(tmp_path, capsys):
+    said = refused(["explain", str(tmp_path), "--model", "test_vit", "--random_weights"], capsys)
+    assert said == f"error: The folder {tmp_path} holds no image; change its path."
+
+
+def test_coverage_lists_the_operations(capsys):
+    main(["coverage", "test_convnext"])
+    printed = capsys.readouterr().out
+    assert "Coverage under libra" in printed
+    assert "GeluBackward0" in printed
+    assert "activation" in printed
+    assert refused(["coverage", "nope"], capsys).startswith("error: timm has no model 'nope'")
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    printed = capsys.readouterr().out
+    assert all(f"libragrad {name}" in printed for name in COMMANDS)
+    assert all(command.summary in printed for command in COMMANDS.values())
