@@ -246,10 +246,10 @@ class _CallWatch:
     ) -> None:
         copies = dict(tensors(arguments))
         images = tuple((way, copies[way]) for way in ways)
-        rows, device = len(images[0][1]), images[0][1].device.type
+        _, first = images[0]
         returned = dict(tensors(output))
-        scores = {w: copied(t) for w, t in returned.items() if may_be_scores(t, rows)}
-        reduced = torch.is_autocast_enabled(device)
+        scores = {w: copied(t) for w, t in returned.items() if may_be_scores(t, len(first))}
+        reduced = torch.is_autocast_enabled(first.device.type)
         self._calls.append(
             ImageCall(path, module, arguments, images, output, returned, scores, reduced)
         )

@@ -84,6 +84,7 @@ def test_all_true_prompts_are_found_or_they_are_not():
     scores = torch.tensor([[3.0, 2.0, 1.0], [3.0, 1.0, 2.0], [1.0, 2.0, 3.0]])
     true = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1]]).bool()
     assert all_found(scores, true).tolist() == [True, False, True]
+    assert not all_found(torch.ones(1, 2), torch.tensor([[True, False]]))  # are alike
 
 
 def test_a_fit_changes_both_encoders_in_close_ups_and_in_scenes_and_logs_what_it_finds():
@@ -94,6 +95,8 @@ def test_a_fit_changes_both_encoders_in_close_ups_and_in_scenes_and_logs_what_it
     assert {"train_loss", "val_loss", "val_found"} <= set(fit.callback_metrics)
     changed = {n for n, p in model.model.named_parameters() if not torch.equal(p, before[n])}
     assert changed == set(before)
+    groups = model.optimizers(use_pl_optimizer=False).param_groups
+    assert {group["betas"] for group in groups} == {(0.9, 0.98)}
     fit.test(model, small_data(), verbose=False)
     assert set(fit.callback_metrics) == {"test_loss", "test_found"}
 
