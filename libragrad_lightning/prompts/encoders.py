@@ -134,7 +134,7 @@ def _encoded_patches(encode: Encoder, size: int, images: Tensor) -> Any:
     patches = cut.unflatten(3, (columns, size)).unflatten(2, (rows, size))
     packed = patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
     mask = torch.ones(packed.shape[:2], dtype=torch.int64, device=images.device)
-    shapes = torch.tensor([[rows, columns]], device=images.device).expand(len(images), -1)
+    shapes = mask.new_tensor([[rows, columns]]).expand(len(images), -1)
     return encode(packed, mask, shapes)
 
 

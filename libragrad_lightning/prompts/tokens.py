@@ -157,7 +157,7 @@ def _special(
     masked = inputs.get("attention_mask")
     if masked is not None:
         return special | (masked == 0)
-    if ids.shape[1] == empty.shape[1] and empty.numel():
+    if ids.shape[1] == empty.shape[1]:
         # What pads the end may be a word before it, as "!" is for CLIP.
         padding = ids == empty[0, -1]
         inside = padding & ((~padding).flip(1).cumsum(1).flip(1) > 0)

@@ -175,6 +175,41 @@ def test_texts_are_encoded_again_when_weights_are_exchanged_or_moved(towers):
     assert prompts.double()(SMALL.double()).dtype is torch.float64
 
 
+class Placed(TextTower):
+    """Looks its positions up before its tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.placed = nn.Embedding(49408, 24)
+
+    def forward(self, ids):
+        self.placed(torch.arange(ids.shape[1]))
+        self.placed(torch.arange(ids.shape[1])[None])
+        return super().forward(ids)
+
+
+def test_the_embedding_of_tokens_is_told_from_that_of_positions():
+    tower = Placed()
+    prompts = text_prompts((image_tower(), tower), TOKENIZER, PROMPTS)
+    assert prompts.embedding is tower.embedding
+
+
+def test_many_prompts_are_encoded_in_parts(towers):
+    many = [f"a {word} {number}" for number in range(100) for word in ("dog", "cat", "boat")]
+    prompts = text_prompts(towers, TOKENIZER, many).eval()
+    with torch.no_grad():
+        expected = F.normalize(towers[1].eval()(TOKENIZER(many)), dim=-1)
+    found = prompts.text_embeddings(torch.device("cpu"), torch.float32)
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_is_left_of_whole_patches_is_cut_off():
+    model, batch = randomized("transformers-siglip2"), images("transformers-siglip2", 2)
+    prompts = text_prompts(model, MODELS["transformers-siglip2"].tokenizer(), PROMPTS)
+    wide = F.pad(batch, (0, 3, 0, 5), value=7.0)
+    torch.testing.assert_close(prompts(wide), prompts(batch))
+
+
 def test_making_prompts_disturbs_nothing(towers):
     for tower in towers:
         tower.train()
