@@ -44,6 +44,11 @@ def by_expanded_sum(s):
     return e / e.sum(-1, keepdim=True).expand_as(e).clamp(min=1e-30)
 
 
+def by_parts(s):
+    e = s.exp()
+    return e / (e[..., :2].sum(-1, keepdim=True) + e[..., 2:].sum(-1, keepdim=True))
+
+
 SOFTMAX = [
     by_maximum,
     by_detached_maximum,
@@ -53,6 +58,7 @@ SOFTMAX = [
     by_logarithm,
     by_logsumexp,
     by_expanded_sum,
+    by_parts,
 ]
 
 

@@ -43,14 +43,27 @@ class Product(Operation):
         return self.factors
 
     def may_hide_constant(self, node: Node) -> bool:
-        """Return whether there is an addend, which the product is affine in, and no factor."""
-        edges = node.next_functions
-        return self.additive is not None and all(edges[i][0] is None for i in self.factors)
+        """Return whether there is an addend, and it or all factors were not recorded."""
+        recorded = [child is not None for child, _ in node.next_functions]
+        factors = [recorded.pop(i) for i in sorted(self.factors, reverse=True)]
+        return self.additive is not None and not (any(factors) and all(recorded))
 
 
 @dataclass(frozen=True)
 class ElementwiseProduct(Product):
     """A product of the elements at the same place, such as that of an activation and its gate."""
+
+
+@dataclass(frozen=True)
+class Convolution(Product):
+    """A convolution, which may add a bias."""
+
+    mixes: bool = True
+
+    def may_hide_constant(self, node: Node) -> bool:
+        """Return whether there is a bias, and it or all factors were not recorded."""
+        (channels,) = node._saved_bias_sym_sizes_opt
+        return channels > 0 and super().may_hide_constant(node)
 
 
 @dataclass(frozen=True)
@@ -113,12 +126,6 @@ def scaled_addend(node: Node, constant_of: ConstantOf) -> Tensor | None:
 def plain_addend(node: Node, constant_of: ConstantOf) -> Tensor | None:
     """Return the first operand."""
     return constant_of(0)
-
-
-def product_value(node: Node) -> Tensor:
-    """Return the product of two tensors."""
-    value: Tensor = node._saved_self * node._saved_other
-    return value
 
 
 def batched_factors(node: Node) -> tuple[Tensor, Tensor]:

@@ -36,6 +36,7 @@ from libragrad_lightning.backward.rules.linear import Identity, Linear, Movement
 from libragrad_lightning.backward.rules.normalization import BatchNormalization, Normalization
 from libragrad_lightning.backward.rules.power import Power
 from libragrad_lightning.backward.rules.product import (
+    Convolution,
     ElementwiseProduct,
     MatrixProduct,
     Product,
@@ -194,7 +195,7 @@ _STATISTICS: dict[str, Operation] = {
 }
 
 _PRODUCTS: dict[str, Operation] = {
-    "MulBackward": ElementwiseProduct(value=product.product_value, elementwise=_PROPORTIONAL),
+    "MulBackward": ElementwiseProduct(elementwise=_PROPORTIONAL),
     "PreluKernelBackward": Product(elementwise=_PROPORTIONAL),
     **_named("Dot Mv", Product()),
     "TrilinearBackward": Product((0, 1, 2)),
@@ -206,7 +207,7 @@ _PRODUCTS: dict[str, Operation] = {
     ),
     "AddmvBackward": Product((1, 2), additive=product.scaled_addend),
     "AddcmulBackward": Product((1, 2), additive=product.plain_addend),
-    "ConvolutionBackward": Product(additive=normalization.channel_bias, mixes=True),
+    "ConvolutionBackward": Convolution(additive=normalization.channel_bias),
 }
 
 _CLAMP = Activation(

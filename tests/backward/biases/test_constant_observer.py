@@ -48,6 +48,14 @@ UNRECORDED = {
     "matrix_product": lambda x: torch.addmm(x, BUFFER[:, :3], BUFFER, beta=2, alpha=0.5),
     "batched_product": lambda x: torch.baddbmm(x[None], BUFFER[None, :, :3], BUFFER[None]),
     "vector_product": lambda x: torch.addmv(x[:, 0], BUFFER, BUFFER[0]),
+    "bias_of_a_linear_map": lambda x: F.linear(x, BUFFER, BUFFER[:, 0]),
+    "bias_of_a_matrix_product": lambda x: torch.addmm(BUFFER, x[:, :3], BUFFER, beta=2),
+    "bias_of_a_batched_product": lambda x: torch.baddbmm(
+        BUFFER[None], x[None, :, :3], BUFFER[None]
+    ),
+    "bias_of_a_vector_product": lambda x: torch.addmv(BUFFER[:, 1], x, BUFFER[0]),
+    "bias_of_a_product": lambda x: torch.addcmul(BUFFER, x, BUFFER, value=0.5),
+    "bias_of_a_convolution": lambda x: F.conv1d(x[None], BUFFER[:2, :3, None], BUFFER[0, 1:3]),
     "padded": lambda x: F.pad(x, (1, 0), value=0.5),
 }
 
@@ -77,6 +85,15 @@ UNRECORDED |= {
     "buffer_with_a_row": lambda x: filled_buffer(x, lambda y, x: y.__setitem__(1, x[0])),
     "buffer_with_a_sum": lambda x: filled_buffer(x, lambda y, x: y[1:].add_(x[0])),
 }
+
+
+def test_a_convolution_without_a_bias_adds_nothing():
+    (x,) = leaves(0, (3, 4))
+    record = BiasRecord()
+    with ConstantObserver():
+        output = F.conv1d(x[None], BUFFER[:2, :3, None]).square().sum()
+    grad(output, x, on_bias=record)
+    assert record.contributions == []
 
 
 def test_rows_that_are_increased_are_counted_once():

@@ -52,11 +52,16 @@ def gathered(mlp, x, chosen):
     return torch.zeros_like(x).flatten(0, 1).scatter(0, order, rows).view_as(x)
 
 
+def sorted_images(mlp, x, chosen):
+    order = x[:, 0, 0].argsort()
+    return mlp(x[order])[order.argsort()]
+
+
 def nothing(mlp, x, chosen):
     return mlp(x)
 
 
-WAYS = [mask, added, sorted_rows, gathered]
+WAYS = [mask, added, sorted_rows, gathered, sorted_images]
 
 
 def contributions(send, rules):

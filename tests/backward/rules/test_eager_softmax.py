@@ -126,6 +126,8 @@ def test_what_looks_like_a_softmax_and_is_none():
     forms = [
         lambda s: s.exp() / (2 * s).exp().sum(-1, keepdim=True),
         lambda s: s.exp() / s.sum(-1, keepdim=True),
+        lambda s: (e := s.exp()).square() / e.sum(-1, keepdim=True),
+        lambda s: ((e := s.exp()) + s) / e.sum(-1, keepdim=True),
         lambda s: s.sigmoid() / s.sigmoid().sum(-1, keepdim=True),
         lambda s: (s - s.mean(-1, keepdim=True)).exp(),
     ]
