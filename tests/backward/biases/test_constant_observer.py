@@ -96,6 +96,17 @@ def test_a_convolution_without_a_bias_adds_nothing():
     assert record.contributions == []
 
 
+@pytest.mark.parametrize("drop", [F.alpha_dropout, F.feature_alpha_dropout])
+def test_a_constant_that_is_drawn_is_the_one_that_was_added(drop):
+    (x,) = leaves(0, (3, 4))
+    with ConstantObserver():
+        value = drop(x, 0.5, training=True)
+    state = torch.get_rng_state()
+    total, magnitude = fullgrad_sum(output := (value * BUFFER).sum(), [x])
+    assert abs(total - output.detach()) <= 1e-13 * magnitude
+    assert torch.equal(state, torch.get_rng_state())
+
+
 def test_rows_that_are_increased_are_counted_once():
     (x,) = leaves(0, (3, 4))
     with ConstantObserver():

@@ -89,6 +89,47 @@ def test_rows_contribute_where_they_come_from(send, rules):
         assert float((x * gradient).sum() + found.sum()) == pytest.approx(value, abs=1e-12)
 
 
+def contributions_of(function, *shape):
+    """What biases of a function contribute to a weighed sum of its values, and these values."""
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(2)).double().requires_grad_()
+    y, found = function(x), []
+    weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).double()
+    grad((y * weight).sum(), x, on_bias=lambda site, contribution: found.append(contribution))
+    return found, weight
+
+
+BIAS = nn.Parameter(torch.linspace(1, 2, D).double())
+
+
+def test_rows_that_are_picked_twice_contribute_twice_where_they_come_from():
+    first, second = torch.tensor([2, 0, 1]), torch.tensor([1, 0, 0])
+    (found,), weight = contributions_of(lambda x: x[first][second] + BIAS, 3, D)
+    each = (weight * BIAS).detach().sum(1)
+    expected = torch.stack([each[0], torch.zeros(()).double(), each[1] + each[2]])
+    torch.testing.assert_close(found.reshape(3, -1).sum(1), expected)
+
+
+def test_rows_that_are_left_out_contribute_nothing():
+    index = torch.tensor([[3, 0, 1, 2], [0, 2, 1, 3]])
+    (found,), weight = contributions_of(lambda x: x.gather(1, index) + BIAS, 3, D)
+    each = (weight * BIAS).detach().sum(1)
+    torch.testing.assert_close(found.sum(1), torch.cat([each, torch.zeros(1).double()]))
+
+
+def test_of_rows_whose_way_is_lost_the_sum_is_left():
+    mix = torch.tensor([[1.0, 0.5, 0.0], [0.0, 2.0, 1.0]]).double()
+    order = torch.tensor([2, 0, 1])
+
+    def mixed(x):
+        rows = mix @ x[order]
+        return (rows + BIAS) * 2.0 + BIAS
+
+    found, weight = contributions_of(mixed, 3, D)
+    assert [contribution.dim() for contribution in found] == [0, 0]
+    total = (weight * BIAS).detach().sum()
+    torch.testing.assert_close(torch.stack(found).sum(), 3 * total)
+
+
 class Routed(nn.Module):
     def __init__(self, send):
         super().__init__()

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libragrad_lightning.backward import LIBRA, Role, grad
+from libragrad_lightning.backward.graph import Correction, Flow
+from libragrad_lightning.backward.rules import Product, hold_dead_factors
 
 SIZES = st.integers(1, 4)
 
@@ -208,3 +210,22 @@ def test_explaining_one_factor_makes_the_other_a_constant(explained):
     (gradient,) = grad(value.sum(), factors[explained])
     expected = torch.autograd.grad(torch.mm(*factors).sum(), factors[explained])[0]
     assert torch.equal(gradient, expected)
+
+
+@pytest.mark.parametrize(
+    ("flows", "weights"),
+    [
+        ("LLL", (1.0, 1.0, 1.0)),
+        ("LDD", (1.0, 0.0, 0.0)),
+        ("DLC", (0.0, 1.0, 1.0)),
+        ("DDD", (0.0, 0.0, 1.0)),
+        ("DDC", (0.0, 1.0, 1.0)),
+        ("CDC", (1.0, 1.0, 1.0)),
+    ],
+)
+def test_of_dead_factors_alone_the_last_keeps_its_gradient(flows, weights):
+    flow = {"L": Flow.LIVE, "D": Flow.DEAD, "C": Flow.CONSTANT}
+    found = hold_dead_factors(
+        Product((0, 1, 2)), Correction((1.0, 1.0, 1.0)), [flow[name] for name in flows]
+    )
+    assert found.weights == weights
