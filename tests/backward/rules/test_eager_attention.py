@@ -260,3 +260,27 @@ def test_fused_attention_with_constant_weights_is_a_linear_map():
             for rules in (PLAIN, LIBRA, ATTN_LRP)
         ]
         torch.testing.assert_close(gradients[1:], [gradients[0]] * 2, rtol=1e-12, atol=1e-12)
+
+
+class Passing(nn.Module):
+    """Hands its first argument on; a hook on it sees both."""
+
+    def forward(self, weights, other):
+        return weights * 1.0
+
+
+@pytest.mark.parametrize("place", ["scores", "weights"])
+def test_modules_with_backward_hooks_may_lie_between(place):
+    q, k, v = leaves(0, (2, 4, 6), (2, 4, 6), (2, 4, 6))
+
+    def attend(module):
+        used = {"scores": lambda w, _: w, "weights": lambda w, _: w} | {place: module}
+        scores = used["scores"](q @ k.mT, q @ v.mT)
+        return (used["weights"](scores.softmax(-1), q @ v.mT) @ v).square().sum()
+
+    hooked = Passing()
+    hooked.register_full_backward_hook(lambda *_: None)
+    expected = grad(attend(lambda w, _: w), [q, k, v], rules=ATTN_LRP)
+    found = grad(attend(hooked), [q, k, v], rules=ATTN_LRP)
+    assert all(map(torch.equal, found, expected))
+    assert not torch.equal(expected[0], grad(attend(lambda w, _: w), [q, k, v])[0])

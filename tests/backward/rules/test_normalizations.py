@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from libragrad_lightning.backward import LIBRA, PLAIN, Role, grad
+from libragrad_lightning.backward import LIBRA, PLAIN, VOCABULARY, Role, grad
+from libragrad_lightning.backward.graph import Flow
 
 SIZES = st.integers(1, 4)
 EPS = st.sampled_from([1e-6, 1e-5, 1e-2])
@@ -219,3 +220,13 @@ def test_gradients_have_the_dtype_of_the_input(kind, dtype):
     assert gradient.dtype == dtype
     tolerance = 16 * torch.finfo(dtype).eps
     torch.testing.assert_close(gradient.double(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_a_constant_that_is_normalized_keeps_its_gradient():
+    x, constant = leaves(0, (4,), (3, 4))
+    node = F.layer_norm(constant, (4,), None, x).grad_fn
+    live, fixed = Flow.LIVE, Flow.CONSTANT
+    assert LIBRA.correct(VOCABULARY.of(node), node, (fixed, fixed, live)).rewrite is None
+    assert LIBRA.correct(VOCABULARY.of(node), node, (live, fixed, live)).rewrite is not None
+    (gradient,) = grad(F.layer_norm(constant, (4,), None, x).sum(), x)
+    assert torch.equal(gradient, torch.full((4,), 3.0, dtype=torch.float64))
