@@ -1,10 +1,12 @@
 """MURA: its lists, its labels, one logit."""
 
+from types import SimpleNamespace
+
 import lightning as L
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import default_collate
+from torch.utils.data import RandomSampler, SequentialSampler, default_collate
 
 from libragrad_lightning.data import MuraDataModule
 from libragrad_lightning.demo import ImageClassifier
@@ -44,6 +46,29 @@ def test_labels_say_whether_the_study_is_abnormal(root):
     assert labels(module(root, evaluate_train=True).build("val")) == [1, 1, 0]
     assert sum(labels(module(root, max_images=4).build("val"))) == 2
     assert module(root).build("val")[0]["image"].shape == (3, 32, 32)
+
+
+def test_training_images_come_in_random_order_and_others_in_theirs(root):
+    data = module(root, batch_size=3, num_workers=2)
+    data.setup("fit")
+    data.setup("test")
+    train = data.train_dataloader()
+    assert (train.batch_size, train.num_workers) == (3, 2)
+    assert isinstance(train.sampler, RandomSampler)
+    for loader in (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
+        assert isinstance(loader.sampler, SequentialSampler)
+
+
+@pytest.mark.parametrize(("flip", "training"), [(True, True), (True, False), (False, True)])
+def test_half_of_the_training_images_are_mirrored_if_that_is_wanted(root, flip, training):
+    data = module(root, flip=flip, num_workers=1)
+    data.trainer = SimpleNamespace(training=training)
+    images = torch.randn(40, 3, 4, 4)
+    found = data.on_after_batch_transfer({"image": images}, 0)["image"]
+    mirrored = [torch.equal(a, b.flip(2)) for a, b in zip(found, images, strict=True)]
+    kept = [torch.equal(a, b) for a, b in zip(found, images, strict=True)]
+    assert sum(mirrored) + sum(kept) == 40
+    assert (0 < sum(mirrored) < 40) if flip and training else all(kept)
 
 
 def test_a_head_with_one_logit_is_trained_and_scored(root):
