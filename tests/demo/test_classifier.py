@@ -98,6 +98,10 @@ def test_the_trainer_follows_the_schedule(warmup_fraction):
     assert rates == pytest.approx([0.01 * warmup_cosine(step, warmup, 8) for step in range(8)])
 
 
+def test_arguments_of_the_model_may_be_left_out():
+    assert ImageClassifier("test_vit", num_classes=5)(torch.zeros(1, 3, 160, 160)).shape == (1, 5)
+
+
 def test_weight_decay_spares_biases_and_normalizations():
     model = ImageClassifier(model_kwargs=TINY, weight_decay=0.3)
     quiet_trainer(fast_dev_run=True).fit(model, small_data())

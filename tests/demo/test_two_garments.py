@@ -61,6 +61,13 @@ def is_true(text, things):
     )
 
 
+def test_cut_outs_shine_only_where_they_cover_something():
+    cut_outs = load_cut_outs("val", 200)
+    assert (cut_outs.opacity == 0).any()
+    assert (cut_outs.shades >= 0).all()
+    assert (cut_outs.shades <= cut_outs.opacity + 1e-6).all()
+
+
 def test_truth_is_what_the_words_say():
     rng = np.random.default_rng(1)
     things = draw_things(50, held_out=True, rng=rng)
