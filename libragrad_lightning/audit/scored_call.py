@@ -45,6 +45,8 @@ class ScoredCall:
         scores: A copy of the scores, as the call returned them or as the step made them.
         functions: The names of functions that were given the scores, losses first.
         labels: What a loss compared the scores with, or None.
+        compares: Whether the step compares the images with what else their batch holds, such as
+            captions, or with labels that are not those of the batch.
     """
 
     call: ImageCall
@@ -56,6 +58,7 @@ class ScoredCall:
     scores: Tensor
     functions: tuple[str, ...]
     labels: Tensor | None
+    compares: bool = False
 
     @property
     def row_ways(self) -> tuple[Way, ...]:
@@ -201,8 +204,24 @@ def _made_by_step(step: WatchedStep, calls: Sequence[ImageCall]) -> ScoredCall |
         n for n in (squash, use.name, *(u.name for u in uses if u.scores is use.scores)) if n
     )
     return ScoredCall(
-        calls[0], images_way, images, None, tuple(operations), source, scores, names, use.labels
+        calls[0],
+        images_way,
+        images,
+        None,
+        tuple(operations),
+        source,
+        scores,
+        names,
+        use.labels,
+        _compares(step, operations, use),
     )
+
+
+def _compares(step: WatchedStep, operations: Sequence[Operation], use: Use) -> bool:
+    """Whether scores, or labels, say what belongs together in a batch."""
+    if any(step.trace.is_of_batch(t) for operation in operations for t in operation.given):
+        return True
+    return use.target is not None and not step.trace.is_of_batch(use.target)
 
 
 def _could_be(use: Use, rows: int) -> bool:

@@ -21,6 +21,7 @@ _LONGEST = 100
 """More functions are a network of its own, which is no module that is shown the images."""
 _MOST = 5000
 """More are not remembered."""
+_IMAGE_AXES = 4
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Trace:
     _operations: list[Operation] = field(default_factory=list)
     _of_images: dict[int, Tensor] = field(default_factory=dict)
     _of_parameters: dict[int, Tensor] = field(default_factory=dict)
+    _of_batch: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def length(self) -> int:
@@ -68,6 +70,19 @@ class Trace:
     def know_parameters(self, parameters: Iterable[Tensor]) -> None:
         """Follow what becomes of parameters too."""
         self._of_parameters |= {id(p): p for p in parameters}
+
+    def know_batch(self, batch: Any) -> None:
+        """Tell what becomes of a batch from other tensors; images are followed by other means."""
+        self._of_batch |= {id(t): t for _, t in tensors(batch) if t.dim() < _IMAGE_AXES}
+
+    def pass_on(self, arguments: Any, output: Any) -> None:
+        """Note a call inside of which no function is watched."""
+        if any(id(t) in self._of_batch for _, t in tensors(arguments)):
+            self._of_batch |= {id(t): t for _, t in tensors(output)}
+
+    def is_of_batch(self, tensor: Tensor) -> bool:
+        """Return whether a tensor is a part of the batch, or made of one without images."""
+        return id(tensor) in self._of_batch and id(tensor) not in self._of_images
 
     def begin_at(self, output: Any) -> None:
         """Follow what becomes of the output of a module."""
@@ -84,6 +99,9 @@ class Trace:
         operation = Operation(function, [_as_it_is(a) for a in args], dict(kwargs), result)
         given = operation.given
         of_images = any(id(t) in self._of_images for t in given)
+        if any(id(t) in self._of_batch for t in given) and not of_images:
+            changed = [t for _, t in tensors([result])] + operation.overwritten
+            self._of_batch |= {id(t): t for t in changed}
         if len(self._operations) < _MOST and (
             of_images or any(id(t) in self._of_parameters for t in given)
         ):

@@ -24,6 +24,12 @@ _EXACT, _ROUNDED = 1e-4, 2**-4
 precision. Fused kernels of `torch.nn` are not used where gradients are recorded."""
 
 
+_ADVICE_ON_TEXTS = (
+    "; if these are texts that belong to the images, show both to one module, as in "
+    "`model(images, texts)`, or compare images with `libragrad_lightning.prompts.text_prompts`"
+)
+
+
 @dataclass(frozen=True)
 class Replayed:
     """A forward pass that gives the scores of a step.
@@ -59,7 +65,7 @@ def replayed(
     forward = _call_replay(found, ways, owners)
     scores = forward(images.clone(), others)
     if _is_same(scores, found.scores, found):
-        wrong = _dependence(forward, images, others, found)
+        wrong = _dependence(forward, images, others, found) or _companions(found)
     else:
         wrong = _difference(scores, found)
     if wrong is None:
@@ -86,16 +92,11 @@ def check_batch(call: ModelCall, root: nn.Module, found: ScoredCall) -> None:
     if isinstance(call.forward, PairReplay) and _is_square(expected):
         expected = expected.diagonal()[:, None]
     if not _is_same(scores, expected, found):
-        pairs = (
-            "; if these are texts that belong to the images, show both to one module, as in "
-            "`model(images, texts)`, or compare images with `libragrad_lightning.prompts."
-            "text_prompts`"
-        )
         raise AuditError(
             f"What the validation step computes beside the images that {found.name} is shown "
             f"changes from batch to batch (largest difference {_distance(scores, expected):.2g}"
-            f"){pairs if _is_square(expected) else ''}; pass `forward`, a function `(module, "
-            "images) -> scores`."
+            f"){_ADVICE_ON_TEXTS if _is_square(expected) else ''}; pass `forward`, a function "
+            "`(module, images) -> scores`."
         )
 
 
@@ -197,6 +198,18 @@ def _dependence(
         f"The scores {tuple(found.scores.shape)} that the validation step gets from {found.name} "
         "depend on the other images of the batch, or on its labels or size, as those of a "
         "contrastive loss do; pass `forward`, a function `(module, images) -> scores`."
+    )
+
+
+def _companions(found: ScoredCall) -> AuditError | None:
+    """Return what is wrong if scores compare images with what belongs to others of their batch."""
+    square = _is_square(found.scores) and _is_of_pairs(found.labels, len(found.images))
+    if not (square and found.compares):
+        return None
+    return AuditError(
+        f"The validation step compares the images that {found.name} is shown with what else "
+        f"belongs to their batch{_ADVICE_ON_TEXTS}; pass `forward`, a function `(module, images) "
+        "-> scores`."
     )
 
 

@@ -121,6 +121,7 @@ def watched_step(root: nn.Module, batch: Any, only: str | None = None) -> Iterat
     """
     step = WatchedStep(batch)
     step.trace.know_parameters(root.parameters())
+    step.trace.know_batch(batch)
     functions = _FunctionWatch(step)
     outermost: list[ImageCall] = step.calls if only is None else []
     watch = _CallWatch(step, outermost, functions)
@@ -204,7 +205,7 @@ class _CallWatch:
         """Watch a module."""
         before = module.register_forward_pre_hook(self._begin, with_kwargs=True, prepend=True)
         after = module.register_forward_hook(
-            lambda m, _, output: self._end(path, m, output), always_call=True
+            lambda m, args, output: self._end(path, m, args, output), always_call=True
         )
         try:
             yield
@@ -228,7 +229,7 @@ class _CallWatch:
                 arguments = copied((args, dict(kwargs)))
                 self._running = (module, (arguments, tuple(w for w, _ in images)), stack)
 
-    def _end(self, path: str, module: nn.Module, output: Any) -> None:
+    def _end(self, path: str, module: nn.Module, args: Any, output: Any) -> None:
         if self._running is None or self._running[0] is not module:
             return
         _, seen, stack = self._running
@@ -237,8 +238,10 @@ class _CallWatch:
             if seen is not None:
                 self._keep(path, module, output, *seen)
         stack.close()
-        if seen is not None:
-            with self._step.unharmed():
+        with self._step.unharmed():
+            if seen is None:
+                self._trace.pass_on(args, output)
+            else:
                 self._trace.begin_at(output)
 
     def _keep(

@@ -13,9 +13,20 @@ from torch import Tensor, nn
 
 from libragrad_lightning.attribution import ScoringModule, Task
 from libragrad_lightning.models import explanation_state
+from libragrad_lightning.prompts.belonging import (
+    Trial,
+    check_vocabulary,
+    warn_of_small_vocabulary,
+)
 from libragrad_lightning.prompts.encoders import PAPER_SCALE, DualEncoder, Encoder, dual_encoder
 from libragrad_lightning.prompts.errors import PromptError
-from libragrad_lightning.prompts.tokens import Tokenizer, Tokens, tokenized, vocabulary_size
+from libragrad_lightning.prompts.tokens import (
+    Tokenizer,
+    Tokens,
+    declared_size,
+    tokenized,
+    vocabulary_size,
+)
 from libragrad_lightning.prompts.weights import Weights, with_weights
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -84,7 +95,10 @@ def text_prompts(
     texts = [form.replace("{}", name) for name in names for form in forms]
     tokens = tokenized(tokenizer, texts, _context(model))
     size = vocabulary_size(tokenizer, tokens)
-    return TextPrompts(encoder, tokens, names, forms, size, scale, task)
+    found = TextPrompts(encoder, tokens, names, forms, size, scale, task)
+    if found.embedding is not None:
+        warn_of_small_vocabulary(found.embedding.num_embeddings, declared_size(tokenizer))
+    return found
 
 
 @dataclass(frozen=True)
@@ -134,8 +148,22 @@ class TextPrompts(ScoringModule):
         """The module that embeds the tokens; None if no module does."""
         return self._embeds[0]
 
+    def train(self, mode: bool = True) -> TextPrompts:
+        """Set the mode of the model.
+
+        Raises:
+            PromptError: If the prompts are a part of the model that they were made for.
+        """
+        self._check_is_no_part()
+        return super().train(mode)
+
     def forward(self, images: Tensor) -> Tensor:
-        """Return the scores `[B, P]` of images `[B, C, H, W]`."""
+        """Return the scores `[B, P]` of images `[B, C, H, W]`.
+
+        Raises:
+            PromptError: If the prompts are a part of the model that they were made for.
+        """
+        self._check_is_no_part()
         embeddings = self.encoder.image_embeddings(images)
         texts = self.text_embeddings(embeddings.device, embeddings.dtype)
         if texts.shape[1] != embeddings.shape[1]:
@@ -172,6 +200,30 @@ class TextPrompts(ScoringModule):
             scores = f"{PAPER_SCALE if self.scale is None else self.scale:g} * cosine"
         return f"scores={scores}, prompts={len(self.prompts)}, templates={len(self.templates)}"
 
+    def _check_is_no_part(self) -> None:
+        """Refuse a circle of modules, in which all that visits parts would never end."""
+        if self.model is not None and any(
+            self in m._modules.values() for m in self.model.modules()
+        ):
+            raise PromptError(
+                f"The prompts are a part of the {type(self.model).__name__} that was passed to "
+                "`text_prompts` as `model`; pass the part of it that embeds images and texts, or "
+                "the pair `(image_encoder, text_encoder)` of two parts."
+            )
+
+    def _apply(self, *args: Any, **kwargs: Any) -> TextPrompts:
+        self._check_is_no_part()
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return self
+
+    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._check_is_no_part()
+        super()._save_to_state_dict(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._check_is_no_part()
+        super()._load_from_state_dict(*args, **kwargs)
+
     def _of_texts(self, index: slice, device: torch.device) -> Tensor:
         return self.encoder.text_embeddings(self.tokens.rows(index, device))
 
@@ -184,7 +236,7 @@ class TextPrompts(ScoringModule):
 
         def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             if isinstance(module, nn.Embedding) and args and _begin(ids, args[0]):
-                _check_vocabulary(module.num_embeddings, vocabulary)
+                check_vocabulary(module.num_embeddings, vocabulary)
                 found.append(module)
 
         device = next((p.device for p in self.model.parameters()), ids.device)
@@ -193,6 +245,9 @@ class TextPrompts(ScoringModule):
                 if isinstance(module, nn.Embedding):
                     stack.callback(module.register_forward_pre_hook(look).remove)
             self._of_texts(slice(0, 1), device)
+            trial = Trial(self.encoder, self.tokens, device)
+            trial.check_last_words()
+            trial.check_context(_declared_context(self.model))
         return found[0] if found else None
 
 
@@ -217,14 +272,6 @@ def _begin(ids: Tensor, given: object) -> bool:
     return given.shape[1] > 0 and torch.equal(given.cpu(), ids[:, : given.shape[1]])
 
 
-def _check_vocabulary(embedded: int, vocabulary: int) -> None:
-    if vocabulary > embedded:
-        raise PromptError(
-            f"The tokenizer has {vocabulary} tokens, but the model embeds {embedded}, so it "
-            "belongs to another model; pass the `tokenizer` that the model was trained with."
-        )
-
-
 def _checked(texts: Sequence[str], argument: str) -> tuple[str, ...]:
     if isinstance(texts, str):
         raise PromptError(f"`{argument}` must be a list of texts; pass [{texts!r}].")
@@ -236,6 +283,12 @@ def _checked(texts: Sequence[str], argument: str) -> tuple[str, ...]:
                 f"`{argument}` holds {text!r}, which says nothing of an image; pass texts."
             )
     return tuple(texts)
+
+
+def _declared_context(model: object) -> int | None:
+    """Return how many tokens a model of open_clip says that it takes."""
+    found = getattr(model, "context_length", None)
+    return found if isinstance(found, int) else None
 
 
 def _context(model: object) -> int | None:

@@ -85,9 +85,13 @@ def tokenized(tokenizer: Tokenizer, texts: Sequence[str], context: int | None) -
 
 def vocabulary_size(tokenizer: Tokenizer, tokens: Tokens) -> int:
     """Return how many ids a tokenizer has, as far as can be told."""
+    return max(int(tokens.ids.max()) + 1, declared_size(tokenizer))
+
+
+def declared_size(tokenizer: Tokenizer) -> int:
+    """Return how many ids a tokenizer says that it has; 0 if it does not."""
     declared = getattr(_of_processor(tokenizer), "vocab_size", 0)
-    largest = int(tokens.ids.max()) + 1
-    return max(largest, declared) if isinstance(declared, int) else largest
+    return declared if isinstance(declared, int) else 0
 
 
 def _of_processor(tokenizer: Any) -> Any:

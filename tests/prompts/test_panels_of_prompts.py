@@ -50,7 +50,9 @@ def audited(tmp_path, module, texts=False, num_images=3, **arguments):
         accelerator="cpu", logger=TensorBoardLogger(tmp_path), callbacks=[callback],
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
     )  # fmt: skip
-    samples = [{**example(i), **({"caption": CAPTIONS[i]} if texts else {})} for i in range(COUNT)]
+    samples = [example(i) for i in range(COUNT)]
+    if not texts:
+        samples = [{k: v for k, v in sample.items() if k != "caption"} for sample in samples]
     trainer.validate(module, DataLoader(samples, 4), verbose=False)
     return callback
 

@@ -38,6 +38,8 @@ def example(i, size=64):
         "image": torch.randn(3, size, size, generator=generator),
         "label": i % len(CLASSES),
         "tokens": TOKENIZER([CAPTIONS[i]])[0],
+        "caption": CAPTIONS[i],
+        "index": i,
         "mask": mask,
     }
 
@@ -135,6 +137,45 @@ class Apart(Step):
         return F.cross_entropy(100 * features @ texts.T, torch.arange(len(features)))
 
 
+class ApartTokenized(Apart):
+    """Turns captions into tokens itself."""
+
+    def step(self, batch):
+        texts = self.clip.encode_text(TOKENIZER(batch["caption"]), normalize=True)
+        features = self.clip.encode_image(batch["image"], normalize=True)
+        return F.cross_entropy(100 * features @ texts.T, torch.arange(len(features)))
+
+
+class ApartRecall(Apart):
+    """Has no loss."""
+
+    def step(self, batch):
+        features = self.clip.encode_image(batch["image"], normalize=True)
+        texts = self.clip.encode_text(batch["tokens"], normalize=True)
+        return ((features @ texts.T).argmax(1) == torch.arange(len(features))).float().mean()
+
+
+class ApartTowers(L.LightningModule):
+    """Has two plain modules, the text tower with blocks that no function is watched in."""
+
+    def __init__(self):
+        super().__init__()
+        self.images, self.texts = image_tower(), TextTower()
+        self.zero_shot = text_prompts((self.images, self.texts), TOKENIZER, CLASSES)
+
+    def validation_step(self, batch, _):
+        scores = self.images(batch["image"]) @ self.texts(batch["tokens"]).T
+        self.log("val_loss", F.cross_entropy(scores, torch.arange(len(scores))))
+
+
+class ApartIndices(ApartTowers):
+    """Has a batch that numbers its images."""
+
+    def validation_step(self, batch, _):
+        scores = self.images(batch["image"]) @ self.texts(batch["tokens"]).T
+        self.log("val_loss", F.cross_entropy(scores, batch["index"] % len(scores)))
+
+
 class Sigmoid(Apart):
     """The loss of SigLIP."""
 
@@ -168,7 +209,9 @@ class Towers(L.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=0.01)
 
 
-def audited(tmp_path, module, size=64, fit=False, audit=True, without=(), **arguments):
+def audited(
+    tmp_path, module, size=64, fit=False, audit=True, without=(), batch_size=4, **arguments
+):
     names = {"metrics": ["segmentation_ap", "relative_completeness_error"], "max_samples": COUNT}
     callback = LibraGradAudit(num_images=0, print_summary=False, **(names | arguments))
     trainer = L.Trainer(
@@ -178,7 +221,7 @@ def audited(tmp_path, module, size=64, fit=False, audit=True, without=(), **argu
     )  # fmt: skip
     samples = [example(i, size) for i in range(COUNT)]
     samples = [{k: v for k, v in sample.items() if k not in without} for sample in samples]
-    loader = DataLoader(samples, 4)
+    loader = DataLoader(samples, batch_size)
     if fit:
         trainer.fit(module, loader, loader)
     else:
@@ -245,6 +288,27 @@ def test_captions_that_cannot_be_followed_are_named_and_prompts_work(tmp_path, k
     )
     assert callback.history[-1].values["relative_completeness_error/libra"] < 1e-5
     audited(tmp_path, kind(), forward="zero_shot", task="multiclass")
+
+
+@pytest.mark.parametrize("batch_size", [4, COUNT])
+@pytest.mark.parametrize("kind", [Apart, ApartTokenized, ApartRecall, ApartTowers, ApartIndices])
+def test_captions_shown_to_another_module_are_noticed_in_the_first_batch(
+    tmp_path, kind, batch_size
+):
+    size = 32 if issubclass(kind, ApartTowers) else 64
+    sentence = r"compares the images.*show both to one module.*text_prompts.*pass `forward`"
+    with pytest.raises(MisconfigurationException, match=sentence):
+        audited(tmp_path, kind(), size, batch_size=batch_size, max_samples=4)
+    callback = audited(
+        tmp_path, kind(), size, batch_size=batch_size, forward="zero_shot", task="multiclass"
+    )
+    assert callback.history[-1].values["relative_completeness_error/libra"] < 1e-5
+
+
+@pytest.mark.parametrize("kind", [Prompts, Accuracy, Written, Once])
+def test_as_many_classes_as_images_are_no_captions(tmp_path, kind):
+    callback = audited(tmp_path, kind(), batch_size=len(CLASSES), max_samples=len(CLASSES))
+    assert "accuracy" in callback.history[-1].values
 
 
 def test_plain_towers_under_training_are_asked_with_their_weights_of_then(tmp_path):

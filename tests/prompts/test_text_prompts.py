@@ -23,7 +23,7 @@ from torch import nn
 
 from libragrad_lightning import explain
 from libragrad_lightning.models import UnreadableModelError
-from libragrad_lightning.prompts import PromptError, text_prompts
+from libragrad_lightning.prompts import text_prompts
 
 TEMPLATES = ("a photo of a {}.", "a drawing of a {}.", "{}")
 
@@ -227,65 +227,3 @@ def test_a_model_of_images_and_texts_is_told_how_to_pass_prompts():
         ):
             explain(model, batch)
         assert explain(text_prompts(model, tokenizer, ["dog"]), batch).attribution.dim() == 3
-
-
-LONG = " ".join(["dog"] * CONTEXT)
-WRONG = [
-    ({"prompts": "a dog"}, r"must be a list of texts; pass \['a dog'\]", {"prompts": ["a dog"]}),
-    ({"prompts": []}, "`prompts` is empty; pass at least one", {"prompts": ["dog"]}),
-    ({"prompts": ["dog", " "]}, "`prompts` holds ' ', which says nothing", {"prompts": ["dog"]}),
-    ({"templates": ["a photo"]}, "must hold '{}' once", {"templates": ["a {}"]}),
-    ({"templates": []}, "`templates` is empty; pass at least one", {"templates": ["{}"]}),
-    ({"prompts": [LONG]}, "'dog dog.*is too long .*16", {"prompts": [LONG[:40]]}),
-]
-
-
-@pytest.mark.parametrize(("wrong", "sentence", "right"), WRONG)
-@pytest.mark.parametrize("name", ["open_clip-vit", "transformers-clip"])
-def test_prompts_that_cannot_work(name, wrong, sentence, right):
-    tokenizer, arguments = MODELS[name].tokenizer(), {"prompts": ["dog"]}
-    right = {"prompts": [p[:11] for p in right["prompts"]]} if "prompts" in right else right
-    model = randomized(name)
-    with pytest.raises(PromptError, match=sentence):
-        text_prompts(model, tokenizer, **{**arguments, **wrong})
-    assert text_prompts(model, tokenizer, **{**arguments, **right})(images(name, 1)).shape == (3, 1)
-
-
-def test_models_that_cannot_work():
-    model = clip()
-    with pytest.raises(PromptError, match=r"VisionTransformer does not embed both.*whole model"):
-        text_prompts(model.visual, TOKENIZER, PROMPTS)
-    with pytest.raises(PromptError, match=r"\(CLIP, str\); pass a model of images and texts, or"):
-        text_prompts((model, "text"), TOKENIZER, PROMPTS)
-    with pytest.raises(PromptError, match=r"tokenizer has 49408 tokens, but the model embeds 64"):
-        text_prompts(randomized("transformers-clip"), TOKENIZER, PROMPTS)
-    with pytest.raises(
-        PromptError, match=r"does not take what the tokenizer returns \(ids \(1, 77"
-    ):
-        text_prompts(model, open_clip.SimpleTokenizer(), PROMPTS)
-    with pytest.raises(
-        PromptError, match=r"must return ids \[4, L\].*but returned a tensor \(4,\)"
-    ):
-        text_prompts(model, lambda texts: torch.arange(len(texts)), PROMPTS)
-    other = text_prompts((image_tower(8), TextTower()), TOKENIZER, PROMPTS)
-    with pytest.raises(
-        PromptError, match="in 8 dimensions and texts in 16; pass encoders into one"
-    ):
-        explain(other, SMALL)
-    tokens = text_prompts((image_tower(0), TextTower(dimensions=24)), TOKENIZER, PROMPTS)
-    assert tokens(SMALL).shape == (3, 4)
-
-
-def test_a_tokenizer_with_the_wrong_context_is_refused_and_another_works():
-    with pytest.raises(PromptError, match=r"pass the `tokenizer` that the model was trained with"):
-        text_prompts(clip(), open_clip.SimpleTokenizer(context_length=20), PROMPTS)
-    assert text_prompts(clip(), TOKENIZER, PROMPTS)(BATCH).shape == (3, 4)
-
-
-def test_an_encoder_of_tokens_is_refused():
-    tower = image_tower()
-    pair = (lambda batch: tower.forward_features(batch), TextTower())
-    with pytest.raises(
-        PromptError, match=r"must return embeddings \[B, D\].*returned \(3, 17, 24\)"
-    ):
-        text_prompts(pair, TOKENIZER, PROMPTS)(SMALL)
