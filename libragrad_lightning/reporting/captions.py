@@ -90,7 +90,8 @@ def _said_of_quantities(
     parts = [f"output {float(scores[target]):.4g}"]
     if label is not None:
         parts.insert(0, f"label {float(label[target]):.4g}")
-    if len(scores) > 1 or names is not None:
+    # Names of classes say nothing of a single score, as that of an image with its own text.
+    if len(scores) > 1 or (names is not None and len(names) == 1):
         parts.append(f"explained {_name(target, names)}")
     return parts
 

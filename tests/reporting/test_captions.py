@@ -63,6 +63,7 @@ def test_quantities():
     ]
     assert said("regression", scores, 0, None, None) == ["output 0.1235", "explained 0"]
     assert said("regression", scores[:1], 0, label, None) == ["label 1.5", "output 0.1235"]
+    assert said("regression", scores[:1], 0, None, NAMES) == ["output 0.1235"]
     assert said("regression", scores[:1], 0, None, ["age"]) == ["output 0.1235", "explained age"]
 
 
