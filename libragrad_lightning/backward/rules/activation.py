@@ -60,16 +60,21 @@ class Activation(Operation):
 
     Attributes:
         gate: g(x) = phi(x) / x, in the dtype of the node.
+        owns_gate: Whether `gate` makes a new tensor at every call, which may be overwritten.
     """
 
     role: ClassVar[Role] = Role.ACTIVATION
 
     gate: Callable[[Node], Tensor]
     elementwise: Elementwise | None = field(default=Elementwise.CURVED, kw_only=True)
+    owns_gate: bool = field(default=False, kw_only=True)
 
     def input_gradient(self, node: Node, gradient: Tensor) -> Tensor:
         """Return dF/dx with a constant gate, from the gradient of the output."""
-        return gradient * self.gate(node)
+        gate = self.gate(node)
+        alike = gate.shape == gradient.shape and gate.dtype == gradient.dtype
+        # A new tensor of this size costs more than the product.
+        return gate.mul_(gradient) if self.owns_gate and alike else gradient * gate
 
 
 @dataclass(frozen=True)

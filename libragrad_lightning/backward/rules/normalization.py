@@ -91,17 +91,21 @@ def stop_statistics(operation: Normalization, node: Node, flows: Sequence[Flow])
 def layer_norm_gradient(node: Node, gradient: Tensor) -> Tensor:
     """Return dF/dx of a LayerNorm with constant standard deviation, in the shape of x."""
     axes = tuple(range(-len(node._saved_normalized_shape), 0))
-    weight: Tensor | None = node._saved_weight
-    scaled = gradient if weight is None else gradient * weight
-    scaled = scaled * node._saved_result2.to(scaled.dtype)
-    return scaled - scaled.mean(axes, keepdim=True)
+    scaled = _scaled(gradient, node._saved_weight, node._saved_result2)
+    return scaled.sub_(scaled.mean(axes, keepdim=True))
 
 
 def rms_norm_gradient(node: Node, gradient: Tensor) -> Tensor:
     """Return dF/dx of an RMSNorm with a constant root mean square."""
-    weight: Tensor | None = node._saved_weight
-    scaled = gradient if weight is None else gradient * weight
-    return scaled * node._saved_result1.to(scaled.dtype)
+    return _scaled(gradient, node._saved_weight, node._saved_result1)
+
+
+def _scaled(gradient: Tensor, weight: Tensor | None, scale: Tensor) -> Tensor:
+    """Return gradient * weight * scale in a new tensor."""
+    if weight is None:
+        return gradient * scale.to(gradient.dtype)
+    scaled = gradient * weight
+    return scaled.mul_(scale.to(scaled.dtype))
 
 
 def group_norm_gradient(node: Node, gradient: Tensor) -> Tensor:

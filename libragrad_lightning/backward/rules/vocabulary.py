@@ -218,10 +218,10 @@ _CLAMP = Activation(
 )
 
 _ACTIVATIONS: dict[str, Operation] = {
-    "GeluBackward": Activation(activation.gelu_gate),
-    "SiluBackward": Activation(activation.silu_gate),
-    "HardswishBackward": Activation(activation.hardswish_gate),
-    "MishBackward": Activation(activation.mish_gate),
+    "GeluBackward": Activation(activation.gelu_gate, owns_gate=True),
+    "SiluBackward": Activation(activation.silu_gate, owns_gate=True),
+    "HardswishBackward": Activation(activation.hardswish_gate, owns_gate=True),
+    "MishBackward": Activation(activation.mish_gate, owns_gate=True),
     "EluBackward": Activation(activation.elu_gate),
     "CeluBackward": Activation(activation.celu_gate),
     "GluBackward": GatedUnit(activation.glu_gradient),
