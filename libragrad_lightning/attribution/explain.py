@@ -48,6 +48,7 @@ def explain(
     blocks: Sequence[str] | None = None,
     forward: Callable[[Tensor], Any] | None = None,
     transform: Transform | None = None,
+    reading: TokenModel | None = None,
 ) -> Explanation:
     """Explain a model's outputs for images; the model is left as it was, to the last bit.
 
@@ -74,6 +75,10 @@ def explain(
         forward: Images to logits; the model itself by default.
         transform: From a picture to `[C, H, W]`; by default the evaluation transform of the one
             model of timm in `model`.
+        reading: What `models.read_token_model` has returned for this model, to explain it again
+            without reading it anew; `backbone`, `blocks` and `forward` are those of the reading.
+            Nothing tells whether it still fits: read the model again if its modules, or what they
+            do, have changed.
 
     Returns:
         The maps `[B, h, w]` with their prefix and bias parts, and the completeness at every block.
@@ -96,12 +101,14 @@ def explain(
         True
     """
     chosen, rules = attribution_method(method), rule_set(rules)
-    task = task or said_task(forward or model)
+    task = task or said_task(forward or (reading.forward if reading else model))
     rewarded = reward_function(reward, task or "multiclass")
     given = model_inputs(model, images, transform)
     images = given.images.as_subclass(Tensor)  # Leaves of other classes are hidden from the graph.
     wanted, classes = _per_image(target, len(images))
-    read = read_token_model(model, images, backbone=backbone, blocks=blocks, forward=forward)
+    read = reading or read_token_model(
+        model, images, backbone=backbone, blocks=blocks, forward=forward
+    )
     with explanation_state(model):
         size = batch_size or images_at_once(read, images, memory_gib)
         parts = [
@@ -124,24 +131,10 @@ def explain(
 
 
 def images_at_once(model: TokenModel, images: Tensor, memory_gib: float) -> int:
-    """Return how many images can be recorded in the memory, at least one.
-
-    Measured by what autograd saves for the first image.
-    """
+    """Return how many images can be recorded in the memory, at least one."""
     if len(images) == 1:
         return 1
-    weights = {p.untyped_storage().data_ptr() for b in model.blocks for p in b.parameters()}
-    saved: dict[int, int] = {}
-
-    def weigh(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor):
-        model.record_alone(images[:1])
-    taken = sum(size for pointer, size in saved.items() if pointer not in weights)
-    return max(1, int(memory_gib * 2**30 / max(1, taken)))
+    return max(1, int(memory_gib * 2**30 / max(1, model.bytes_recorded(images))))
 
 
 def joined(parts: Sequence[Explanation]) -> Explanation:

@@ -10,7 +10,7 @@ import math
 
 from libragrad_lightning.attribution import BOTH, SumsOf, Task, reward_function
 from libragrad_lightning.audit.config import AuditConfig
-from libragrad_lightning.audit.metric_table import needs_of
+from libragrad_lightning.audit.own_metrics import needs_of
 
 _LEAST, _SHARE = 8, 0.02
 

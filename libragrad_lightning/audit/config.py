@@ -19,7 +19,8 @@ from libragrad_lightning.attribution import (
 )
 from libragrad_lightning.audit.errors import AuditError
 from libragrad_lightning.audit.learning import Source
-from libragrad_lightning.audit.metric_table import DEFAULT_METRICS, METRICS, needs_of
+from libragrad_lightning.audit.metric_table import DEFAULT_METRICS, METRICS
+from libragrad_lightning.audit.own_metrics import needs_of
 from libragrad_lightning.audit.selection import ProbeRequest
 from libragrad_lightning.backward import RuleSet, UnknownPolicy, rule_set
 from libragrad_lightning.perturbation import LEVELS, PERTURBATIONS, check_levels

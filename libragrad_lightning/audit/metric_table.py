@@ -85,7 +85,7 @@ class MetricInputs:
             "lif_logits": lif,
             "reference": self.previous,
         }
-        given = {name: t[self.informative] for name, t in inputs.items() if t is not None}
+        given = {name: self.scored(t) for name, t in inputs.items() if t is not None}
         if found.fullgrad_sums is not None:
             given["attribution_total"] = found.fullgrad_sums[0]
         given["logit"] = found.target_logit
@@ -93,7 +93,11 @@ class MetricInputs:
 
     def scored(self, tensor: Tensor) -> Tensor:
         """Return the rows of a tensor whose maps tell patches apart."""
-        return tensor[self.informative]
+        return tensor if self._all_informative else tensor[self.informative]
+
+    @cached_property
+    def _all_informative(self) -> bool:
+        return bool(self.informative.all())
 
 
 Create: TypeAlias = Callable[[Sequence[float], Task], Metric]
@@ -285,14 +289,3 @@ DEFAULT_METRICS = (
     "drift_rank",
 )
 """What is measured if nothing else is asked for."""
-
-_OF_USERS: Mapping[str, str] = {
-    **dict.fromkeys(("masked_logits", "mif_logits", "lif_logits"), "deletion"),
-    "attribution_total": "logit",
-}
-"""What arguments of a user's own metric need beside the maps."""
-
-
-def needs_of(metric: Metric) -> set[str]:
-    """Return what a user's own metric needs beside the maps, by what its `update` asks for."""
-    return {need for name, need in _OF_USERS.items() if metric._filter_kwargs(**{name: None})}

@@ -125,7 +125,7 @@ def features_at(
     """
     points = [point for level in levels for point in level.points]
     try:
-        seen = _seen(forward, points, images)
+        seen = seen_until_the_last(forward, points, images)
     except REFUSALS as error:
         if not is_out_of_memory(error) or len(images) == 1:
             raise
@@ -139,10 +139,13 @@ def _in_one(level: Level, parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, 
     return tuple(torch.cat(passes, axis) for passes in zip(*parts, strict=True))
 
 
-def _seen(
+def seen_until_the_last(
     forward: Callable[[Tensor], object], points: Sequence[Point], images: Tensor
 ) -> dict[Point, Tensor]:
-    """Return the tensors at some points, after a forward pass that ends at the last of them."""
+    """Return the tensors at some points, after a forward pass that ends at the last of them.
+
+    A point that is not reached has none.
+    """
     seen: dict[Point, Tensor] = {}
 
     def look(point: Point, tensor: Tensor) -> None:

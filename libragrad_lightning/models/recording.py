@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from libragrad_lightning.backward import PLAIN, AnnotatedGraph, BiasSite, annotate_graph, bias_sites
@@ -52,6 +52,21 @@ class Recording:
     def sites(self) -> list[BiasSite]:
         """Return the sites of biases in this graph."""
         return bias_sites(self.graph())
+
+
+def bytes_saved(record: Callable[[], object], modules: Iterable[nn.Module]) -> int:
+    """Return what autograd saves while something is recorded, without weights of some modules."""
+    weights = {p.untyped_storage().data_ptr() for m in modules for p in m.parameters()}
+    saved: dict[int, int] = {}
+
+    def weigh(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(weigh, lambda tensor: tensor):
+        record()
+    return sum(size for pointer, size in saved.items() if pointer not in weights)
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ from libragrad_lightning.models.feature_view import (
 )
 from libragrad_lightning.models.geometry import Located, located_levels
 from libragrad_lightning.models.hooks import tables_read_at
-from libragrad_lightning.models.levels import Level, Point, seen_at
+from libragrad_lightning.models.levels import Level, Point, seen_at, seen_until_the_last
 from libragrad_lightning.models.logits import logits_of
-from libragrad_lightning.models.recording import AxesMemory, Recording
+from libragrad_lightning.models.recording import AxesMemory, Recording, bytes_saved
 from libragrad_lightning.models.refusals import unless_refused
 
 
@@ -59,6 +59,7 @@ class TokenModel:
     _views: dict[torch.Size, tuple[View, ...]] = field(default_factory=dict, repr=False)
     _drops: dict[torch.Size, bool] = field(default_factory=dict, repr=False)
     _shared_stem: dict[torch.Size, bool] = field(default_factory=dict, repr=False)
+    _bytes: dict[torch.Size, int] = field(default_factory=dict, repr=False)
     _axes: AxesMemory = field(default_factory=AxesMemory, repr=False)
 
     @property
@@ -106,12 +107,10 @@ class TokenModel:
         self._views[images.shape[1:]] = views
 
     def tokens(self, images: Tensor) -> Tensor:
-        """Return z0 `[B, T, D]` without a graph."""
-        entered: dict[int, Tensor] = {}
-        with torch.no_grad(), ExitStack() as stack:
-            for number, point in enumerate(self.levels[0].points):
-                stack.enter_context(seen_at(point, partial(entered.__setitem__, number)))
-            self.logits(images)
+        """Return z0 `[B, T, D]` without a graph; the forward pass ends there."""
+        points = self.levels[0].points
+        seen = seen_until_the_last(self.forward, points, images)
+        entered = {number: seen[point] for number, point in enumerate(points) if point in seen}
         return self.views(images)[0].tokens(self._all(entered))
 
     def grid(self, images: Tensor) -> tuple[int, int]:
@@ -203,6 +202,13 @@ class TokenModel:
     def record_alone(self, images: Tensor) -> Recording:
         """Run and record a forward pass as `record` does, without looking where images are."""
         return self._record(images, None)
+
+    def bytes_recorded(self, images: Tensor) -> int:
+        """Return what autograd saves for one image, in bytes; measured once per image size."""
+        size = images.shape[1:]
+        if size not in self._bytes:
+            self._bytes[size] = bytes_saved(partial(self.record_alone, images[:1]), self.blocks)
+        return self._bytes[size]
 
     def record_from_tokens(self, images: Tensor, tokens: Tensor) -> Recording:
         """Record a forward pass that goes on from other tokens `[B, T, D]` in place of z0."""

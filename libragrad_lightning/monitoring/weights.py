@@ -5,7 +5,7 @@ from __future__ import annotations
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 
@@ -48,10 +48,16 @@ class ExplainedWeights:
 
 
 def fingerprint(model: nn.Module) -> list[int]:
-    """Return numbers that change whenever the weights do, NaN ones or not."""
-    there = [p for p in model.parameters() if not is_lazy(p)]
-    sums = [p.detach().sum(dtype=torch.float32).cpu() for p in there]
-    return torch.stack(sums).view(torch.int32).tolist() if sums else []
+    """Return numbers that change whenever the weights do, NaN ones or not.
+
+    Waits once for every device.
+    """
+    sums: dict[torch.device, list[Tensor]] = {}
+    for parameter in model.parameters():
+        if not is_lazy(parameter):
+            of_device = sums.setdefault(parameter.device, [])
+            of_device.append(parameter.detach().sum(dtype=torch.float32))
+    return [n for of in sums.values() for n in torch.stack(of).view(torch.int32).tolist()]
 
 
 def training_is_over(trainer: pl.Trainer) -> bool:
