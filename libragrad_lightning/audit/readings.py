@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from libragrad_lightning.audit.config import AuditConfig
 from libragrad_lightning.models import TokenModel, read_token_model
+from libragrad_lightning.perturbation import FastestRows
 
 
 @dataclass
@@ -19,8 +21,14 @@ class Readings:
 
     A module that has other submodules than when it was read is read again, and so is one whose
     tokens could not be located, as while its weights are not finite.
+
+    Attributes:
+        fastest_rows: How many perturbed images are run at once, by the sizes of images.
     """
 
+    fastest_rows: defaultdict[torch.Size, FastestRows] = field(
+        default_factory=lambda: defaultdict(FastestRows)
+    )
     _kept: dict[torch.Size, tuple[tuple[nn.Module, ...], TokenModel]] = field(default_factory=dict)
 
     def of(

@@ -220,9 +220,11 @@ class AuditRun:
         if not self.config.deletes:
             return {}
         scores = {e.rules.name: e.attribution for e in explanations}
-        size = 2 * len(scores) * self.batch_size
+        most, config = 2 * len(scores) * self.batch_size, self.config
+        on_cpu = self._device.type == "cpu"
+        fastest = self.readings.fastest_rows[images.shape[1:]] if on_cpu else None
         return deletion_logits(
-            model, images, scores, self.config.levels, size, self.config.perturbation
+            model, images, scores, config.levels, most, config.perturbation, fastest
         )
 
     def _keep(self, part: Part) -> None:

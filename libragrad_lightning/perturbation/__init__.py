@@ -20,6 +20,7 @@ from libragrad_lightning.perturbation.operators import (
     perturbation_operator,
     zero_fill,
 )
+from libragrad_lightning.perturbation.rows import FastestRows
 
 __all__ = [
     "LEVELS",
@@ -27,6 +28,7 @@ __all__ = [
     "DeletionLogits",
     "DropOrZeroTokens",
     "DropTokens",
+    "FastestRows",
     "Perturbation",
     "ReplacePixels",
     "ZeroTokens",

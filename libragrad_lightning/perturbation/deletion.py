@@ -9,6 +9,7 @@ ranking, in which ties are broken at random (`ranking`).
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from libragrad_lightning.perturbation.operators import (
     perturbation_operator,
 )
 from libragrad_lightning.perturbation.ranking import deletion_ranks, tie_breakers
+from libragrad_lightning.perturbation.rows import FastestRows
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """The paper's deletion levels."""
@@ -64,6 +66,7 @@ def deletion_logits(
     levels: Sequence[float] = LEVELS,
     batch_size: int = 64,
     perturbation: str | Perturbation | Fill = "tokens",
+    fastest: FastestRows | None = None,
 ) -> dict[str, DeletionLogits]:
     """Return the logits under deletion for several rankings of the same images.
 
@@ -83,6 +86,7 @@ def deletion_logits(
             tokens.
         perturbation: What deletion does, by name (`PERTURBATIONS`), as an operator, or a function
             from images to what replaces their pixels.
+        fastest: Finds out how many rows are fastest, up to `batch_size`; as many by default.
 
     Raises:
         ValueError: If a level is out of range, the name of the perturbation is unknown, or scores
@@ -96,7 +100,8 @@ def deletion_logits(
     ranks = torch.stack([order for row in rows for order in deletion_ranks(row, ties)])
     distinct, which = torch.unique(ranks.flatten(1), dim=0, return_inverse=True)
     distinct = distinct.unflatten(1, ranks.shape[1:])
-    curves = _logits(operator, operator.begin(model, images), distinct, counts, batch_size)[which]
+    chunks = _Chunks(operator.begin(model, images), batch_size, fastest)
+    curves = _logits(operator, chunks, distinct, counts)[which]
     unranked = torch.stack([row.isnan().any(dim=1) for row in rows]).repeat_interleave(2, dim=0)
     curves = curves.masked_fill(unranked[:, :, None, None], float("nan"))
     return {
@@ -142,24 +147,41 @@ def _deleted_counts(levels: Sequence[float], patches: int) -> list[int]:
     return [math.floor(level * patches + 1e-9) for level in levels]
 
 
+@dataclass(frozen=True)
+class _Chunks:
+    """Runs as many rows at once as are fastest."""
+
+    masked: Masked
+    most: int
+    fastest: FastestRows | None
+
+    def logits(self, rows: Tensor, kept: Tensor, count: int, share: float = 1.0) -> Tensor:
+        """Return the logits of rows, each with that share of all patches."""
+        found, start = [], 0
+        while start < len(rows):
+            full = self.most if self.fastest is None else self.fastest.at_once(self.most)
+            stop = start + math.floor(full / share)
+            begin = time.process_time()
+            found.append(self.masked(rows[start:stop], kept[start:stop], count))
+            if self.fastest is not None and stop <= len(rows):
+                self.fastest.took(full, time.process_time() - begin)
+            start = stop
+        return torch.cat(found)
+
+
 def _logits(
-    operator: Perturbation, masked: Masked, ranks: Tensor, counts: Sequence[int], batch_size: int
+    operator: Perturbation, chunks: _Chunks, ranks: Tensor, counts: Sequence[int]
 ) -> Tensor:
     """Return `[R, B, S, C]` for the places `[R, B, N]` of patches in R orders."""
     orders, batch, patches = ranks.shape
     rows = torch.arange(batch, device=ranks.device).repeat(orders)
     ranks = ranks.flatten(0, 1)
     if operator.shortens:
-        levels = []
-        for k in counts:
-            size = batch_size * patches // max(1, patches - k)
-            levels.append(_in_chunks(masked, rows, ranks >= k, patches - k, size))
+        levels = [
+            chunks.logits(rows, ranks >= k, patches - k, max(1, patches - k) / patches)
+            for k in counts
+        ]
         return torch.stack(levels, 1).unflatten(0, (orders, batch))
     kept = torch.stack([ranks >= k for k in counts], 1).flatten(0, 1)
-    found = _in_chunks(masked, rows.repeat_interleave(len(counts)), kept, 0, batch_size)
+    found = chunks.logits(rows.repeat_interleave(len(counts)), kept, 0)
     return found.unflatten(0, (orders, batch, len(counts)))
-
-
-def _in_chunks(masked: Masked, rows: Tensor, kept: Tensor, count: int, size: int) -> Tensor:
-    chunks = zip(rows.split(size), kept.split(size), strict=True)
-    return torch.cat([masked(r, k, count) for r, k in chunks])
