@@ -94,6 +94,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
+    if device.type == "cuda":
+        device = torch.device("cuda", device.index or 0)
     setup = Setup(device, tiny=device.type != "cuda")
     warnings.simplefilter("ignore")  # what kernels do not take is tried on purpose
     for name in ("lightning.pytorch", "libragrad_lightning"):
