@@ -162,7 +162,7 @@ def test_every_argument_works_from_yaml(monkeypatch):
     assert (config.batch_size, config.in_float32, config.unknown) == (4, False, "warn")
     assert (config.backbone, config.blocks) == ("net", ("net.blocks.0",))
     pictures = given["pictures"]
-    assert (pictures.size, pictures.class_names) == (64, ["cat", "dog"])
+    assert (pictures.size, pictures.class_names, pictures.targets) == (64, ["cat", "dog"], 2)
     assert (pictures.mean, pictures.std) == ([0.5] * 3, [0.2] * 3)
     others = ("num_images", "max_overhead", "on_error", "name")
     assert [given[name] for name in others] == [1, 0.05, "warn", "other"]
