@@ -122,9 +122,10 @@ def _explained(
 ) -> Explanation:
     """Explain a text for each image: the embeddings of its words, by the images as classes."""
     scores = _TextScores(prompts, number, images)
+    row = scores.row()
     return explain(
         prompts,
-        scores.row().expand(len(images), -1, -1, -1),
+        row.expand(len(images), *row.shape[1:]),
         target=range(len(images)),
         method=method,
         rules=rules,

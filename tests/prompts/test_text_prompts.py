@@ -194,6 +194,21 @@ def test_the_embedding_of_tokens_is_told_from_that_of_positions():
     assert prompts.embedding is tower.embedding
 
 
+def test_prompts_say_what_their_scores_are(towers):
+    def said(model, **kwargs):
+        return repr(text_prompts(model, TOKENIZER, PROMPTS, **kwargs)).splitlines()[1].strip()
+
+    assert said(towers) == "scores=100 * cosine, prompts=4, templates=1"
+    assert said(towers, scale=2.5) == "scores=2.5 * cosine, prompts=4, templates=1"
+    assert said(clip()) == "scores=logit_scale.exp() * cosine, prompts=4, templates=1"
+    assert said(clip(), scale=7) == "scores=7 * cosine, prompts=4, templates=1"
+    biased = randomized("transformers-siglip2")
+    tokenizer = MODELS["transformers-siglip2"].tokenizer()
+    assert "logit_scale.exp() * cosine + logit_bias" in repr(
+        text_prompts(biased, tokenizer, PROMPTS)
+    )
+
+
 def test_many_prompts_are_encoded_in_parts(towers):
     many = [f"a {word} {number}" for number in range(100) for word in ("dog", "cat", "boat")]
     prompts = text_prompts(towers, TOKENIZER, many).eval()
