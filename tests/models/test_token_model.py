@@ -4,8 +4,10 @@ import pytest
 import timm
 import torch
 from torch import nn
+from unknown_operation import CustomActivation
 
 from libragrad_lightning.models import explanation_state, read_token_model
+from libragrad_lightning.models.image_axes import axes_of_batch
 
 
 class Counted(nn.Module):
@@ -139,3 +141,24 @@ def test_going_on_with_some_patches(model, counted):
                         zip(tokens, some, strict=True)])  # fmt: skip
     expected = counted.net.head(counted.net.norm(counted.net.blocks(kept))[:, 0])
     torch.testing.assert_close(model.logits_from_patches(batch, tokens, some), expected)
+
+
+def test_operations_without_a_rule_keep_no_model_from_being_recorded():
+    counted = Counted()
+    counted.net.blocks[1].mlp.act = CustomActivation()
+    model = read_token_model(counted, images(1))
+    for batch in (images(3), images(3, 24, 32)):
+        recording = recorded(model, batch)
+        assert len(recording.image_axes) > 0
+        assert all(axis is not None for axis in recording.image_axes.values())
+
+
+def test_operations_without_a_rule_keep_batches_from_no_look():
+    counted = Counted()
+    counted.net.blocks[1].mlp.act = CustomActivation()
+    model = read_token_model(counted, images(1))
+    with explanation_state(counted):
+        recording = model.record_alone(images(3))
+    found = axes_of_batch(recording.logits, recording.features[0])
+    assert found
+    assert all(axis is not None for axis in found.values())
