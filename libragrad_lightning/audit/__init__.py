@@ -1,6 +1,7 @@
 """An audit without a Trainer: what is asked, the probe set, the loop that explains and measures."""
 
 from libragrad_lightning.audit.batches import UnpackBatch, unpack_batch
+from libragrad_lightning.audit.budget import TimeBudget
 from libragrad_lightning.audit.chunks import ExplainedChunk, ExplainedTarget, ImageTargets
 from libragrad_lightning.audit.compilation import may_compile
 from libragrad_lightning.audit.completeness import images_added_up
@@ -57,6 +58,7 @@ __all__ = [
     "Selection",
     "Shard",
     "Source",
+    "TimeBudget",
     "UnpackBatch",
     "WatchedStep",
     "at_least",

@@ -86,6 +86,7 @@ class Part:
         samples: The images, on the device.
         other_images: Images that the audit before did not have in their places.
         sums: What their attributions are added up for.
+        prints: Fingerprints of all images of the size.
         inputs: For every rule set what metrics are fed of them; None until it is there.
     """
 
@@ -96,6 +97,7 @@ class Part:
     samples: Samples
     other_images: Collection[Key]
     sums: tuple[SumsOf, ...]
+    prints: Mapping[Key, int]
     inputs: list[MetricInputs] | None = None
 
     @property

@@ -19,6 +19,7 @@ from libragrad_lightning.attribution import (
     explain_tokens,
     reward_function,
 )
+from libragrad_lightning.audit.budget import TimeBudget
 from libragrad_lightning.audit.chunks import ExplainedChunk, Part
 from libragrad_lightning.audit.completeness import sums_of
 from libragrad_lightning.audit.config import AuditConfig
@@ -63,6 +64,7 @@ class AuditRun:
         batch_size: How many images are explained at once; smaller after memory has run out.
         added_up: Of how many first images attributions are added up for the logit.
         readings: What audits before have read of the module.
+        budget: How much time there is.
     """
 
     module: nn.Module
@@ -73,6 +75,7 @@ class AuditRun:
     batch_size: int
     added_up: int
     readings: Readings = field(default_factory=Readings)
+    budget: TimeBudget = field(default_factory=TimeBudget)
     measurement: Measurement = field(init=False)
     _maps: dict[str, dict[Key, Tensor]] = field(init=False)
     _prints: dict[Key, int] = field(default_factory=dict)
@@ -100,6 +103,7 @@ class AuditRun:
         if on_cuda:
             torch.cuda.reset_peak_memory_stats(self._device)
         for part in self._parts(groups):
+            begin = time.monotonic()
             try:
                 part.inputs = self._explain_part(part)
             except Exception as error:
@@ -109,6 +113,7 @@ class AuditRun:
                 self._halve(len(part.samples))
             else:
                 self._keep(part)
+                self.budget.took(len(part.samples), time.monotonic() - begin)
         peak = None
         if on_cuda:
             torch.cuda.synchronize(self._device)
@@ -124,7 +129,10 @@ class AuditRun:
         )
 
     def _parts(self, groups: Sequence[ProbeGroup]) -> Iterator[Part]:
-        """Yield the images in parts that are explained at once, one again if memory ran out."""
+        """Yield the images in parts that are explained at once, one again if memory ran out.
+
+        It ends when there is no more time.
+        """
         call, dtype = self.learned.call, floating_dtype(self.module)
         config, task = self.config, self.learned.task
         for group in groups:
@@ -132,7 +140,6 @@ class AuditRun:
             prints = {
                 k: fingerprint(i) for k, i in zip(rows.keys, rows.samples.pixels, strict=True)
             }
-            self._prints |= prints
             if not prints:
                 continue
             changed = self.previous.changed(prints)
@@ -140,13 +147,16 @@ class AuditRun:
             first = sum(number < self.added_up for number in rows.numbers)
             start = 0
             while start < len(rows.keys):
-                stop = start + (1 if call.needs_others else self.batch_size)
+                count = self.budget.images_at_once(1 if call.needs_others else self.batch_size)
+                if not count:
+                    return
+                stop = start + count
                 sums = sums_of(config, task, start < first)
                 if sums != sums_of(config, task, stop <= first):
                     stop = first
                 samples = rows.samples[slice(start, stop)].to(self._device, dtype)
                 model = self._beside(read, samples)
-                part = Part(model, rows, start, stop, samples, changed, sums)
+                part = Part(model, rows, start, stop, samples, changed, sums, prints)
                 yield part
                 start = start if part.inputs is None else stop
 
@@ -229,6 +239,7 @@ class AuditRun:
 
     def _keep(self, part: Part) -> None:
         keys, inputs, truth = part.keys, part.inputs or [], part.truth
+        self._prints |= {key: part.prints[key] for key in keys}
         for found in inputs:
             self.measurement.update(found)
             rules, maps = found.explanation.rules.name, found.explanation.attribution

@@ -7,7 +7,8 @@ from libragrad_lightning.monitoring.divergence import (
 )
 from libragrad_lightning.monitoring.failures import FailureGuard, OnError
 from libragrad_lightning.monitoring.hooks import AuditHooks, check_key
-from libragrad_lightning.monitoring.schedule import Overhead, Schedule
+from libragrad_lightning.monitoring.overhead import Overhead
+from libragrad_lightning.monitoring.schedule import Schedule
 from libragrad_lightning.monitoring.session import AuditSession
 
 __all__ = [

@@ -21,6 +21,7 @@ from libragrad_lightning.audit import (
     Selection,
     Shard,
     gathered,
+    images_added_up,
     in_float32,
 )
 from libragrad_lightning.models import explanation_state
@@ -160,9 +161,16 @@ class ProbeCollector:
         with torch.inference_mode(False):
             return [] if self._probe is None else self._probe.groups(limit)
 
-    def own_part(self, size: int) -> int:
-        """Return how many images this process has of the first so many over all processes."""
-        return size if self._probe is None else self._probe.own_part(size)
+    @property
+    def size(self) -> int:
+        """How many images of the probe set this process has."""
+        return 0 if self._probe is None else len(self._probe.ids)
+
+    @property
+    def added_up(self) -> int:
+        """For how many first images of this process attributions are added up for the logit."""
+        total = images_added_up(self._config)
+        return total if self._probe is None else self._probe.own_part(total)
 
 
 @contextmanager

@@ -56,12 +56,13 @@ class FailureGuard:
 
         In several processes nothing is raised here.
         """
+        failed = False
         with isolate_rng(include_cuda=False):
             try:
                 yield
             except Exception as error:
-                self._error = _as_users_see_it(error)
-        if self.alone:
+                self._error, failed = _as_users_see_it(error), True
+        if self.alone and failed:
             self.settle_own()
 
     def attempt(self, work: Callable[..., None], *args: Any) -> None:

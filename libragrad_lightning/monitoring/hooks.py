@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
 
 import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -19,6 +20,21 @@ from libragrad_lightning.monitoring.requirements import (
 from libragrad_lightning.monitoring.schedule import Schedule
 from libragrad_lightning.monitoring.session import AuditSession
 from libragrad_lightning.reporting import announce_charts, logger_step, print_summary
+
+P = ParamSpec("P")
+
+
+def _counted(
+    hook: Callable[Concatenate[AuditHooks, P], None],
+) -> Callable[Concatenate[AuditHooks, P], None]:
+    """Let the time of a hook count as that of audits."""
+
+    @wraps(hook)
+    def counted(self: AuditHooks, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        with self._overhead.counting():
+            hook(self, *args, **kwargs)
+
+    return counted
 
 
 class AuditHooks(pl.Callback):
@@ -36,6 +52,7 @@ class AuditHooks(pl.Callback):
     ) -> None:
         super().__init__()
         self._session, self._schedule, self._index = session, schedule, dataloader_idx
+        self._overhead = session.overhead
         self._prints, self._last_step = print_summary, 0
 
     @property
@@ -83,6 +100,7 @@ class AuditHooks(pl.Callback):
         session = self._session
         announce_charts(trainer, session.name, session.metric_names, session.rule_names)
 
+    @_counted
     def on_sanity_check_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Audit the weights at the start."""
         seen, there = trainer.num_sanity_val_batches, trainer.num_val_batches
@@ -93,8 +111,9 @@ class AuditHooks(pl.Callback):
 
     def on_train_epoch_start(self, *_: Any) -> None:
         """Start the clock of the epoch."""
-        self._session.begin_epoch()
+        self._overhead.begin_epoch()
 
+    @_counted
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """Audit after every n optimizer steps."""
         step, last = trainer.global_step, self._last_step
@@ -109,10 +128,12 @@ class AuditHooks(pl.Callback):
                 " shows the probe set; pass `Trainer(num_sanity_val_steps=-1)` to begin earlier."
             )
 
+    @_counted
     def on_train_epoch_end(self, *_: Any) -> None:
-        """Shrink the audit if it took too much of the epoch."""
+        """Explain fewer images if there was no time for all of them."""
         self._session.keep_within_budget()
 
+    @_counted
     def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Decide whether this validation is audited."""
         is_due = trainer.state.fn != "fit" or self._schedule.at_validation(trainer.current_epoch)
@@ -120,11 +141,13 @@ class AuditHooks(pl.Callback):
         loader = probe_loader(trainer, trainer.val_dataloaders, self._index)
         self._session.begin(trainer, loader, is_due, needs_probe)
 
+    @_counted
     def on_test_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Audit every test."""
         loader = probe_loader(trainer, trainer.test_dataloaders, self._index)
         self._session.begin(trainer, loader, is_due=True, needs_probe=True)
 
+    @_counted
     def on_validation_batch_start(
         self, trainer: pl.Trainer, _: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
@@ -132,6 +155,7 @@ class AuditHooks(pl.Callback):
         if dataloader_idx == self._index:
             self._session.watch(trainer, "validation_step", batch, batch_idx)
 
+    @_counted
     def on_test_batch_start(
         self, trainer: pl.Trainer, _: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
@@ -139,6 +163,7 @@ class AuditHooks(pl.Callback):
         if dataloader_idx == self._index:
             self._session.watch(trainer, "test_step", batch, batch_idx)
 
+    @_counted
     def on_validation_batch_end(
         self,
         trainer: pl.Trainer,
@@ -153,6 +178,7 @@ class AuditHooks(pl.Callback):
             batches = trainer.num_val_batches[dataloader_idx]
             self._session.see(trainer, batch_idx, batch_idx + 1 == batches)
 
+    @_counted
     def on_test_batch_end(
         self,
         trainer: pl.Trainer,
@@ -167,26 +193,31 @@ class AuditHooks(pl.Callback):
             batches = trainer.num_test_batches[dataloader_idx]
             self._session.see(trainer, batch_idx, batch_idx + 1 == batches)
 
+    @_counted
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Log the audit, here where checkpoints and early stopping can monitor it."""
         if not trainer.sanity_checking:
             self._finish(trainer, module, self._session.name)
 
+    @_counted
     def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Log the audit of a test."""
         self._finish(trainer, module, f"test_{self._session.name}")
 
+    @_counted
     def on_fit_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Audit the weights at the end, and show the audits of the fit."""
         if self._schedule.at_end:
             self._audit_now(trainer, "final")
         self._show(trainer, self._session.name, len(self.history))
 
+    @_counted
     def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Show the audit of a validation outside of a fit."""
         if trainer.state.fn == "validate":
             self._show(trainer, self._session.name, 1)
 
+    @_counted
     def on_test_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Show the audit of a test."""
         self._show(trainer, f"test_{self._session.name}", 1)

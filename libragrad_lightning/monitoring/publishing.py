@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from libragrad_lightning.attribution import ScoringModule, Task
@@ -44,6 +45,9 @@ class Publisher:
         num_images: How many are drawn.
         notices: Where to say something once.
         name: First part of the names of what is written.
+
+    Attributes:
+        count: How many are drawn.
     """
 
     def __init__(
@@ -56,7 +60,8 @@ class Publisher:
     ) -> None:
         self.history = AuditHistory()
         self.name = name
-        self._config, self._pictures, self._count = config, pictures, num_images
+        self.count = num_images
+        self._config, self._pictures = config, pictures
         self._notices, self._writes = notices, True
         self._coverage: Sequence[CoverageReport] = ()
         self._drawn: dict[str, dict[int, Tensor]] = {}
@@ -72,15 +77,16 @@ class Publisher:
                 "can be written, or a logger that takes pictures, to the Trainer."
             )
 
-    def drawer(self, trainer: pl.Trainer, draws: bool = True) -> PanelDrawer:
+    def drawer(self, trainer: pl.Trainer, most: int | None = None) -> PanelDrawer:
         """Return what draws the first images of the probe set, if anything takes pictures."""
-        if not (draws and self._writes and self._count and trainer_sinks(trainer)):
+        count = self.count if most is None else min(self.count, most)
+        if not (count and self._writes and trainer_sinks(trainer)):
             return PanelDrawer(self._pictures, 0)
         module = trainer.lightning_module
         scoring = [m for m in module.modules() if isinstance(m, ScoringModule)]
         named = scoring if len(scoring) == 1 else []
         owners = [trainer.datamodule, module, *named]  # type: ignore[attr-defined]
-        return PanelDrawer(self._pictures.filled(owners), self._count)
+        return PanelDrawer(self._pictures.filled(owners), count)
 
     def write_coverage(self, trainer: pl.Trainer, reports: Sequence[CoverageReport]) -> None:
         """Write which rule every operation gets."""
@@ -159,6 +165,13 @@ class Publisher:
         )
         self.history.add(record, self.history.last if tests else result)
         return record
+
+    def say_that_nothing_was_seen(self) -> None:
+        """Say that there was no image to explain."""
+        rank_zero_warn(
+            "LibraGradAudit has seen no image to explain; `dataloader_idx` and `probe` say which "
+            "ones it takes."
+        )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

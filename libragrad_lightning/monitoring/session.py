@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import lightning.pytorch as pl
@@ -15,10 +16,10 @@ from libragrad_lightning.audit import (
     AuditResult,
     AuditRun,
     Named,
+    ProbeGroup,
     Readings,
     changed_settings,
     gathered,
-    images_added_up,
     merged,
     shard_of,
 )
@@ -26,14 +27,15 @@ from libragrad_lightning.diagnosis import CoverageReport
 from libragrad_lightning.monitoring.collector import ProbeCollector, audited_state
 from libragrad_lightning.monitoring.failures import FailureGuard, OnError
 from libragrad_lightning.monitoring.notices import Notices
+from libragrad_lightning.monitoring.overhead import Overhead
 from libragrad_lightning.monitoring.publishing import Publisher, costs
-from libragrad_lightning.monitoring.schedule import Overhead
 from libragrad_lightning.monitoring.watcher import RunWatcher, progress_bar
 from libragrad_lightning.monitoring.weights import ExplainedWeights, half_dtype
 from libragrad_lightning.reporting import PanelDrawer, Pictures
 
 Write: TypeAlias = Callable[[Mapping[str, float]], None]
 """Logs values under their keys."""
+_Groups: TypeAlias = Sequence[ProbeGroup]
 
 
 class AuditSession:
@@ -46,6 +48,9 @@ class AuditSession:
         max_overhead: The largest fraction of an epoch's other time that audits may take, or None.
         on_error: What to do about failures.
         name: First part of the names of what is written.
+
+    Attributes:
+        overhead: The time that audits take.
     """
 
     def __init__(
@@ -57,12 +62,11 @@ class AuditSession:
         on_error: OnError,
         name: str,
     ) -> None:
-        self.name = name
+        self.name, self.overhead = name, Overhead(max_overhead)
         self._config, self._notices, self._guard = config, Notices(), FailureGuard(on_error)
         self._collector = ProbeCollector(config, self._notices)
         self._publisher = Publisher(config, pictures, num_images, self._notices, name)
         self._history = self._publisher.history
-        self._overhead = Overhead(max_overhead)
         self._batch_size, self._readings = config.batch_size, Readings()
         self._resumed: list[int] | None = None
         self._is_due, self._covered, self._weights = False, False, ExplainedWeights()
@@ -101,13 +105,12 @@ class AuditSession:
         self._weights.forget()
         if fits and trainer.global_step == 0:
             self._history.begin_anew()
-            self._overhead.allow(None)
+            self.overhead.allow(None)
         self._publisher.start(trainer)
 
     def begin(self, trainer: pl.Trainer, loader: Any, is_due: bool, needs_probe: bool) -> None:
         """Begin with a validation or test; the loader is that of the probe set, or None."""
         self._drop()
-        self._guard.forget()
         self._is_due = is_due and loader is not None
         if loader is not None and (is_due or needs_probe):
             request, ids = self._config.request, self._resumed
@@ -177,7 +180,6 @@ class AuditSession:
     def audit_now(self, trainer: pl.Trainer, weights: str, write: Write) -> None:
         """Audit outside of a validation."""
         self._drop()
-        self._guard.forget()
         self._weights.begin(trainer.lightning_module, weights)
         if weights == "final":
             if not self.has_probe or self._weights.are_explained:
@@ -194,22 +196,18 @@ class AuditSession:
         self._guard.agree()
 
     def keep_within_budget(self) -> None:
-        """Explain fewer images from now on if audits took too much of the epoch."""
-        if self._overhead.is_limited and self.records:
-            fraction = max(gathered(self._overhead.fraction()))
-            if warning := self._overhead.keep_within(fraction, self.records[-1].samples):
-                rank_zero_warn(warning)
-
-    def begin_epoch(self) -> None:
-        """Start the clock of the epoch."""
-        self._overhead.begin_epoch()
+        """Explain fewer images from now on if there is no time for as many."""
+        if self.overhead.is_limited and self.records:
+            sizes = self._publisher.count, self._collector.size, self.records[-1].samples
+            if said := self.overhead.keep_within(*sizes):
+                rank_zero_warn(said)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what goes into a checkpoint: plain values and tensors."""
         return {
             "settings": self._config.state(),
             "history": self._history.state_dict(),
-            "max_samples": self._overhead.max_samples,
+            "max_samples": self.overhead.max_samples,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -222,7 +220,7 @@ class AuditSession:
             )
             return
         self._history.load_state_dict(state["history"])
-        self._overhead.allow(state["max_samples"])
+        self.overhead.allow(state["max_samples"])
         self._resumed = self._history.probe_ids() or None
 
     def _is_first(self, trainer: pl.Trainer, batch_idx: int) -> bool:
@@ -233,9 +231,10 @@ class AuditSession:
     def _dry_run(self, trainer: pl.Trainer) -> None:
         """Explain one image, so that what cannot work shows before training."""
         with self._guard.work():
-            drawer = self._publisher.drawer(trainer, draws=False)
-            with self._running(trainer, drawer, 1, AuditResult()) as run:
-                run.result([group.first() for group in self._collector.groups()[:1]])
+            groups = [group.first() for group in self._collector.groups()[:1]]
+            drawer = self._publisher.drawer(trainer, 0)
+            with self._running(trainer, drawer, groups, AuditResult()) as run:
+                run.result(groups)
 
     def _audit(self, trainer: pl.Trainer) -> None:
         """Do this process's part of an audit."""
@@ -243,18 +242,18 @@ class AuditSession:
         if self._weights.label == "averaged":
             self._say("weights that another callback averaged, not those that were trained")
         with self._guard.work():
-            groups = self._collector.groups(self._overhead.max_samples)
-            count = sum(len(group.ids) for group in groups)
-            drawer = self._drawer = self._publisher.drawer(trainer)
+            groups = self._collector.groups(self.overhead.max_samples)
+            drawer = self._drawer = self._publisher.drawer(trainer, self.overhead.pictures())
             # Another loader has other images in the same places.
             previous = AuditResult() if trainer.state.fn == "test" else self._history.last
-            with self._running(trainer, drawer, count, previous) as run:
+            with self._running(trainer, drawer, groups, previous) as run:
+                run.budget = self.overhead.budget(drawer.count)
                 self._result = run.result(groups)
             self._run, self._batch_size = run, run.batch_size
 
     @contextmanager
     def _running(
-        self, trainer: pl.Trainer, drawer: PanelDrawer, count: int, previous: AuditResult
+        self, trainer: pl.Trainer, drawer: PanelDrawer, groups: _Groups, previous: AuditResult
     ) -> Iterator[AuditRun]:
         """Let a module be explained, and leave no trace of it."""
 
@@ -263,36 +262,36 @@ class AuditSession:
             self._publisher.write_coverage(trainer, reports)
 
         module, config, learned = trainer.lightning_module, self._config, self._collector.learned
-        bar = progress_bar(trainer, self.name, count)
+        bar = progress_bar(trainer, self.name, sum(len(group.ids) for group in groups))
         watcher = RunWatcher(module, config, drawer, bar, None if self._covered else cover)
         with bar, audited_state(module, config.in_float32):
             # Inside, so that the states of metrics are no tensors of inference mode.
-            sizes = self._batch_size, self._collector.own_part(images_added_up(config))
-            yield AuditRun(module, learned, config, previous, watcher, *sizes, self._readings)
+            kept = self._batch_size, self._collector.added_up, self._readings
+            yield AuditRun(module, learned, config, previous, watcher, *kept)
 
     def _publish(self, trainer: pl.Trainer, prefix: str, write: Write) -> None:
-        run, drawer, limited = self._run, self._drawer, self._overhead.is_limited
+        run, drawer, overhead = self._run, self._drawer, self.overhead
         assert run is not None
         assert drawer is not None
+        begin = overhead.seconds
+        self._guard.attempt(self._publisher.write_images, trainer, drawer, prefix)
+        overhead.settle(run.budget, len(drawer.drawn), overhead.seconds - begin)
         with self._guard.work():
-            result = merged(gathered(self._result))
+            result = merged(gathered(replace(self._result, seconds=overhead.seconds)))
             measured = run.measurement.values()
             if result.fingerprints:
                 learned, label = self._collector.learned, self._weights.label
                 record = self._publisher.record(trainer, result, measured, learned.task, label)
-                self._overhead.add(record.seconds)
-                values = {**record.values, **costs(record, limited)}
+                values = {**record.values, **costs(record, overhead.is_limited)}
                 write({f"{prefix}/{key}": value for key, value in values.items()})
             else:
-                rank_zero_warn(
-                    "LibraGradAudit has seen no image to explain; `dataloader_idx` and `probe` say "
-                    "which ones it takes."
-                )
-        self._guard.attempt(self._publisher.write_images, trainer, drawer, prefix)
+                self._publisher.say_that_nothing_was_seen()
         self._guard.agree()
 
     def _drop(self) -> None:
-        """Forget what has been found and not been published."""
+        """Forget what has been found and not been published, and what it took."""
+        self._guard.forget()
+        self.overhead.begin_audit()
         self._run, self._result, self._drawer = None, AuditResult(), None
 
     def _say(self, what: str) -> None:

@@ -142,7 +142,7 @@ def test_pictures_are_drawn_where_they_can_be_written(tmp_path):
     made.start(trainer)
     assert made.drawer(trainer).count == 2
     assert made.drawer(trainer).pictures.class_names == ["a"]
-    assert made.drawer(trainer, draws=False).count == 0
+    assert made.drawer(trainer, 0).count == 0
     assert made.drawer(a_trainer(tmp_path, is_global_zero=False)).count == 0
     assert publisher(0).drawer(trainer).count == 0
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from libragrad_lightning.metrics.functional.maps import read_masked_maps
 from libragrad_lightning.metrics.functional.ranked_pixels import thresholds
+from libragrad_lightning.metrics.functional.ranked_positives import by_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +51,8 @@ def segmentation_average_precision(
         LibraGrad (Mehri et al., CVPR 2025), section 4, which counts ignored pixels as background.
     """
     maps = read_masked_maps(attribution, mask, ignore)
+    if attribution.device.type == "cpu":
+        return maps.valid(by_mask(maps, lambda hits, seen: float((hits / seen).mean())))
     found = thresholds(maps)
     total = (found.new_hits * found.hits / found.seen).sum(dim=-1)
     return maps.valid(total / found.positives[..., 0])
@@ -83,6 +86,9 @@ def segmentation_max_f1(attribution: Tensor, mask: Tensor, ignore: Tensor | None
         tensor([0.8000])
     """
     maps = read_masked_maps(attribution, mask, ignore)
+    if attribution.device.type == "cpu":
+        best = by_mask(maps, lambda hits, seen: float((2 * hits / (seen + hits[0])).max()))
+        return maps.valid(best)
     found = thresholds(maps)
     f1 = 2 * found.hits / (found.seen + found.positives)
     return maps.valid((f1 * found.closes).amax(dim=-1))
