@@ -15,11 +15,13 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from libragrad_lightning import explain
 from libragrad_lightning.attribution import METHODS, capture, logit, reward_gradient
 from libragrad_lightning.attribution.attention_methods import needs_attention
 from libragrad_lightning.backward import LIBRA, PLAIN, ConstantObserver, annotate_graph, grad
@@ -27,6 +29,16 @@ from libragrad_lightning.models import TokenModel, explanation_state, read_token
 from timm_models import create_model
 
 UNIT = "forward + ordinary gradient (unit)"
+EXPLAINED: dict[str, dict[str, Any]] = {
+    "by default": {},
+    "sums of the reward alone": {"sums": ("reward",)},
+    "the logit": {"reward": "logit"},
+    "plain input x gradient, no sums": {
+        "method": "input_x_gradient",
+        "rules": "plain",
+        "sums": (),
+    },
+}
 
 
 def contestants(
@@ -41,6 +53,12 @@ def contestants(
         "grad, LIBRA": lambda: grad(*_forward(module, images), rules=LIBRA),
         "grad, LIBRA, with all biases": lambda: _with_biases(module, images),
         **{f"{m} under LIBRA, at all blocks": partial(_method, m, model, images) for m in methods},
+        **{
+            f"explain, {what}, read before": partial(
+                explain, module, images, reading=model, progress=False, **settings
+            )
+            for what, settings in EXPLAINED.items()
+        },
         "reading the graph alone": lambda: annotate_graph([kept], [kept_pixels], LIBRA),
         "backward alone, ordinary": lambda: torch.autograd.grad(
             kept, kept_pixels, retain_graph=True

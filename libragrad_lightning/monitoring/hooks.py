@@ -132,6 +132,7 @@ class AuditHooks(pl.Callback):
     def on_train_epoch_end(self, *_: Any) -> None:
         """Explain fewer images if there was no time for all of them."""
         self._session.keep_within_budget()
+        self._overhead.end_epoch()
 
     @_counted
     def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:

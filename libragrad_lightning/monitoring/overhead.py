@@ -71,6 +71,10 @@ class Overhead:
         if self._entered is not None:
             self._entered = now
 
+    def end_epoch(self) -> None:
+        """Stop the clock: outside of epochs audits may take any time."""
+        self._begin = None
+
     def begin_audit(self) -> None:
         """Count what an audit takes from now on."""
         if self._settled:

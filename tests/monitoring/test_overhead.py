@@ -155,3 +155,7 @@ def test_without_a_limit_or_an_epoch_everything_is_allowed(clock):
     limited = Overhead(0.05)
     assert limited.is_limited
     assert audited(limited, clock) == 64  # before the first epoch
+    limited.begin_epoch()
+    assert audited(limited, clock) == 1
+    limited.end_epoch()
+    assert audited(limited, clock) == 64
