@@ -36,13 +36,14 @@ KNOWS = INNER | {
     "_torchvision": set(),
     "parsing": {"backward"},
     "commands": {
-        *("attribution", "backward", "diagnosis", "image_files", "models", "parsing"),
+        *("attribution", "backward", "callbacks", "data", "diagnosis", "image_files", "models"),
+        "parsing",
     },
     "cli": {"__init__", "callbacks", "commands", "parsing"},
 }
 """Which others each room, and each file beside the rooms, may import.
 
-Nobody knows the data but the demo, and nobody the demo.
+Nobody knows the data but the demo and the commands, and nobody the demo.
 """
 
 FOREIGN = {
@@ -68,7 +69,7 @@ FOREIGN = {
     "__main__": set(),
     "_torchvision": {"torch"},
     "parsing": {"jsonargparse"},
-    "commands": {"torch", "timm", "rich", "safetensors", "tqdm"},
+    "commands": {"torch", "timm", "rich", "safetensors", "tqdm", "lightning"},
     "cli": {"lightning", "jsonargparse"},
 }
 """Which libraries each of them may import."""

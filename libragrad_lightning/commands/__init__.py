@@ -28,6 +28,9 @@ COMMANDS = {
     "explain": Command(
         "libragrad_lightning.commands.explain", "explain pictures with a model of timm"
     ),
+    "audit": Command(
+        "libragrad_lightning.commands.audit", "measure what a model of timm looks at, as one page"
+    ),
     "coverage": Command(
         "libragrad_lightning.commands.coverage", "list the rule that each operation gets"
     ),

@@ -136,12 +136,12 @@ class ImageFolderDataModule(AnnotatedDataModule):
         return measure_gray_bits(sample_images(train if train.is_dir() else folder))
 
     def _labels(self, folder: Path) -> dict[str, int]:
-        names = _class_folders(folder)
+        names = class_folders(folder)
         if self._imagenet_labels:
             return {name: imagenet_index(name, f"A folder of {folder}") for name in names}
         # The training folder decides, so that a class without validation images shifts no label.
         train = self._root / self._folders["train"]
-        known = _class_folders(train) if train.is_dir() else names
+        known = class_folders(train) if train.is_dir() else names
         unknown = sorted(set(names) - set(known))
         if unknown:
             raise ValueError(
@@ -186,7 +186,7 @@ def sample_images(folder: Path) -> list[Path]:
     Returns:
         Up to 8 images of each of up to 8 classes, evenly spaced; the same ones every time.
     """
-    classes = spread(_class_folders(folder), 8)
+    classes = spread(class_folders(folder), 8)
     return [path for name in classes for path in spread(_images(folder / name), 8)]
 
 
@@ -216,7 +216,12 @@ def _images(folder: Path) -> list[Path]:
     return [Path(name) for name, _ in found]
 
 
-def _class_folders(folder: Path) -> list[str]:
+def class_folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, in their order.
+
+    Raises:
+        ValueError: If there is none.
+    """
     try:
         return find_classes(folder)[0]
     except (FileNotFoundError, NotADirectoryError):

@@ -1,5 +1,8 @@
 """The commands without training: pictures, tables, and one sentence for a mistake."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import timm
@@ -9,7 +12,10 @@ from PIL import Image
 from libragrad_lightning import compare
 from libragrad_lightning.cli import main
 from libragrad_lightning.commands import COMMANDS
+from libragrad_lightning.commands.audit import ImagesOfClasses
 from libragrad_lightning.commands.explain import explain_files
+from libragrad_lightning.commands.models import timm_model
+from libragrad_lightning.data.imagenet import imagenet_names
 
 
 @pytest.fixture
@@ -102,3 +108,81 @@ def test_help_names_every_command(capsys):
     printed = capsys.readouterr().out
     assert all(f"libragrad {name}" in printed for name in COMMANDS)
     assert all(command.summary in printed for command in COMMANDS.values())
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """Two classes of images, with masks of the same form."""
+    for name in ("bee", "ant"):
+        for number in range(3):
+            pixels = np.random.default_rng(number).integers(0, 256, (170, 170, 3), dtype=np.uint8)
+            mask = np.zeros((170, 170), dtype=np.uint8)
+            mask[40:90, 40:90] = 255
+            for kind, content in (("images", pixels), ("masks", mask)):
+                path = tmp_path / kind / name / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(content).save(path)
+    return tmp_path
+
+
+def of_two_classes(folder):
+    torch.manual_seed(0)
+    model = timm.create_model("test_vit", num_classes=2)
+    torch.save(model.state_dict(), folder / "two.pt")
+    return str(folder / "two.pt")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_is_audited_and_a_page_written(classes, capsys):
+    output = classes / "found"
+    main(
+        [
+            *("audit", str(classes / "images"), "--masks", str(classes / "masks")),
+            *("--model", "test_vit", "--checkpoint", of_two_classes(classes)),
+            *("--max_samples", "4", "--output", str(output)),
+        ]
+    )
+    assert capsys.readouterr().out.splitlines()[-1] == str(output / "audit.html")
+    content = json.loads((output / "audit.json").read_text())
+    (found,) = content["audits"]
+    assert found["samples"] == 4
+    assert found["values"]["completeness_error/libra"] < 1e-5
+    assert 0 < found["values"]["segmentation_ap/libra"] < 1
+    assert "accuracy" in found["values"]
+    page = (output / "audit.html").read_text()
+    assert page.count("<img") == 4
+
+
+def test_classes_are_those_of_the_model_in_the_order_of_names(classes):
+    named = timm_model("test_vit", of_two_classes(classes))
+    data = ImagesOfClasses(str(classes / "images"), None, "test_vit", named, 2)
+    data.setup("validate")
+    assert data.class_names == ("ant", "bee")
+    assert [int(label) for batch in data.val_dataloader() for label in batch["label"]] == [
+        *(0, 0, 0, 1, 1, 1),
+    ]
+    with pytest.raises(ValueError, match="has no training images"):
+        data.setup("fit")
+
+
+def test_folders_of_synsets_are_imagenets_classes(classes):
+    (classes / "images" / "ant").rename(classes / "images" / "n02391049")
+    (classes / "images" / "bee").rename(classes / "images" / "n02123045")
+    model = timm_model("test_vit", random_weights=True)
+    named = replace(model, class_names=imagenet_names())
+    data = ImagesOfClasses(str(classes / "images"), None, "test_vit", named, 6)
+    data.setup("validate")
+    (batch,) = data.val_dataloader()
+    assert sorted(set(batch["label"].tolist())) == [281, 340]
+    assert data.class_names[340] == "zebra"
+
+
+def test_other_classes_than_the_models_are_refused(classes, capsys):
+    arguments = ["audit", str(classes / "images"), "--model", "test_vit", "--random_weights"]
+    said = refused(arguments, capsys)
+    assert said == (
+        f"error: {classes / 'images'} holds folders of 2 classes, but the model has 1000; change "
+        "images, or pass a checkpoint of a model of these classes."
+    )
+    said = refused(["audit", str(classes / "none"), *arguments[2:]], capsys)
+    assert said.endswith("none holds no folders of classes; change images.")
