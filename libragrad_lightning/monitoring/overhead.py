@@ -147,9 +147,9 @@ class Overhead:
         chosen = min(affordable, wanted)
         if samples <= chosen < min(2 * samples, wanted):
             chosen = samples
-        self.max_samples = chosen if chosen < wanted else None
         if chosen == before:
             return ""
+        self.max_samples = chosen if chosen < wanted else None
         return (
             f"LibraGradAudit explains {chosen} images in place of {before} from now on, as there "
             f"is time for; pass a larger `max_overhead` than {self.largest_fraction} for more."
