@@ -100,8 +100,13 @@ class ProbeCollector:
         if watcher is not None:
             watcher.leave()
 
-    def learn(self, module: pl.LightningModule, is_first: bool) -> None:
+    def learn(self, module: pl.LightningModule, is_first: bool, checks: bool = True) -> None:
         """Learn from the step that was watched.
+
+        Args:
+            module: The module.
+            is_first: Whether there is nothing that was learned in this validation.
+            checks: Whether to check that what was learned holds for a later batch too.
 
         Raises:
             AuditError: If what is to be explained cannot be told.
@@ -120,16 +125,16 @@ class ProbeCollector:
                 seen = watcher.seen()
             found = source.found(seen)
             self._fresh = source.samples(seen, found)
-            if self._learned is not None and not is_first:
-                with audited_state(module, self._config.in_float32):
-                    source.check(seen, found, self._learned)
-            else:
+            if self._learned is None or is_first:
                 with audited_state(module, self._config.in_float32):
                     self._learned = source.learned(seen, found, self._fresh)
                 for note in self._learned.notes:
                     self._notices.info(note)
                 for warning in self._learned.warnings:
                     self._notices.warn(warning)
+            elif checks:
+                with audited_state(module, self._config.in_float32):
+                    source.check(seen, found, self._learned)
 
     def agree_on_task(self) -> None:
         """Let all processes take their scores for the same. Every process has to call it.

@@ -46,6 +46,12 @@ class Overhead:
         return self.largest_fraction is not None
 
     @property
+    def has_room(self) -> bool:
+        """Whether there is time for something that can be left out."""
+        room = self._room()
+        return room is None or room > 0
+
+    @property
     def seconds(self) -> float:
         """What hooks have taken since the last audit began."""
         return self._in_audit + self._running()

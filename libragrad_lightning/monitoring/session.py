@@ -140,9 +140,9 @@ class AuditSession:
         The audit runs here and not at the end of the epoch because callbacks that average weights
         swap them there: what is explained are the weights that are being validated.
         """
-        guard, checking = self._guard, trainer.sanity_checking
+        guard, checking, checks = self._guard, trainer.sanity_checking, self.overhead.has_room
         is_first = self._is_first(trainer, batch_idx)
-        guard.attempt(self._collector.learn, trainer.lightning_module, is_first)
+        guard.attempt(self._collector.learn, trainer.lightning_module, is_first, checks)
         if is_first and not guard.alone:
             self._collector.agree_on_task()
         guard.attempt(self._collector.keep)

@@ -77,7 +77,12 @@ def test_many_pictures_take_half_of_the_room_at_most(clock):
     with overhead.counting():
         clock.passes(0.8)
         assert overhead.pictures() == 3
+        assert overhead.has_room
+        clock.passes(2.1)
+        assert not overhead.has_room
+        assert overhead.pictures() == 0
     assert Overhead(None).pictures() is None
+    assert Overhead(None).has_room
 
 
 def test_time_counts_once_however_often_it_is_entered(clock):
