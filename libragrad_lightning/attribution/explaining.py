@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -112,7 +113,7 @@ def explain_methods(
     task = task or task_of(recording.logits)
     classes = target_classes(target, recording.logits.detach(), labels, task)
     job = _ExplanationJob(model, images, recording, classes, task, reward, unknown)
-    return [job.explanations(rule_set, methods, sums) for rule_set in rules]
+    return list(map(partial(job.explanations, methods, sums), rules))
 
 
 def _check_not_exchanged(residuals: Tensor) -> None:
@@ -145,7 +146,7 @@ class _ExplanationJob:
     unknown: UnknownPolicy
 
     def explanations(
-        self, rules: RuleSet, methods: Mapping[str, Method], sums: Collection[SumsOf]
+        self, methods: Mapping[str, Method], sums: Collection[SumsOf], rules: RuleSet
     ) -> dict[str, Explanation]:
         """Return the explanations under one rule set by the names of the methods."""
         of_logit, chosen = reward_function("logit", self.task), methods.values()

@@ -21,6 +21,7 @@ def test_what_is_explained_by_default():
         "perturbation": "tokens",
         "blocks": None,
         "backbone": None,
+        "completeness_on": "some",
     }
 
 
@@ -28,6 +29,7 @@ def test_how_it_is_explained_by_default():
     given = inspect.signature(LibraGradAudit).parameters
     others = {
         "metrics": None,
+        "completeness_on": "some",
         "deletion": Deletion(),
         "batch_size": 32,
         "precision": "float32",
