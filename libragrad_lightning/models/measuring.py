@@ -62,15 +62,16 @@ def order_of(view: FeatureView) -> tuple[object, ...]:
 def _sees_all(view: View) -> bool:
     """Whether the cells of all passes spread over the image, and lie in the same places."""
     first = view.passes[0].middles
-    for part in view.passes:
-        if part.middles is None or first is None:
-            continue
-        top, bottom, left, right = part.middles
-        spans = zip((bottom - top, right - left), part.grid, strict=True)
+    if first is None:
+        return True
+    measured = [(part.middles, part.grid) for part in view.passes if part.middles is not None]
+    for middles, grid in measured:
+        top, bottom, left, right = middles
+        spans = zip((bottom - top, right - left), grid, strict=True)
         if any(abs(span) < _SPREAD * (count - 1) / count for span, count in spans):
             return False
-        limits = (0.4 / count for count in part.grid for _ in range(2))
-        pairs = zip(part.middles, first, limits, strict=True)
+        limits = (0.4 / count for count in grid for _ in range(2))
+        pairs = zip(middles, first, limits, strict=True)
         if any(abs(one - two) > limit for one, two, limit in pairs):
             return False
     return True
