@@ -86,6 +86,15 @@ def test_tokens_that_see_much_of_the_image_lie_near_to_its_middle(spread, is_gri
         assert found.order.tolist() == torch.tensor(SHUFFLED).argsort().tolist()
 
 
+def test_rows_that_touch_each_other_are_no_rows():
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(2)).tolist()
+    apart, touching = lying((3, 3), order), lying((3, 3), order)
+    rows = torch.tensor([0.16, 0.16, 0.16, 0.45, 0.5, 0.6, 0.61, 0.8, 0.9]).double()
+    assert places(apart, (24, 24)).grid == (3, 3)
+    assert places(Movement(touching.size, rows[order], touching.right), (24, 24)) is None
+    assert places(Movement(touching.size, touching.down, rows[order]), (24, 24)) is None
+
+
 @pytest.mark.parametrize("grid", [(1, 6), (6, 1), (3, 2), (2, 3), (5, 5), (4, 6), (12, 2)])
 def test_every_grid_is_told_by_its_rows_and_columns(grid):
     order = torch.randperm(grid[0] * grid[1], generator=torch.Generator().manual_seed(1)).tolist()
