@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
+from libragrad_lightning.models import Axes, Level, Point
+from libragrad_lightning.models.measuring import measured_levels
 from libragrad_lightning.models.places import (
     Movement,
     has_aspect,
@@ -101,6 +104,31 @@ def test_every_grid_is_told_by_its_rows_and_columns(grid):
     found = places(lying(grid, order), (grid[0] * 8, grid[1] * 8))
     assert (found.grid, found.prefix) == (grid, 0)
     assert found.order.tolist() == torch.tensor(order).argsort().tolist()
+
+
+@pytest.mark.parametrize("grid", [(2, 12), (12, 2), (3, 8)])
+def test_grids_of_other_cells_than_squares_are_told_too(grid):
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(1)).tolist()
+    assert places(lying(grid, order), (48, 48)).grid == grid
+
+
+class Varying(nn.Module):
+    """Makes another number of tokens each time, which all see the whole image."""
+
+    def __init__(self):
+        super().__init__()
+        self.block, self.count = nn.Identity(), 5
+
+    def forward(self, images):
+        self.count += 1
+        return self.block(images.mean((1, 2, 3))[:, None, None].expand(-1, self.count, 3))
+
+
+def test_tokens_whose_number_changes_lie_nowhere():
+    model = Varying()
+    level = Level((Point(model.block),), (Axes.TOKENS,))
+    assert measured_levels(model, [level], torch.randn(1, 3, 8, 8), ()) == [None]
+    assert model.count > 6
 
 
 def test_cells_of_a_padded_border_lie_nowhere():

@@ -6,7 +6,12 @@ import torch
 from torch import nn
 from unknown_operation import CustomActivation
 
-from libragrad_lightning.models import explanation_state, read_token_model
+from libragrad_lightning.models import (
+    explanation_state,
+    logits_behind,
+    logits_of_tokens_alone,
+    read_token_model,
+)
 from libragrad_lightning.models.image_axes import axes_of_batch
 
 
@@ -162,3 +167,17 @@ def test_operations_without_a_rule_keep_batches_from_no_look():
     found = axes_of_batch(recording.logits, recording.features[0])
     assert found
     assert all(axis is not None for axis in found.values())
+
+
+def test_tokens_alone_are_read_out_as_if_there_were_no_other(model, counted):
+    tokens = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+    found = logits_of_tokens_alone(model, images(1), tokens)
+    pairs = tokens.flatten(0, 1)[:, None].expand(-1, 2, -1)  # as a class token, and as a patch
+    expected = counted.net.head(counted.net.norm(counted.net.blocks[1](pairs))[:, 0])
+    torch.testing.assert_close(found, expected.unflatten(0, (2, 5)))
+
+
+def test_logits_behind_the_last_block(model, counted):
+    output = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+    expected = counted.net.head(counted.net.norm(output)[:, 0])
+    torch.testing.assert_close(logits_behind(model, images(2), output), expected)
