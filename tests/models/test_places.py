@@ -131,6 +131,16 @@ def test_tokens_whose_number_changes_lie_nowhere():
     assert model.count > 6
 
 
+def test_maps_of_another_aspect_than_the_image_lie_nowhere():
+    block, axes = nn.Identity(), (Axes.CHANNELS_FIRST, Axes.CHANNELS_LAST)
+
+    def forward(images):
+        return block(images.mean((1, 2, 3))[:, None, None, None].expand(-1, 20, 2, 9))
+
+    level = Level((Point(block),), axes)
+    assert measured_levels(forward, [level], torch.randn(1, 3, 8, 8), ()) == [None]
+
+
 def test_cells_of_a_padded_border_lie_nowhere():
     border = [n for n in range(30) if n // 6 in (0, 4) or n % 6 in (0, 1)]
     how_well, found = map_places(lying((5, 6), still=border), (5, 6))
