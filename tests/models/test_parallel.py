@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from two_processes import run_in_two_processes
 
 from libragrad_lightning.models import UnreadableModelError
+from libragrad_lightning.models.parallel import without_communication
 
 REPLICATED = [{}, {"find_unused_parameters": True}, {"static_graph": True}]
 
@@ -65,3 +66,17 @@ def process(rank, folder):
 def test_two_processes(tmp_path):
     # One test for everything, because starting the processes takes longer than all their work.
     run_in_two_processes(process, tmp_path)
+
+
+FLAGS = ("require_backward_grad_sync", "require_forward_param_sync", "find_unused_parameters")
+
+
+def test_a_replica_talks_to_nobody_inside_and_as_before_afterwards(tmp_path):
+    dist.init_process_group("gloo", f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        replica = DistributedDataParallel(nn.Linear(2, 2), find_unused_parameters=True)
+        with without_communication(nn.Sequential(replica)):
+            assert not any(getattr(replica, flag) for flag in FLAGS)
+        assert all(getattr(replica, flag) for flag in FLAGS)
+    finally:
+        dist.destroy_process_group()

@@ -169,11 +169,13 @@ def test_operations_without_a_rule_keep_batches_from_no_look():
     assert all(axis is not None for axis in found.values())
 
 
-def test_tokens_alone_are_read_out_as_if_there_were_no_other(model, counted):
+def test_tokens_alone_are_read_out_as_if_there_were_no_other():
+    counted = Counted(depth=3)
+    model = read_token_model(counted, images(1))
     tokens = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
     found = logits_of_tokens_alone(model, images(1), tokens)
     pairs = tokens.flatten(0, 1)[:, None].expand(-1, 2, -1)  # as a class token, and as a patch
-    expected = counted.net.head(counted.net.norm(counted.net.blocks[1](pairs))[:, 0])
+    expected = counted.net.head(counted.net.norm(counted.net.blocks[2](pairs))[:, 0])
     torch.testing.assert_close(found, expected.unflatten(0, (2, 5)))
 
 
