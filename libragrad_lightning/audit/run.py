@@ -5,20 +5,15 @@ from __future__ import annotations
 import gc
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from libragrad_lightning.attribution import (
-    Explanation,
-    SumsOf,
-    Target,
-    explain_tokens,
-    reward_function,
-)
+from libragrad_lightning.attribution import Explanation, explain_methods, reward_function
 from libragrad_lightning.audit.budget import TimeBudget
 from libragrad_lightning.audit.chunks import ExplainedChunk, Part
 from libragrad_lightning.audit.completeness import sums_of
@@ -182,9 +177,10 @@ class AuditRun:
 
     def _explain_part(self, part: Part) -> list[MetricInputs]:
         model, samples = part.model, part.samples
-        explanations = self._explained(
-            model, samples.pixels, self.config.target, samples.labels, part.sums
+        found = self._explain(
+            model, samples.pixels, samples.labels, target=self.config.target, sums=part.sums
         )
+        explanations = [by_method[""] for by_method in found]
         deletion = self._deletion(model, samples.pixels, explanations)
         inputs = []
         for explanation in explanations:
@@ -202,27 +198,21 @@ class AuditRun:
             )
         return inputs
 
-    def _explained(
-        self,
-        model: TokenModel,
-        images: Tensor,
-        target: Target,
-        labels: Tensor | None = None,
-        sums: Collection[SumsOf] = (),
-    ) -> list[Explanation]:
+    @property
+    def _explain(self) -> Callable[..., list[dict[str, Explanation]]]:
+        """Explains images as the configuration says, without a call in between."""
         config, task = self.config, self.learned.task
-        return explain_tokens(
-            model,
-            images,
-            labels,
+        return partial(
+            explain_methods,
             rules=config.rules,
-            method=config.method,
-            target=target,
+            methods={"": config.method},
             reward=reward_function(config.reward, task),
             task=task,
-            sums=sums,
             unknown=config.unknown,
         )
+
+    def _of_class(self, model: TokenModel, images: Tensor, number: int) -> list[Explanation]:
+        return [found[""] for found in self._explain(model, images, target=number, sums=())]
 
     def _deletion(
         self, model: TokenModel, images: Tensor, explanations: Sequence[Explanation]
@@ -252,5 +242,5 @@ class AuditRun:
         self._nonfinite += int((~logits.isfinite().all(1)).sum())
         if truth.labels is not None:
             self.measurement.update_correctness(logits, truth.labels.to(self._device))
-        targets = image_targets(self._explained, self.learned, part, self.batch_size)
+        targets = image_targets(self._of_class, self.learned, part, self.batch_size)
         self.watcher.chunk_explained(part.explained(outputs, targets))

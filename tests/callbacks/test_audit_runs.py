@@ -248,7 +248,8 @@ def test_a_validation_prints_its_own_audit_in_the_first_process(tmp_path, capsys
         run.validate(Classifier(), loader(), verbose=False)
         assert capsys.readouterr().out.count("epoch 0") == 1
     assert len(callback.history) == 2
-    callback.on_test_end(SimpleNamespace(is_global_zero=False))
+    other = SimpleNamespace(fn="test")
+    callback.on_test_end(SimpleNamespace(is_global_zero=False, fast_dev_run=False, state=other))
     assert capsys.readouterr().out == ""
 
 
