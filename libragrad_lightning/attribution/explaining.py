@@ -155,15 +155,12 @@ class _ExplanationJob:
         # Images that see each other are found by their biases.
         biases = adds_up or self.recording.mixes_images or any(map(needs_biases, chosen))
         attention = any(map(needs_attention, chosen))
+        # First, so that the gradients of all levels are gone before those of the reward are there.
+        logit_sums = self._logit_sums(rules, of_logit) if again else None
         captured = self._captured(rules, self.reward, self.unknown, biases, attention)
         reward_sums = self._sums(captured, self.reward) if biases else None
-        logit_sums = None
-        if "logit" in sums:
-            logit_sums = (
-                self._sums(self._captured(rules, of_logit, "ignore"), of_logit)
-                if again
-                else reward_sums
-            )
+        if "logit" in sums and not again:
+            logit_sums = reward_sums
         return {
             name: self._explanation(rules, captured, method(captured), logit_sums, reward_sums)
             for name, method in methods.items()
@@ -191,6 +188,9 @@ class _ExplanationJob:
             reward_sums=reward_sums,
             linear_reward=None if reward_sums is None else self._combination(self.reward),
         )
+
+    def _logit_sums(self, rules: RuleSet, of_logit: Reward) -> Tensor:
+        return self._sums(self._captured(rules, of_logit, "ignore"), of_logit)
 
     def _sums(self, captured: Captured, reward: Reward) -> Tensor:
         """Return the FullGrad sums `[L, B]`, unless those of images were exchanged."""
