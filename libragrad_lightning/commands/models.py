@@ -10,7 +10,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.data import ImageNetInfo, infer_imagenet_subset
+from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
 from libragrad_lightning.commands.weights import read_weights, weights_of

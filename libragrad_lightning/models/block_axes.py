@@ -93,11 +93,8 @@ class _Graph:
         self._parts = [part for level in features for part in parts_of(level)]
         self._views = [view for level in views for view in level.passes]
         self.last = len(self._parts) - self._passes
-        same = ends is not None and all(
-            end.shape == part.shape
-            for end, part in zip(parts_of(ends), self._parts[self.last :], strict=True)
-        )
-        self._ends = list(parts_of(ends)) if same and ends is not None else []
+        tail, last = [] if ends is None else list(parts_of(ends)), self._parts[self.last :]
+        self._ends = tail if [e.shape for e in tail] == [p.shape for p in last] else []
         self._graph = annotate_graph([logits], [*self._parts, *self._ends], PLAIN)
         self.sites = bias_sites(self._graph)
         self.block_of = [max(site.depends_on) for site in self.sites]

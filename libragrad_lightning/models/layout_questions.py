@@ -184,8 +184,9 @@ def _numbers(node: Node) -> Tensor:
 
 
 def _first(values: Tensor, axis: ImageAxis | None, batch: int) -> Tensor:
-    usual = axis is None or axis.is_mixed or axis.axis >= values.dim()
-    return values if usual or axis is None else axis.batch_first(values, batch)
+    if axis is None or axis.is_mixed or axis.axis >= values.dim():
+        return values
+    return axis.batch_first(values, batch)
 
 
 def _by_image(kinds: Sequence[_Kind], view: FeatureView, batch: int) -> Tensor:

@@ -76,6 +76,16 @@ def test_any_image_tells(dtype, scale):
     assert (found.grid, found.prefix, found.is_usual) == ((4, 6), 0, True)
 
 
+@pytest.mark.parametrize(
+    ("size", "count", "grid"), [((32, 64), 32, (4, 8)), ((64, 32), 33, (8, 4)), ((9, 9), 9, (3, 3))]
+)
+def test_where_nothing_is_a_number_the_grid_is_like_the_image(size, count, grid):
+    nothing = torch.full((count,), torch.nan, dtype=torch.float64)
+    found = places(Movement(nothing, nothing, nothing), size)
+    assert (found.grid, found.prefix) == (grid, count - grid[0] * grid[1])
+    assert found.is_usual
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_images_drawn_from_a_small_seed_tell_too(seed):
     # A model that norms its input does not see noise that is the image itself.
