@@ -98,7 +98,7 @@ class AuditHooks(pl.Callback):
         """Check the schedule, and let TensorBoard put the rule sets side by side."""
         check_fit(trainer, self._schedule)
         session = self._session
-        announce_charts(trainer, session.name, session.metric_names, session.rule_names)
+        announce_charts(trainer, session.name, session.metric_names)
 
     @_counted
     def on_sanity_check_end(self, trainer: pl.Trainer, *_: Any) -> None:

@@ -23,6 +23,7 @@ from libragrad_lightning.reporting import (
     AuditPage,
     PanelDrawer,
     Pictures,
+    RuleSetRuns,
     logger_step,
     trainer_sinks,
     unwritable_folder,
@@ -63,6 +64,7 @@ class Publisher:
         self.count = num_images
         self._config, self._pictures = config, pictures
         self._notices, self._writes = notices, True
+        self._runs = RuleSetRuns()
         self._coverage: Sequence[CoverageReport] = ()
         self._drawn: dict[str, dict[int, Tensor]] = {}
 
@@ -115,6 +117,7 @@ class Publisher:
             name: The name of its file.
             count: How many audits it is about.
         """
+        self._runs.close()
         if trainer.state.fn == "fit":
             self.write_history(trainer)
         records = self.history.records[len(self.history.records) - count :]
@@ -164,6 +167,9 @@ class Publisher:
             result.peak_memory_gib,
         )
         self.history.add(record, self.history.last if tests else result)
+        with self._writing():
+            prefix = f"test_{self.name}" if tests else self.name
+            self._runs.write(trainer, prefix, record.values, record.step)
         return record
 
     def say_that_nothing_was_seen(self) -> None:

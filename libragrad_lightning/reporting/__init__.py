@@ -1,6 +1,6 @@
 """Where results go: pictures, tables and texts, through whatever loggers a Trainer has."""
 
-from libragrad_lightning.reporting.charts import announce_charts
+from libragrad_lightning.reporting.charts import RuleSetRuns, announce_charts
 from libragrad_lightning.reporting.coverage import write_coverage
 from libragrad_lightning.reporting.history_table import history_table, write_history
 from libragrad_lightning.reporting.page import AuditPage
@@ -28,6 +28,7 @@ __all__ = [
     "MLFlowSink",
     "PanelDrawer",
     "Pictures",
+    "RuleSetRuns",
     "Sink",
     "TableRows",
     "TensorBoardSink",

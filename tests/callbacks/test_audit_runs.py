@@ -75,6 +75,11 @@ def test_tensorboard_gets_scalars_panels_and_charts(tmp_path):
     assert [image.step for image in events.Images("audit/image_000")] == [5, 11]
     assert [scalar.step for scalar in events.Scalars("audit/srg/libra")] == [5, 11]
     assert "custom_scalars__config__" in tags["tensors"]
+    for rules in ("plain", "libra"):
+        own = EventAccumulator(f"{run.logger.log_dir}/{rules}").Reload()
+        assert "audit/srg" in own.Tags()["scalars"]
+        expected = [scalar.value for scalar in events.Scalars(f"audit/srg/{rules}")]
+        assert [scalar.value for scalar in own.Scalars("audit/srg")] == pytest.approx(expected)
 
 
 def test_validate_and_test_run_in_inference_mode_and_repeat_exactly(tmp_path):

@@ -1,5 +1,6 @@
 """Every panel shows its own image, its maps under all rule sets, and its mask."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,7 @@ from libragrad_lightning.audit.metric_table import MetricInputs
 from libragrad_lightning.backward import LIBRA, PLAIN
 from libragrad_lightning.metrics.functional import segmentation_average_precision
 from libragrad_lightning.reporting import PanelDrawer, Pictures, panels
-from libragrad_lightning.reporting.charts import announce_charts
+from libragrad_lightning.reporting.charts import RuleSetRuns, announce_charts
 
 COUNT = 3
 
@@ -112,12 +113,28 @@ def test_normalization_is_undone(drawn):
 def test_charts_are_announced_to_tensorboard_alone(tmp_path, rank_zero):
     board = TensorBoardLogger(tmp_path)
     run = SimpleNamespace(loggers=[CSVLogger(tmp_path), board], is_global_zero=rank_zero)
-    announce_charts(run, "audit", ["srg", "lif_aopc"], ["plain", "libra"])
+    announce_charts(run, "audit", ["srg", "lif_aopc"])
     board.experiment.flush()
     events = EventAccumulator(board.log_dir).Reload()
     assert ("custom_scalars__config__" in events.Tags()["tensors"]) is rank_zero
     if rank_zero:
         (event,) = events.Tensors("custom_scalars__config__")
         layout = event.tensor_proto.string_val[0].decode("latin-1")
-        for key in ("srg/plain", "srg/libra", "lif_aopc/plain", "lif_aopc/libra"):
-            assert f"audit/{key}" in layout
+        assert all(f"audit/{metric}$" in layout for metric in ("srg", "lif_aopc"))
+
+
+@pytest.mark.parametrize("rank_zero", [True, False])
+def test_every_rule_set_is_a_run_of_its_own_with_the_same_tags(tmp_path, rank_zero):
+    board, runs = TensorBoardLogger(tmp_path), RuleSetRuns()
+    run = SimpleNamespace(loggers=[CSVLogger(tmp_path), board], is_global_zero=rank_zero)
+    for step in (5, 11):
+        values = {"srg/plain": 0.1, "srg/libra": step / 10, "accuracy": 0.5}
+        runs.write(run, "audit", values, step)
+        runs.close()  # is open again at the next audit
+    folders = sorted(path.name for path in Path(board.log_dir).glob("*/"))
+    assert folders == (["libra", "plain"] if rank_zero else [])
+    if rank_zero:
+        events = EventAccumulator(f"{board.log_dir}/libra").Reload()
+        assert events.Tags()["scalars"] == ["audit/srg"]
+        found = [(scalar.step, scalar.value) for scalar in events.Scalars("audit/srg")]
+        assert found == [(5, pytest.approx(0.5)), (11, pytest.approx(1.1))]
