@@ -156,7 +156,9 @@ class _ExplanationJob:
         biases = adds_up or self.recording.mixes_images or any(map(needs_biases, chosen))
         attention = any(map(needs_attention, chosen))
         # First, so that the gradients of all levels are gone before those of the reward are there.
-        logit_sums = self._logit_sums(rules, of_logit) if again else None
+        logit_sums = None
+        if again:
+            logit_sums = self._sums(self._captured(rules, of_logit, "ignore"), of_logit)
         captured = self._captured(rules, self.reward, self.unknown, biases, attention)
         reward_sums = self._sums(captured, self.reward) if biases else None
         if "logit" in sums and not again:
@@ -188,9 +190,6 @@ class _ExplanationJob:
             reward_sums=reward_sums,
             linear_reward=None if reward_sums is None else self._combination(self.reward),
         )
-
-    def _logit_sums(self, rules: RuleSet, of_logit: Reward) -> Tensor:
-        return self._sums(self._captured(rules, of_logit, "ignore"), of_logit)
 
     def _sums(self, captured: Captured, reward: Reward) -> Tensor:
         """Return the FullGrad sums `[L, B]`, unless those of images were exchanged."""

@@ -5,6 +5,7 @@ import torch
 from session_cases import IMAGES, LABELS, Small, loader, session, trainer, validated
 from torch import nn
 
+from libragrad_lightning.monitoring import steps
 from libragrad_lightning.monitoring.steps import StepWatcher
 
 
@@ -168,7 +169,8 @@ def test_the_sanity_check_explains_one_image_and_settles_the_probe_set(run):
     assert not found.has_probe
 
 
-def test_a_step_is_watched_where_nothing_is_compiled_and_seen_again_where_it_may_be():
+def test_a_step_is_watched_where_nothing_is_compiled_and_seen_again_where_it_may_be(monkeypatch):
+    monkeypatch.setattr(steps, "may_compile", lambda: False)  # as if no test had compiled before
     module, batch = Small(), (IMAGES[:2], LABELS[:2])
     watcher = StepWatcher(module, "validation_step", batch)
     assert not watcher.may_compile
