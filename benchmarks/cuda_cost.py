@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 
 import lightning as L
@@ -141,6 +142,7 @@ def _fit(
     timer = L.pytorch.callbacks.Timer()
     trainer = L.Trainer(
         callbacks=[callback, timer],
+        default_root_dir=tempfile.mkdtemp(),
         accelerator=setup.device.type,
         devices=1,
         max_epochs=2,
@@ -247,6 +249,7 @@ def _validated(setup: Setup, module: L.LightningModule) -> Mapping[str, float]:
     callback = LibraGradAudit(max_samples=128, batch_size=128, num_images=0, print_summary=False)
     trainer = L.Trainer(
         callbacks=[callback],
+        default_root_dir=tempfile.mkdtemp(),
         accelerator=setup.device.type,
         devices=1,
         logger=False,

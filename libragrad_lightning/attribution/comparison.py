@@ -14,7 +14,6 @@ from libragrad_lightning.attribution.drawing import (
     MOST_DRAWN,
     Drawing,
     ExplainedImages,
-    explanation_figure,
 )
 from libragrad_lightning.attribution.explaining import explain_methods
 from libragrad_lightning.attribution.explanation import Explanation
@@ -23,7 +22,6 @@ from libragrad_lightning.attribution.rewards import reward_function
 from libragrad_lightning.attribution.targets import Target
 from libragrad_lightning.attribution.tasks import Task, said_task
 from libragrad_lightning.backward import LibraGradError, RuleSet, rule_set
-from libragrad_lightning.heatmaps import Style
 from libragrad_lightning.inputs import Picture, Transform, model_inputs
 from libragrad_lightning.models import TokenModel, explanation_state, read_token_model
 
@@ -41,22 +39,10 @@ class Comparison(Drawing):
     def __getitem__(self, index: int | slice) -> Comparison:
         return Comparison({title: e[index] for title, e in self.explanations.items()})
 
-    def figure(
-        self,
-        images: Tensor | None = None,
-        *,
-        class_names: Sequence[str] = (),
-        style: Style = "positive",
-        column_size: int = 224,
-    ) -> Tensor:
-        """Draw a line for each image: the image, its maps, and below them what is explained."""
-        return explanation_figure(
-            self.explanations,
-            images,
-            class_names=class_names,
-            style=style,
-            column_size=column_size,
-        )
+    @property
+    def columns(self) -> Mapping[str, Explanation]:
+        """What is drawn beside the images, by the titles of the columns."""
+        return self.explanations
 
     def preview(self) -> Tensor | None:
         """Return the figure of the first images."""

@@ -58,7 +58,11 @@ class ExplainedImages:
 class Drawing(ABC):
     """What can be drawn, saved, plotted, and seen in a notebook."""
 
+    @property
     @abstractmethod
+    def columns(self) -> Mapping[str, Explanation]:
+        """What is drawn beside the images, by the titles of the columns."""
+
     def figure(
         self,
         images: Tensor | None = None,
@@ -82,6 +86,13 @@ class Drawing(ABC):
         Raises:
             ValueError: If the images are not there, or not as many, or the style is unknown.
         """
+        return explanation_figure(
+            self.columns,
+            images,
+            class_names=class_names,
+            style=style,
+            column_size=column_size,
+        )
 
     @abstractmethod
     def preview(self) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
@@ -14,14 +14,12 @@ from libragrad_lightning.attribution.drawing import (
     MOST_DRAWN,
     Drawing,
     ExplainedImages,
-    explanation_figure,
     largest,
     listed,
 )
 from libragrad_lightning.attribution.rewards import reward_function
 from libragrad_lightning.attribution.tasks import Task
 from libragrad_lightning.backward import LibraGradError, RuleSet
-from libragrad_lightning.heatmaps import Style
 
 SumsOf: TypeAlias = Literal["logit", "reward"]
 """What attributions are added up for: the target's logit, or what is differentiated."""
@@ -141,22 +139,10 @@ class Explanation(Drawing):
         )
         return resized[:, 0]
 
-    def figure(
-        self,
-        images: Tensor | None = None,
-        *,
-        class_names: Sequence[str] = (),
-        style: Style = "positive",
-        column_size: int = 224,
-    ) -> Tensor:
-        """Draw a line for each image: the image, its map, and below them what is explained."""
-        return explanation_figure(
-            {self.rules.name: self},
-            images,
-            class_names=class_names,
-            style=style,
-            column_size=column_size,
-        )
+    @property
+    def columns(self) -> Mapping[str, Explanation]:
+        """What is drawn beside the images, by the titles of the columns."""
+        return {self.rules.name: self}
 
     def preview(self) -> Tensor | None:
         """Return the figure of the first images, None if they were not kept."""
