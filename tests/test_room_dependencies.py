@@ -20,7 +20,7 @@ INNER = {
     "attribution": {"backward", "heatmaps", "inputs", "lookup", "models"},
     "perturbation": {"lookup", "models"},
     "diagnosis": {"backward", "models", "tables"},
-    "prompts": {"attribution", "backward", "heatmaps", "models"},
+    "prompts": {"attribution", "backward", "heatmaps", "image_files", "models"},
     "metrics": set(),
     "heatmaps": set(),
 }

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from libragrad_lightning.backward import LibraGradError
 from libragrad_lightning.heatmaps.panel import to_pil
+from libragrad_lightning.image_files import upright
 from libragrad_lightning.prompts.errors import PromptError
 from libragrad_lightning.prompts.figure import prompt_figure
 from libragrad_lightning.prompts.hub import RANDOM, hub_model
@@ -117,7 +118,7 @@ def figure(given: Namespace) -> Tensor:
 
 def _opened(path: str) -> Image.Image:
     try:
-        return Image.open(path).convert("RGB")
+        return upright(Image.open(path)).convert("RGB")
     except (OSError, UnidentifiedImageError) as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else error
         raise PromptError(f"{path} is no image ({reason}); change `images`.") from error
