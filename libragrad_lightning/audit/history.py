@@ -15,19 +15,19 @@ class AuditRecord:
     """The values of one audit.
 
     Attributes:
-        epoch: The epoch in which it ran, from 0.
+        epoch: The epoch of the weights, from 0; None if nothing tells.
         step: The step under which the loggers have its values.
         values: ``metric/rules`` to value; NaN where an audit before had one.
         seconds: How long the audit took, in the slowest process.
         samples: How many images were explained.
         weights: Which weights were explained: ``initial`` (before the first step), ``current``,
-            ``averaged`` (another callback had exchanged them for validation) or ``final`` (what the
-            fit left behind).
+            ``averaged`` (another callback had exchanged them for validation), ``final`` (what the
+            fit left behind), or the name of the checkpoint file that they are from.
         perturbation: What deletion did to patches; empty if nothing was deleted.
         peak_memory_gib: The most CUDA memory in use meanwhile, in GiB; None on other devices.
     """
 
-    epoch: int
+    epoch: int | None
     step: int
     values: Mapping[str, float]
     seconds: float
@@ -35,6 +35,19 @@ class AuditRecord:
     weights: str = "current"
     perturbation: str = ""
     peak_memory_gib: float | None = None
+
+    @property
+    def when(self) -> str:
+        """The weights that were explained, in words."""
+        if self.weights in _ENDS:
+            return _ENDS[self.weights]
+        epoch = [] if self.epoch is None else [f"epoch {self.epoch}"]
+        if self.weights == "current":
+            return ", ".join([*epoch, f"step {self.step}"]) if epoch else "weights as given"
+        return ", ".join([self.weights, *epoch])
+
+
+_ENDS = {"initial": "at the start", "final": "at the end"}
 
 
 @dataclass

@@ -19,7 +19,7 @@ from libragrad_lightning.monitoring.requirements import (
 )
 from libragrad_lightning.monitoring.schedule import Schedule
 from libragrad_lightning.monitoring.session import AuditSession
-from libragrad_lightning.reporting import announce_charts, logger_step, print_summary
+from libragrad_lightning.reporting import announce_charts, logger_step, print_heading, print_summary
 
 P = ParamSpec("P")
 
@@ -64,7 +64,8 @@ class AuditHooks(pl.Callback):
     def keys(self) -> list[str]:
         """The keys under which metrics of a validation are logged."""
         session = self._session
-        names = [f"{m}/{rules}" for m in session.metric_names for rules in session.rule_names]
+        metrics, rule_sets = session.config.logged_names, session.config.rule_names
+        names = [f"{metric}/{rules}" for metric in metrics for rules in rule_sets]
         return [f"{session.name}/{name}" for name in (*names, "accuracy", "seconds")]
 
     @property
@@ -79,6 +80,12 @@ class AuditHooks(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the history and the probe set of a checkpoint."""
         self._session.load_state_dict(state_dict)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Learn of which epoch the weights are."""
+        self._session.weights.load(checkpoint.get("epoch"))
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Check that the audit can run, before anything else does."""
@@ -98,7 +105,7 @@ class AuditHooks(pl.Callback):
         """Check the schedule, and let TensorBoard put the rule sets side by side."""
         check_fit(trainer, self._schedule)
         session = self._session
-        announce_charts(trainer, session.name, session.metric_names)
+        announce_charts(trainer, session.name, session.config.logged_names)
 
     @_counted
     def on_sanity_check_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -247,8 +254,17 @@ class AuditHooks(pl.Callback):
         """Print the last audits, and write them down."""
         records = self.history[-count:] if count else []
         if self._prints and trainer.is_global_zero:
-            print_summary(records, self._session.rule_names)
+            if _prints_results(trainer):
+                print_heading(records)
+            else:
+                print_summary(records, self._session.config.rule_names)
         self._session.close(trainer, prefix, count)
+
+
+def _prints_results(trainer: pl.Trainer) -> bool:
+    """Return whether Lightning prints what is logged, audits included."""
+    loops = {"validate": trainer.validate_loop, "test": trainer.test_loop}
+    return trainer.state.fn in loops and loops[trainer.state.fn].verbose
 
 
 def check_key(trainer: pl.Trainer, key: str, argument: str) -> None:

@@ -19,6 +19,7 @@ from libragrad_lightning.audit import (
 )
 from libragrad_lightning.diagnosis import CoverageReport
 from libragrad_lightning.monitoring.notices import Notices
+from libragrad_lightning.monitoring.weights import ExplainedWeights
 from libragrad_lightning.reporting import (
     AuditPage,
     PanelDrawer,
@@ -141,7 +142,7 @@ class Publisher:
         result: AuditResult,
         measured: Mapping[str, float],
         task: Task,
-        weights: str,
+        weights: ExplainedWeights,
     ) -> AuditRecord:
         """Add an audit to the history, and return its record.
 
@@ -152,23 +153,25 @@ class Publisher:
             task: What the scores mean.
             weights: Which weights were explained.
         """
-        tests = trainer.state.fn == "test"
+        fits = trainer.state.fn == "fit"
         self._say_what_is_missing(result, measured, task)
-        if not tests:
+        if trainer.state.fn != "test":
+            self._say_what_is_not_there(result)
+        if fits:
             self._say_what_changed(result)
         record = AuditRecord(
-            trainer.current_epoch,
+            weights.epoch,
             logger_step(trainer),
-            {k: v for k, v in measured.items() if v == v} if tests else self.history.kept(measured),
+            self.history.kept(measured) if fits else {k: v for k, v in measured.items() if v == v},
             result.seconds,
             result.samples,
-            weights,
+            weights.label,
             result.perturbation,
             result.peak_memory_gib,
         )
-        self.history.add(record, self.history.last if tests else result)
+        self.history.add(record, result if fits else self.history.last)
         with self._writing():
-            prefix = f"test_{self.name}" if tests else self.name
+            prefix = f"test_{self.name}" if trainer.state.fn == "test" else self.name
             self._runs.write(trainer, prefix, record.values, record.step)
         return record
 
@@ -234,6 +237,8 @@ class Publisher:
                 "do not go on; pass a loader with `shuffle=False`.",
                 about="changed",
             )
+
+    def _say_what_is_not_there(self, result: AuditResult) -> None:
         request = self._config.request
         named, limit = request.probe, result.samples + result.nonfinite
         if isinstance(named, tuple) and limit < len(named):

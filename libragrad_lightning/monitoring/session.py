@@ -50,7 +50,9 @@ class AuditSession:
         name: First part of the names of what is written.
 
     Attributes:
+        config: What is explained and measured.
         overhead: The time that audits take.
+        weights: Which weights the last audit explained.
     """
 
     def __init__(
@@ -63,13 +65,13 @@ class AuditSession:
         name: str,
     ) -> None:
         self.name, self.overhead = name, Overhead(max_overhead)
-        self._config, self._notices, self._guard = config, Notices(), FailureGuard(on_error)
+        self.config, self._notices, self._guard = config, Notices(), FailureGuard(on_error)
         self._collector = ProbeCollector(config, self._notices)
         self._publisher = Publisher(config, pictures, num_images, self._notices, name)
         self._history = self._publisher.history
         self._batch_size, self._readings = config.batch_size, Readings()
         self._resumed: list[int] | None = None
-        self._is_due, self._covered, self._weights = False, False, ExplainedWeights()
+        self._is_due, self._covered, self.weights = False, False, ExplainedWeights()
         self._run: AuditRun | None = None
         self._drawer: PanelDrawer | None = None
         self._drop()
@@ -84,16 +86,6 @@ class AuditSession:
         """Whether the probe set is there."""
         return self._collector.is_fixed
 
-    @property
-    def rule_names(self) -> list[str]:
-        """The names of the rule sets."""
-        return self._config.rule_names
-
-    @property
-    def metric_names(self) -> list[str]:
-        """The names of the metrics."""
-        return self._config.logged_names
-
     def start(self, trainer: pl.Trainer, fits: bool) -> None:
         """Begin with a Trainer's run; a fit that goes on with an earlier one keeps its history."""
         self._guard.begin(trainer.world_size, trainer.global_rank)
@@ -101,8 +93,8 @@ class AuditSession:
         self._notices.forget()
         self._drop()
         self._is_due, self._covered, self._resumed = False, False, None
-        self._batch_size = self._config.batch_size
-        self._weights.forget()
+        self._batch_size = self.config.batch_size
+        self.weights.forget()
         if fits and trainer.global_step == 0:
             self._history.begin_anew()
             self.overhead.allow(None)
@@ -113,16 +105,16 @@ class AuditSession:
         self._drop()
         self._is_due = is_due and loader is not None
         if loader is not None and (is_due or needs_probe):
-            request, ids = self._config.request, self._resumed
+            request, ids = self.config.request, self._resumed
             shard = shard_of(loader, trainer.global_rank, trainer.world_size)
             chosen = request.selection() if ids is None else Named(ids)
             self._collector.expect(chosen, shard)
         module = trainer.lightning_module
         if (half := half_dtype(module)) is not None:
-            copies = "float32 copies of " if self._config.in_float32 else ""
+            copies = "float32 copies of " if self.config.in_float32 else ""
             self._say(f"{copies}{str(half).removeprefix('torch.')} weights")
         if self._is_due:
-            self._weights.begin(module)
+            self.weights.begin(module)
 
     def watch(self, trainer: pl.Trainer, step: str, batch: Any, batch_idx: int) -> None:
         """Watch the step of a batch, if it is needed."""
@@ -180,9 +172,9 @@ class AuditSession:
     def audit_now(self, trainer: pl.Trainer, weights: str, write: Write) -> None:
         """Audit outside of a validation."""
         self._drop()
-        self._weights.begin(trainer.lightning_module, weights)
+        self.weights.begin(trainer.lightning_module, weights)
         if weights == "final":
-            if not self.has_probe or self._weights.are_explained:
+            if not self.has_probe or self.weights.are_explained:
                 return
             self._say("the weights that the fit leaves behind")
         self._audit(trainer)
@@ -205,14 +197,14 @@ class AuditSession:
     def state_dict(self) -> dict[str, Any]:
         """Return what goes into a checkpoint: plain values and tensors."""
         return {
-            "settings": self._config.state(),
+            "settings": self.config.state(),
             "history": self._history.state_dict(),
             "max_samples": self.overhead.max_samples,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint, unless it is one of an audit of something else."""
-        changed = changed_settings(state["settings"], self._config.state())
+        changed = changed_settings(state["settings"], self.config.state())
         if changed:
             rank_zero_warn(
                 f"LibraGradAudit was resumed with other settings: {', '.join(changed)}; its "
@@ -238,14 +230,14 @@ class AuditSession:
 
     def _audit(self, trainer: pl.Trainer) -> None:
         """Do this process's part of an audit."""
-        self._weights.explain(trainer)
-        if self._weights.label == "averaged":
+        self.weights.explain(trainer)
+        if self.weights.label == "averaged":
             self._say("weights that another callback averaged, not those that were trained")
         with self._guard.work():
             groups = self._collector.groups(self.overhead.max_samples)
             drawer = self._drawer = self._publisher.drawer(trainer, self.overhead.pictures())
-            # Another loader has other images in the same places.
-            previous = AuditResult() if trainer.state.fn == "test" else self._history.last
+            # Outside of a fit other images may lie in the same places, or these very weights.
+            previous = self._history.last if trainer.state.fn == "fit" else AuditResult()
             with self._running(trainer, drawer, groups, previous) as run:
                 run.budget = self.overhead.budget(drawer.count)
                 self._result = run.result(groups)
@@ -261,7 +253,7 @@ class AuditSession:
             self._covered = True
             self._publisher.write_coverage(trainer, reports)
 
-        module, config, learned = trainer.lightning_module, self._config, self._collector.learned
+        module, config, learned = trainer.lightning_module, self.config, self._collector.learned
         bar = progress_bar(trainer, self.name, sum(len(group.ids) for group in groups))
         watcher = RunWatcher(module, config, drawer, bar, None if self._covered else cover)
         with bar, audited_state(module, config.in_float32):
@@ -280,8 +272,8 @@ class AuditSession:
             result = merged(gathered(replace(self._result, seconds=overhead.seconds)))
             measured = run.measurement.values()
             if result.fingerprints:
-                learned, label = self._collector.learned, self._weights.label
-                record = self._publisher.record(trainer, result, measured, learned.task, label)
+                task = self._collector.learned.task
+                record = self._publisher.record(trainer, result, measured, task, self.weights)
                 values = {**record.values, **costs(record, overhead.is_limited)}
                 write({f"{prefix}/{key}": value for key, value in values.items()})
             else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging
@@ -13,17 +15,25 @@ class ExplainedWeights:
     """Tells which weights an audit explains.
 
     Attributes:
-        label: ``initial``, ``current``, ``averaged`` or ``final``, as in `AuditRecord`.
+        label: ``initial``, ``current``, ``averaged``, ``final`` or the name of a checkpoint, as in
+            `AuditRecord`.
+        epoch: Their epoch, from 0; None if nothing tells.
     """
 
     def __init__(self) -> None:
         self.label = "current"
+        self.epoch: int | None = None
+        self._loaded: int | None = None
         self._trained: list[int] = []
         self._explained: list[int] = []
 
     def forget(self) -> None:
         """Begin with another run."""
-        self._explained = []
+        self._explained, self._loaded = [], None
+
+    def load(self, epoch: int | None) -> None:
+        """Go on with weights of a checkpoint that was written in an epoch."""
+        self._loaded = epoch
 
     def begin(self, module: nn.Module, label: str = "current") -> None:
         """Look at the weights that are trained.
@@ -39,12 +49,22 @@ class ExplainedWeights:
 
     def explain(self, trainer: pl.Trainer) -> None:
         """Look at the weights that are explained, and tell whether they are others."""
-        if trainer.state.fn == "fit":
+        self.epoch = trainer.current_epoch
+        if trainer.state.fn != "fit":
+            self._look_at_checkpoint(trainer)
+        else:
             self._explained = fingerprint(trainer.lightning_module)
             if self.label == "current" and not self.are_explained:
                 self.label = "averaged"
             if self.label == "current" and training_is_over(trainer):
                 self.label = "averaged"
+
+    def _look_at_checkpoint(self, trainer: pl.Trainer) -> None:
+        if trainer.ckpt_path is None:
+            # A fit that has ended counts the epoch that would have come next.
+            self.epoch = trainer.current_epoch - 1 if trainer.current_epoch else None
+        else:
+            self.label, self.epoch = Path(str(trainer.ckpt_path)).name, self._loaded
 
 
 def fingerprint(model: nn.Module) -> list[int]:

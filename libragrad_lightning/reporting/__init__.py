@@ -18,7 +18,7 @@ from libragrad_lightning.reporting.sinks import (
     write_images,
     write_page,
 )
-from libragrad_lightning.reporting.summary import print_summary, summary_table
+from libragrad_lightning.reporting.summary import print_heading, print_summary, summary_table
 from libragrad_lightning.tables import TableRows
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "announce_charts",
     "history_table",
     "logger_step",
+    "print_heading",
     "print_summary",
     "summary_table",
     "trainer_sinks",

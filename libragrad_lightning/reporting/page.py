@@ -111,8 +111,8 @@ class AuditPage:
         count = f"{len(self.records)} audit{'s' * (len(self.records) > 1)}"
         deletion = f", deletion by {last.perturbation}" if last.perturbation else ""
         return (
-            f"{count}; the last one at epoch {last.epoch}, step {last.step}, of the {last.weights} "
-            f"weights: {last.samples} images in {last.seconds:.1f} s{deletion}."
+            f"{count}; the last one ({last.when}): {last.samples} images in {last.seconds:.1f} s"
+            f"{deletion}."
         )
 
     def _notices(self) -> Iterator[str]:
@@ -125,7 +125,7 @@ class AuditPage:
         shown = [last] if len(self.records) == 1 else [first, last]
         yield "<h2>What was measured</h2>"
         yield '<p class="quiet">↑ more is better, ↓ less is better.</p>'
-        columns = [f"{name}, {_when(record)}" for name in self.rules for record in shown]
+        columns = [f"{name}, {record.when}" for name in self.rules for record in shown]
         metrics = dict.fromkeys(key.partition("/")[0] for record in shown for key in record.values)
         rows = [
             (
@@ -197,11 +197,6 @@ def _cell(value: object) -> str:
     is_number = text.lstrip("-").replace(".", "").replace("e", "").replace("-", "").isdigit()
     kind = ' class="number"' if is_number or text == "-" else ""
     return f"<td{kind}>{escape(text)}</td>"
-
-
-def _when(record: AuditRecord) -> str:
-    named = {"final": "at the end", "initial": "at the start"}.get(record.weights)
-    return named or f"epoch {record.epoch}, step {record.step}"
 
 
 def _encoded(panel: Tensor) -> str:

@@ -55,6 +55,8 @@ def summary_table(history: Sequence[AuditRecord], rules: Sequence[str], count: i
 
 def _label(record: AuditRecord, by_step: bool) -> str:
     named = {"final": "end", "initial": "start"}.get(record.weights)
+    if named is None and record.epoch is None:
+        named = record.when
     return named or (f"step {record.step}" if by_step else f"epoch {record.epoch}")
 
 
@@ -74,6 +76,18 @@ def print_summary(history: Sequence[AuditRecord], rules: Sequence[str]) -> None:
     if history:
         console = get_console()
         console.print(_fitting(history, rules, console))
+
+
+def print_heading(history: Sequence[AuditRecord]) -> None:
+    """Print in one line what the last audit explained, if there was one.
+
+    For runs whose values Lightning prints by itself.
+    """
+    if history:
+        last = history[-1]
+        deletion = f", {last.perturbation}" if last.perturbation else ""
+        heading = f"Explanation audit of {last.samples} images ({last.when}{deletion})"
+        get_console().print(heading, highlight=False)
 
 
 def _fitting(history: Sequence[AuditRecord], rules: Sequence[str], console: Console) -> Table:

@@ -1,5 +1,6 @@
 """The history of audits: what is kept of each, and of the last."""
 
+import pytest
 import torch
 
 from libragrad_lightning.audit import AuditHistory, AuditRecord, AuditResult
@@ -18,6 +19,22 @@ def test_values_that_are_missing_stay_gaps_only_where_there_was_a_value():
     assert history.kept({"a": 1.0, "b": NAN}) == {"a": 1.0}
     history.add(AuditRecord(0, 1, {"a": 1.0}, 1.0, 2), AuditResult())
     assert str(history.kept({"a": NAN, "b": NAN, "c": 0.0})) == str({"a": NAN, "c": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("epoch", "weights", "expected"),
+    [
+        (0, "initial", "at the start"),
+        (4, "final", "at the end"),
+        (3, "current", "epoch 3, step 9"),
+        (None, "current", "weights as given"),
+        (3, "averaged", "averaged, epoch 3"),
+        (3, "best.ckpt", "best.ckpt, epoch 3"),
+        (None, "best.ckpt", "best.ckpt"),
+    ],
+)
+def test_which_weights_were_explained_in_words(epoch, weights, expected):
+    assert AuditRecord(epoch, 9, {}, 1.0, 2, weights).when == expected
 
 
 def test_images_are_those_of_the_last_audit():

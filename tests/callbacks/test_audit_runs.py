@@ -86,6 +86,7 @@ def test_validate_and_test_run_in_inference_mode_and_repeat_exactly(tmp_path):
     callback = audit()
     run, module = fit(tmp_path, [callback])
     first, second = (run.validate(module, loader(), verbose=False)[0] for _ in range(2))
+    assert [(r.weights, r.epoch) for r in callback.history[-2:]] == [("current", 1)] * 2
     assert first.pop("audit/seconds") > 0
     assert second.pop("audit/seconds") > 0
     assert first == second
@@ -93,6 +94,28 @@ def test_validate_and_test_run_in_inference_mode_and_repeat_exactly(tmp_path):
     assert callback.history[-1].values == callback.history[-2].values
     tested = run.test(module, loader(), verbose=False)[0]
     assert {f"test_audit/{key}": first[f"audit/{key}"] for key in KEYS}.items() <= tested.items()
+
+
+@pytest.mark.parametrize("weights_only", [False, True])
+def test_a_checkpoint_is_validated_as_what_it_is(tmp_path, capsys, weights_only):
+    checkpoint = ModelCheckpoint(
+        tmp_path, "best", monitor="audit/srg/libra", save_weights_only=weights_only
+    )
+    _, module = fit(tmp_path, [audit(), checkpoint], max_epochs=3)
+    callback = audit(print_summary=True)
+    run = trainer(tmp_path / "again", [callback])
+    capsys.readouterr()
+    path = tmp_path / "best.ckpt"
+    run.validate(module, loader(), ckpt_path=path)
+    epoch = None if weights_only else torch.load(path, weights_only=True)["epoch"]
+    record = callback.history[-1]
+    assert (record.weights, record.epoch) == ("best.ckpt", epoch)
+    assert not [key for key in record.values if "drift" in key]
+    printed = capsys.readouterr().out
+    named = "best.ckpt" if weights_only else f"best.ckpt, epoch {epoch}"
+    assert f"Explanation audit of 12 images ({named}, drop_tokens)" in printed
+    assert printed.count("audit/srg/libra") == 1
+    assert "segmentation ap" not in printed
 
 
 def test_audits_are_rare_on_request_and_monitors_keep_their_key(tmp_path):
@@ -251,7 +274,7 @@ def test_a_validation_prints_its_own_audit_in_the_first_process(tmp_path, capsys
     for _ in range(2):
         capsys.readouterr()
         run.validate(Classifier(), loader(), verbose=False)
-        assert capsys.readouterr().out.count("epoch 0") == 1
+        assert capsys.readouterr().out.count("weights as given") == 1
     assert len(callback.history) == 2
     other = SimpleNamespace(fn="test")
     callback.on_test_end(SimpleNamespace(is_global_zero=False, fast_dev_run=False, state=other))

@@ -15,12 +15,13 @@ from libragrad_lightning.monitoring.weights import (
 )
 
 
-def a_trainer(module, fn="fit", epoch=0, callbacks=()):
+def a_trainer(module, fn="fit", epoch=0, callbacks=(), checkpoint=None):
     return SimpleNamespace(
         state=SimpleNamespace(fn=fn),
         lightning_module=module,
         current_epoch=epoch,
         callbacks=list(callbacks),
+        ckpt_path=checkpoint,
     )
 
 
@@ -97,6 +98,24 @@ def test_a_validation_outside_of_a_fit_is_not_remembered():
     assert weights.label == "current"
     weights.begin(module)
     assert not weights.are_explained
+
+
+def test_the_epoch_is_that_of_the_weights():
+    module, weights = nn.Linear(2, 2), ExplainedWeights()
+
+    def explained(fn, epoch, **given):
+        weights.begin(module)
+        weights.explain(a_trainer(module, fn, epoch, **given))
+        return weights.label, weights.epoch
+
+    assert explained("fit", 3) == ("current", 3)
+    assert explained("validate", 4) == ("current", 3)
+    assert explained("test", 0) == ("current", None)
+    assert explained("test", 4, checkpoint="runs/best.ckpt") == ("best.ckpt", None)
+    weights.load(2)
+    assert explained("validate", 4, checkpoint="runs/best.ckpt") == ("best.ckpt", 2)
+    weights.forget()
+    assert explained("validate", 4, checkpoint="runs/best.ckpt") == ("best.ckpt", None)
 
 
 def test_stochastic_weight_averaging_ends_before_its_last_epoch():

@@ -18,10 +18,15 @@ def hooks(prints=True, audits=0, **schedule):
     return AuditHooks(found, Schedule(**schedule), 0, prints)
 
 
-def a_trainer(fn="fit", rank_zero=True, step=0):
-    state = SimpleNamespace(fn=fn)
+def a_trainer(fn="fit", rank_zero=True, step=0, verbose=False):
+    loop = SimpleNamespace(verbose=verbose)
     return SimpleNamespace(
-        state=state, is_global_zero=rank_zero, global_step=step, fast_dev_run=True
+        state=SimpleNamespace(fn=fn),
+        is_global_zero=rank_zero,
+        global_step=step,
+        fast_dev_run=True,
+        validate_loop=loop,
+        test_loop=loop,
     )
 
 
@@ -38,6 +43,15 @@ def test_a_test_and_a_validation_show_the_last_audit(capsys):
     assert shown(capsys) == [2]
     hooks(audits=3).on_validation_end(a_trainer("fit"))
     assert shown(capsys) == []
+
+
+def test_values_that_lightning_prints_are_not_printed_twice(capsys):
+    hooks(audits=3).on_test_end(a_trainer("test", verbose=True))
+    hooks(audits=3).on_validation_end(a_trainer("validate", verbose=True))
+    line = "Explanation audit of 8 images (epoch 2, step 2)\n"
+    assert capsys.readouterr().out == 2 * line
+    hooks(audits=0).on_test_end(a_trainer("test", verbose=True))
+    assert capsys.readouterr().out == ""
 
 
 def test_a_fit_shows_all_audits(capsys):

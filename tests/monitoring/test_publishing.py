@@ -17,6 +17,7 @@ from libragrad_lightning.audit import (
 from libragrad_lightning.diagnosis.coverage import CoverageReport, OperationUse
 from libragrad_lightning.monitoring.notices import Notices
 from libragrad_lightning.monitoring.publishing import Publisher, costs
+from libragrad_lightning.monitoring.weights import ExplainedWeights
 from libragrad_lightning.reporting import Pictures
 
 NAN = float("nan")
@@ -54,7 +55,9 @@ def said(call):
 
 
 def recorded(tmp_path, made, result, measured, fn="fit", task="multiclass"):
-    return said(lambda: made.record(a_trainer(tmp_path, fn), result, measured, task, "current"))
+    weights = ExplainedWeights()
+    weights.epoch = 3
+    return said(lambda: made.record(a_trainer(tmp_path, fn), result, measured, task, weights))
 
 
 def test_a_record_holds_what_was_measured_and_what_it_cost(tmp_path):
@@ -72,10 +75,11 @@ def test_a_record_holds_what_was_measured_and_what_it_cost(tmp_path):
     assert costs(plain, True) == {"seconds": 2.5, "samples": 4.0}
 
 
-def test_a_test_is_in_the_history_and_is_compared_with_nothing(tmp_path):
+@pytest.mark.parametrize("fn", ["test", "validate"])
+def test_an_audit_outside_of_a_fit_is_in_the_history_and_compared_with_nothing(tmp_path, fn):
     made, result = publisher(), found()
     recorded(tmp_path, made, result, {"srg/libra": 0.25})
-    record, warned = recorded(tmp_path, made, found(shift=1), {"srg/libra": NAN}, "test")
+    record, warned = recorded(tmp_path, made, found(shift=1), {"srg/libra": NAN}, fn)
     assert record.values == {}
     assert warned == []
     assert made.history.records[-1] is record
