@@ -1,9 +1,7 @@
-"""The page on architecture names every room, and its examples run."""
+"""The page on architecture names every room, and every file that it names is there."""
 
 import re
 from pathlib import Path
-
-import torch
 
 import libragrad_lightning
 
@@ -25,17 +23,3 @@ def test_every_file_that_is_named_is_there():
     named = set(re.findall(r"`((?:\w+/)+\w+\.py)`", PAGE))
     assert named
     assert {n for n in named if not ((package / n).exists() or (ROOT / n).exists())} == set()
-
-
-def test_the_examples_run(capsys):
-    names = {}
-    for example in re.findall(r"```python\n(.*?)```", PAGE, re.S):
-        exec(example, names)
-    complete, incomplete = names["complete"], names["incomplete"]
-    assert complete.residuals.abs().max() < 1e-5 * complete.target_logit.abs().max()
-    assert incomplete.residuals.abs().max() > 1e-3 * incomplete.target_logit.abs().max()
-    assert names["lengths"].attribution.shape == (2, 4, 4)
-    assert names["audit"] is not None
-    assert "audit/coverage/libra" in capsys.readouterr().out
-    assert names["batch"]["mask"].shape == (4, 64, 64)
-    assert torch.equal(names["batch"]["image"][:, 0] == 1, names["batch"]["mask"])
