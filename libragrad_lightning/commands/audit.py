@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch.nn.functional as F
 from torch import Tensor
 
 from libragrad_lightning.callbacks import LibraGradAudit
+from libragrad_lightning.commands.images import ImagesOfCategories, ImagesOfClasses
 from libragrad_lightning.commands.models import NamedModel, timm_model
-from libragrad_lightning.data.annotated import AnnotatedDataset
-from libragrad_lightning.data.annotated_module import AnnotatedDataModule
-from libragrad_lightning.data.batches import Split
-from libragrad_lightning.data.image_folder import (
-    LabelledFile,
-    class_folders,
-    list_images,
-    read_labelled_file,
-    sample_images,
-)
-from libragrad_lightning.data.imagenet import imagenet_indices, imagenet_names
-from libragrad_lightning.image_files import measure_gray_bits
 from libragrad_lightning.parsing import SentenceParser
 
 
@@ -51,6 +38,7 @@ def audit_folder(
     checkpoint: str | None = None,
     random_weights: bool = False,
     masks: str | None = None,
+    coco: str | None = None,
     max_samples: int = 64,
     method: str = "fullgrad_plus",
     rules: Sequence[str] = ("plain", "libra"),
@@ -63,19 +51,32 @@ def audit_folder(
     Args:
         images: A folder with a folder of images for each class. They are the model's classes in the
             order of their names; folders that are named after ImageNet's synsets are its classes.
+            With `coco`, the folder of the images that it annotates.
         model: A model of timm by its name.
         checkpoint: A file of its weights, in place of the pretrained ones.
         random_weights: Whether to leave the weights as they are drawn.
         masks: A folder of the same form with a PNG file for each image, not 0 on the object.
+        coco: A file of annotations in COCO's form: an image has the class that covers most of it,
+            and that class's annotations are its mask. Categories are the model's classes, by their
+            names or in the order of their numbers.
         max_samples: How many images are explained, of all classes in turn.
         method: The attribution method.
         rules: Rule sets to compare.
         num_images: How many images are drawn.
         batch_size: Images explained at once.
         output: The folder of the page, and of the pictures.
+
+    Raises:
+        ValueError: If images, masks, annotations and model do not fit together.
     """
-    named = timm_model(model, checkpoint, random_weights)
-    data = ImagesOfClasses(images, masks, model.removeprefix("timm/"), named, batch_size)
+    if masks is not None and coco is not None:
+        raise ValueError("Both masks and coco are given; leave out one of the two.")
+    named, name = timm_model(model, checkpoint, random_weights), model.removeprefix("timm/")
+    data = (
+        ImagesOfClasses(images, masks, name, named, batch_size)
+        if coco is None
+        else ImagesOfCategories(images, coco, name, named, batch_size)
+    )
     audit = LibraGradAudit(
         max_samples=max_samples,
         probe="stratified",
@@ -105,54 +106,3 @@ class Scored(pl.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Compare the scores with the labels."""
         self.log("val_loss", F.cross_entropy(self.net(batch["image"]), batch["label"]))
-
-
-class ImagesOfClasses(AnnotatedDataModule):
-    """Images in one folder per class, for validation alone.
-
-    Args:
-        images: The folder of the classes' folders.
-        masks: A folder of the same form with masks, or None.
-        model_name: The timm model whose evaluation transform is used.
-        named: The model, which has to have as many classes.
-        batch_size: Images in a batch.
-    """
-
-    def __init__(
-        self,
-        images: str,
-        masks: str | None,
-        model_name: str,
-        named: NamedModel,
-        batch_size: int,
-    ) -> None:
-        super().__init__(images, model_name, None, batch_size, flip=False, num_workers=0)
-        self._masks = None if masks is None else Path(masks)
-        try:
-            folders = class_folders(self._root)
-        except ValueError:
-            raise ValueError(f"{images} holds no folders of classes; change images.") from None
-        classes = int(named.model.num_classes)  # type: ignore[arg-type]
-        synsets = imagenet_indices()
-        if named.class_names == imagenet_names() and synsets.keys() >= set(folders):
-            self._labels = {name: synsets[name] for name in folders}
-            self.class_names: tuple[str, ...] = named.class_names
-        elif len(folders) == classes:
-            self._labels = {name: number for number, name in enumerate(folders)}
-            self.class_names = tuple(folders)
-        else:
-            raise ValueError(
-                f"{images} holds folders of {len(folders)} classes, but the model has {classes}; "
-                "change images, or pass a checkpoint of a model of these classes."
-            )
-
-    def build(self, split: Split) -> AnnotatedDataset[LabelledFile]:
-        """List the images.
-
-        Raises:
-            ValueError: If there is none, or training images are asked for.
-        """
-        self._refuse_training(split)
-        files: Any = list_images(self._root, self._labels, self._masks)
-        bits = measure_gray_bits(sample_images(self._root))
-        return AnnotatedDataset(files, partial(read_labelled_file, gray_bits=bits), self._transform)

@@ -7,7 +7,7 @@ from libragrad_lightning.data.annotated import AnnotatedDataset, choose
 from libragrad_lightning.data.annotated_module import AnnotatedDataModule
 from libragrad_lightning.data.batches import Split
 from libragrad_lightning.data.coco_annotations import CocoImage
-from libragrad_lightning.data.coco_masks import class_area, class_mask
+from libragrad_lightning.data.coco_masks import class_mask
 from libragrad_lightning.data.coco_samples import (
     ClassRegion,
     CocoSample,
@@ -15,6 +15,7 @@ from libragrad_lightning.data.coco_samples import (
     class_regions,
     crop_shares,
     image_path,
+    largest_class,
     overlap,
     read_coco_sample,
     read_split,
@@ -95,9 +96,9 @@ class CocoDataModule(AnnotatedDataModule):
         annotations, folder = read_split(self._root, self._names[split])
         labels = category_labels(annotations, self._labels)
         samples = [
-            CocoSample(image_path(folder, image), image, max(regions, key=partial(_area, image)))
+            CocoSample(image_path(folder, image), image, region)
             for image in annotations.images
-            if (regions := class_regions(annotations, image, labels))
+            if (region := largest_class(annotations, image, labels)) is not None
         ]
         if split != "train":
             drawn = choose(samples, self._max_images, self._subset_seed)
@@ -204,7 +205,3 @@ class CocoTogetherDataModule(AnnotatedDataModule):
         if smaller <= self._min_share * first.size:
             return False
         return overlap(first, second) <= self._max_overlap
-
-
-def _area(image: CocoImage, region: ClassRegion) -> int:
-    return class_area(image, region.instances)

@@ -18,7 +18,7 @@ from libragrad_lightning.data.coco_annotations import (
     CocoInstance,
     read_annotations,
 )
-from libragrad_lightning.data.coco_masks import class_mask
+from libragrad_lightning.data.coco_masks import class_area, class_mask
 from libragrad_lightning.data.transforms import EvalTransform
 from libragrad_lightning.image_files import measure_gray_bits, read_rgb
 
@@ -113,12 +113,27 @@ def class_regions(
     ]
 
 
-def image_path(folder: Path, image: CocoImage) -> Path:
+def largest_class(
+    annotations: CocoAnnotations, image: CocoImage, labels: Mapping[str, int]
+) -> ClassRegion | None:
+    """Return the class that covers most of an image, None if none of them occurs.
+
+    Args:
+        annotations: What the file says.
+        image: One of its images.
+        labels: Class index by category.
+    """
+    regions = class_regions(annotations, image, labels)
+    return max(regions, key=lambda r: class_area(image, r.instances), default=None)
+
+
+def image_path(folder: Path, image: CocoImage, argument: str = "root") -> Path:
     """Return the file of an image.
 
     Args:
         folder: Of the split's images.
         image: What the annotation file says of it.
+        argument: What a user changes if it is not there.
 
     Returns:
         The file.
@@ -130,7 +145,7 @@ def image_path(folder: Path, image: CocoImage) -> Path:
     if not path.is_file():
         raise ValueError(
             f"Image {image.id} of the annotations is missing from {folder} ({image.file_name}); "
-            "put it back, or change root."
+            f"put it back, or change {argument}."
         )
     return path
 

@@ -85,7 +85,7 @@ class AuditHooks(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Learn of which epoch the weights are."""
-        self._session.weights.load(checkpoint.get("epoch"))
+        self._session.begin_with(checkpoint.get("epoch"))
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Check that the audit can run, before anything else does."""
@@ -252,12 +252,12 @@ class AuditHooks(pl.Callback):
 
     def _show(self, trainer: pl.Trainer, prefix: str, count: int) -> None:
         """Print the last audits, and write them down."""
-        records = self.history[-count:] if count else []
+        config, records = self._session.config, self.history[-count:] if count else []
         if self._prints and trainer.is_global_zero:
             if _prints_results(trainer):
                 print_heading(records)
             else:
-                print_summary(records, self._session.config.rule_names)
+                print_summary(records, config.rule_names)
         self._session.close(trainer, prefix, count)
 
 

@@ -52,7 +52,6 @@ class AuditSession:
     Attributes:
         config: What is explained and measured.
         overhead: The time that audits take.
-        weights: Which weights the last audit explained.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class AuditSession:
         self._history = self._publisher.history
         self._batch_size, self._readings = config.batch_size, Readings()
         self._resumed: list[int] | None = None
-        self._is_due, self._covered, self.weights = False, False, ExplainedWeights()
+        self._is_due, self._covered, self._weights = False, False, ExplainedWeights()
         self._run: AuditRun | None = None
         self._drawer: PanelDrawer | None = None
         self._drop()
@@ -94,11 +93,15 @@ class AuditSession:
         self._drop()
         self._is_due, self._covered, self._resumed = False, False, None
         self._batch_size = self.config.batch_size
-        self.weights.forget()
+        self._weights.forget()
         if fits and trainer.global_step == 0:
             self._history.begin_anew()
             self.overhead.allow(None)
         self._publisher.start(trainer)
+
+    def begin_with(self, epoch: int | None) -> None:
+        """Begin with weights of a checkpoint that was written in an epoch."""
+        self._weights.load(epoch)
 
     def begin(self, trainer: pl.Trainer, loader: Any, is_due: bool, needs_probe: bool) -> None:
         """Begin with a validation or test; the loader is that of the probe set, or None."""
@@ -114,7 +117,7 @@ class AuditSession:
             copies = "float32 copies of " if self.config.in_float32 else ""
             self._say(f"{copies}{str(half).removeprefix('torch.')} weights")
         if self._is_due:
-            self.weights.begin(module)
+            self._weights.begin(module)
 
     def watch(self, trainer: pl.Trainer, step: str, batch: Any, batch_idx: int) -> None:
         """Watch the step of a batch, if it is needed."""
@@ -172,9 +175,9 @@ class AuditSession:
     def audit_now(self, trainer: pl.Trainer, weights: str, write: Write) -> None:
         """Audit outside of a validation."""
         self._drop()
-        self.weights.begin(trainer.lightning_module, weights)
+        self._weights.begin(trainer.lightning_module, weights)
         if weights == "final":
-            if not self.has_probe or self.weights.are_explained:
+            if not self.has_probe or self._weights.are_explained:
                 return
             self._say("the weights that the fit leaves behind")
         self._audit(trainer)
@@ -230,8 +233,8 @@ class AuditSession:
 
     def _audit(self, trainer: pl.Trainer) -> None:
         """Do this process's part of an audit."""
-        self.weights.explain(trainer)
-        if self.weights.label == "averaged":
+        self._weights.explain(trainer)
+        if self._weights.label == "averaged":
             self._say("weights that another callback averaged, not those that were trained")
         with self._guard.work():
             groups = self._collector.groups(self.overhead.max_samples)
@@ -272,8 +275,8 @@ class AuditSession:
             result = merged(gathered(replace(self._result, seconds=overhead.seconds)))
             measured = run.measurement.values()
             if result.fingerprints:
-                task = self._collector.learned.task
-                record = self._publisher.record(trainer, result, measured, task, self.weights)
+                learned, weights = self._collector.learned, self._weights
+                record = self._publisher.record(trainer, result, measured, learned.task, weights)
                 values = {**record.values, **costs(record, overhead.is_limited)}
                 write({f"{prefix}/{key}": value for key, value in values.items()})
             else:

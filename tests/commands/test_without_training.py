@@ -12,8 +12,8 @@ from PIL import Image
 from libragrad_lightning import compare
 from libragrad_lightning.cli import main
 from libragrad_lightning.commands import COMMANDS
-from libragrad_lightning.commands.audit import ImagesOfClasses
 from libragrad_lightning.commands.explain import explain_files
+from libragrad_lightning.commands.images import ImagesOfCategories, ImagesOfClasses
 from libragrad_lightning.commands.models import timm_model
 from libragrad_lightning.data.imagenet import imagenet_names
 
@@ -186,3 +186,84 @@ def test_other_classes_than_the_models_are_refused(classes, capsys):
     )
     said = refused(["audit", str(classes / "none"), *arguments[2:]], capsys)
     assert said.endswith("none holds no folders of classes; change images.")
+
+
+@pytest.fixture
+def annotated(tmp_path):
+    """Four images of bees, one of them beside a larger ant, and an ant alone."""
+    folder, boxes = tmp_path / "photographs", []
+    folder.mkdir()
+    for number in range(5):
+        pixels = np.random.default_rng(number).integers(0, 256, (170, 170, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        boxes += [(number, 7, 40)] if number < 4 else []
+        boxes += [(number, 3, 60)] if number > 2 else []
+    content = {
+        "images": [
+            {"id": number, "file_name": f"{number}.png", "height": 170, "width": 170}
+            for number in range(5)
+        ],
+        "categories": [{"id": 7, "name": "bee"}, {"id": 3, "name": "ant"}],
+        "annotations": [
+            {
+                "id": place,
+                "image_id": number,
+                "category_id": category,
+                "segmentation": [[50, 50, 50 + size, 50, 50 + size, 50 + size, 50, 50 + size]],
+                "iscrowd": 0,
+            }
+            for place, (number, category, size) in enumerate(boxes)
+        ],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_annotated_images_are_audited(annotated, capsys):
+    output, coco = annotated / "found", str(annotated / "instances.json")
+    arguments = ["audit", str(annotated / "photographs"), "--model", "test_vit", "--coco", coco]
+    main([*arguments, "--checkpoint", of_two_classes(annotated), "--output", str(output)])
+    (found,) = json.loads((output / "audit.json").read_text())["audits"]
+    assert found["samples"] == 5
+    assert 0 < found["values"]["segmentation_ap/libra"] < 1
+    capsys.readouterr()
+    both = [*arguments, "--masks", coco, "--random_weights"]
+    assert refused(both, capsys) == (
+        "error: Both masks and coco are given; leave out one of the two."
+    )
+    assert refused([*arguments, "--random_weights"], capsys) == (
+        f"error: {coco} has categories of 2 classes, but the model has 1000; change coco, or pass "
+        "a checkpoint of a model of these classes."
+    )
+
+
+def test_an_annotated_image_has_the_class_that_covers_most_of_it(annotated):
+    coco, images = str(annotated / "instances.json"), str(annotated / "photographs")
+
+    def labels_and_shares(named):
+        data = ImagesOfCategories(images, coco, "test_vit", named, 5)
+        data.setup("validate")
+        (batch,) = data.val_dataloader()
+        return data, batch["label"].tolist(), batch["mask"].flatten(1).double().mean(1).tolist()
+
+    data, labels, shares = labels_and_shares(timm_model("test_vit", of_two_classes(annotated)))
+    assert data.class_names == ("ant", "bee")
+    assert labels == [1, 1, 1, 0, 0]
+    assert shares == pytest.approx([(40 / 170) ** 2] * 3 + [(60 / 170) ** 2] * 2, rel=0.2)
+    by_name = replace(timm_model("test_vit", random_weights=True), class_names=("Bee", *"x" * 999))
+    assert labels_and_shares(by_name)[1] == [0, 0, 0, 0]
+
+
+def test_images_that_are_missing_or_show_no_class_are_refused(annotated):
+    coco, images = str(annotated / "instances.json"), annotated / "photographs"
+    named = timm_model("test_vit", of_two_classes(annotated))
+    (images / "2.png").unlink()
+    data = ImagesOfCategories(str(images), coco, "test_vit", named, 5)
+    with pytest.raises(ValueError, match=r"\(2.png\); put it back, or change images\."):
+        data.setup("validate")
+    content = json.loads((annotated / "instances.json").read_text())
+    (annotated / "instances.json").write_text(json.dumps(content | {"annotations": []}))
+    data = ImagesOfCategories(str(images), coco, "test_vit", named, 5)
+    with pytest.raises(ValueError, match="shows one of ant, bee; change coco"):
+        data.setup("validate")
