@@ -27,7 +27,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-import random_constants
+from libragrad_lightning.diagnosis import draw_constants
 
 PROMPTS = ("a photo of a cat", "two dogs on the street")
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
@@ -118,7 +118,7 @@ def rows(names: Sequence[str]) -> Iterator[dict[str, object]]:
         model, size, context = MODELS[name]()
         kept = {n: p.clone() for n, p in model.named_parameters() if n.startswith("logit")}
         images = torch.randn(2, 3, size, size)
-        random_constants.draw_constants(_Images(model.eval()), images)
+        draw_constants(_Images(model.eval()), images)
         with torch.no_grad():
             for label, value in kept.items():
                 model.get_parameter(label).copy_(value)

@@ -34,6 +34,9 @@ COMMANDS = {
     "coverage": Command(
         "libragrad_lightning.commands.coverage", "list the rule that each operation gets"
     ),
+    "zoo": Command(
+        "libragrad_lightning.commands.zoo", "measure how complete explanations of timm's models are"
+    ),
 }
 
 __all__ = ["COMMANDS", "Command"]

@@ -6,6 +6,7 @@ from libragrad_lightning.diagnosis.leaks import (
     Leak,
     explain_incompleteness,
 )
+from libragrad_lightning.diagnosis.random_constants import draw_constants
 
 __all__ = [
     "CoverageReport",
@@ -13,5 +14,6 @@ __all__ = [
     "Leak",
     "OperationUse",
     "coverage",
+    "draw_constants",
     "explain_incompleteness",
 ]

@@ -5,8 +5,8 @@ import torch
 from library_models import MODELS
 
 import completeness
-import random_constants
 from libragrad_lightning.backward import LIBRA, PLAIN
+from libragrad_lightning.diagnosis import draw_constants
 
 
 def images(seed):
@@ -16,7 +16,7 @@ def images(seed):
 
 def randomised(name):
     model = MODELS[name].build().eval().double()
-    random_constants.draw_constants(model, images(1))
+    draw_constants(model, images(1))
     return model
 
 

@@ -15,7 +15,7 @@ from open_clip.coca_model import CoCa, MultimodalCfg
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from torch import Tensor, nn
 
-import random_constants
+from libragrad_lightning.diagnosis import draw_constants
 
 CONTEXT = 16
 TOKENIZER = SimpleTokenizer(context_length=CONTEXT)
@@ -144,7 +144,7 @@ def randomized(name: str) -> nn.Module:
     model = MODELS[name].build().eval()
     kept = {n: p.clone() for n, p in model.named_parameters() if n.startswith("logit")}
     tower = _Tower(model)
-    random_constants.draw_constants(tower, images(name, 0))
+    draw_constants(tower, images(name, 0))
     with torch.no_grad():
         for label, value in kept.items():
             model.get_parameter(label).copy_(value)
