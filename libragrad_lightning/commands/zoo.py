@@ -14,7 +14,7 @@ import timm
 import torch
 from tqdm import tqdm
 
-from libragrad_lightning.attribution import Explanation, explain
+from libragrad_lightning.attribution import Explanation, SumsOf, explain
 from libragrad_lightning.backward import LibraGradError
 from libragrad_lightning.commands.models import default_device
 from libragrad_lightning.diagnosis import draw_constants
@@ -22,6 +22,7 @@ from libragrad_lightning.models import is_out_of_memory
 from libragrad_lightning.parsing import SentenceParser
 
 _SEED = 0
+_SUMS: tuple[SumsOf, ...] = ("logit",)
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _explained(name: str, millions: float) -> ZooRow:
     images = torch.randn(2, *size, dtype=torch.float64).to(default_device())
     draw_constants(model, images)
     plain, libra = (
-        explain(model, images, rules=rules, sums=("logit",), progress=False)
+        explain(model, images, rules=rules, sums=_SUMS, progress=False)
         for rules in ("plain", "libra")
     )
     height, width = libra.attribution.shape[1:]

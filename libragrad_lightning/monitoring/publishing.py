@@ -153,9 +153,9 @@ class Publisher:
             task: What the scores mean.
             weights: Which weights were explained.
         """
-        fits = trainer.state.fn == "fit"
+        fits, tests = trainer.state.fn == "fit", trainer.state.fn == "test"
         self._say_what_is_missing(result, measured, task)
-        if trainer.state.fn != "test":
+        if not tests:
             self._say_what_is_not_there(result)
         if fits:
             self._say_what_changed(result)
@@ -169,9 +169,9 @@ class Publisher:
             result.perturbation,
             result.peak_memory_gib,
         )
-        self.history.add(record, result if fits else self.history.last)
+        self.history.add(record, self.history.last if tests else result)
         with self._writing():
-            prefix = f"test_{self.name}" if trainer.state.fn == "test" else self.name
+            prefix = f"test_{self.name}" if tests else self.name
             self._runs.write(trainer, prefix, record.values, record.step)
         return record
 
