@@ -20,6 +20,7 @@ from libragrad_lightning.audit.trees import Way, described, leaves, tensors
 IMAGE_NAMES = ("image", "images", "pixel_values", "img", "imgs", "input", "inputs", "x", "data")
 LABEL_NAMES = ("label", "labels", "target", "targets", "class", "classes", "y", "gt_label")
 MASK_NAMES = ("mask", "masks", "segmentation", "seg")
+OTHER_MASK_NAMES = ("other_mask", "other_masks")
 IGNORE_NAMES = ("ignore", "ignore_mask")
 TEXT_NAMES = ("text", "texts", "caption", "captions", "sentence", "sentences", "prompt", "prompts")
 
@@ -79,15 +80,23 @@ def read_batch(batch: Any, images: Tensor | None) -> Samples:
         *_nameless(after, rows, _are_labels),
     ]
     masks = [*_named(named, MASK_NAMES, _are_masks), *_nameless(after, rows, _look_like_masks)]
+    others = _named(named, OTHER_MASK_NAMES, _are_masks)
     ignore = _named(named, IGNORE_NAMES, _are_masks)
-    if image is not None and (masks or ignore) and _are_rearranged(image[1], images):
+    if image is not None and (masks or others or ignore) and _are_rearranged(image[1], images):
         raise AuditError(
             "The validation step rearranges its images before it shows them to the model, so that "
             "the masks of the batch lie elsewhere; pass `unpack`, a function from your batch to "
             "`Samples(None, labels, masks)` with masks that fit."
         )
     texts = _texts(batch, rows)
-    return Samples(images, _first(labels), _first(masks), _first(ignore), texts=texts)
+    return Samples(
+        images,
+        _first(labels),
+        _first(masks),
+        _first(ignore),
+        texts=texts,
+        other_masks=_first(others),
+    )
 
 
 def _image(found: Sequence[Leaf]) -> Leaf | None:

@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from libragrad_lightning.attribution import Explanation, SumsOf
-from libragrad_lightning.audit.metric_table import MetricInputs
+from libragrad_lightning.audit.metric_inputs import MetricInputs
 from libragrad_lightning.audit.result import Key
 from libragrad_lightning.audit.rows import ExplainedRows, Truth
 from libragrad_lightning.audit.samples import Samples

@@ -11,7 +11,8 @@ from torchmetrics import MeanMetric
 
 from libragrad_lightning.attribution import Task
 from libragrad_lightning.audit.config import AuditConfig
-from libragrad_lightning.audit.metric_table import METRICS, MetricInputs
+from libragrad_lightning.audit.metric_inputs import MetricInputs
+from libragrad_lightning.audit.metric_table import METRICS
 from libragrad_lightning.audit.tasks import correctness, has_label
 
 
@@ -45,7 +46,7 @@ class Measurement:
         some = bool(inputs.informative.any())
         for name in self._names:
             entry = METRICS[name]
-            if some or entry.needs not in ("deletion", "masks"):
+            if some or entry.needs not in ("deletion", "masks", "other_masks"):
                 entry.update(self._metrics[name, rules], inputs)
         for (_, of_rules), metric in self._own.items():
             if of_rules == rules and some:
@@ -97,6 +98,11 @@ def reasons_for_missing(
             reasons[name] = f"is not defined for {task} tasks"
         elif entry.needs == "masks":
             reasons[name] = "needs object masks, and the validation batches have none that count"
+        elif entry.needs == "other_masks":
+            reasons[name] = (
+                "needs masks of two objects in an image, `mask` and `other_mask` in the validation "
+                "batches, and there are none that count"
+            )
         else:
             reasons[name] = "has no image with a finite map that tells patches apart"
     return reasons

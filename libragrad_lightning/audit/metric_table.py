@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, TypeAlias
 
 from torch import Tensor
 from torchmetrics import Metric
 
-from libragrad_lightning.attribution import Explanation, Task
+from libragrad_lightning.attribution import Task
+from libragrad_lightning.audit.metric_inputs import MetricInputs
 from libragrad_lightning.metrics import (
     AOPC,
     CompletenessError,
@@ -32,73 +33,11 @@ from libragrad_lightning.metrics import (
     SegmentationAP,
     SegmentationMaxF1,
     SymmetricRelevanceGain,
+    TargetDiscrimination,
+    TargetShare,
 )
 from libragrad_lightning.metrics.functional import target_probability
 from libragrad_lightning.metrics.functional.scores import Task as ScoreTask
-from libragrad_lightning.perturbation import DeletionLogits
-
-
-@dataclass(frozen=True)
-class MetricInputs:
-    """All that a metric may look at for one chunk and one rule set.
-
-    Attributes:
-        explanation: The explanation.
-        informative: Which maps tell patches apart, bool `[B]`; the others are never scored.
-        masks: Object masks, bool `[B, H, W]`, or None.
-        ignore: Pixels that do not count beside masks, bool `[B, H, W]`, or None.
-        deletion: Logits under deletion, or None if no metric asks for them.
-        previous: The maps of the audit before, `[B, h, w]`, NaN for images it did not have; None if
-            there was none of this size.
-    """
-
-    explanation: Explanation
-    informative: Tensor
-    masks: Tensor | None = None
-    ignore: Tensor | None = None
-    deletion: DeletionLogits | None = None
-    previous: Tensor | None = None
-
-    @cached_property
-    def heatmaps(self) -> Tensor | None:
-        """The maps upsampled to the masks, `[B, H, W]`."""
-        if self.masks is None:
-            return None
-        return self.explanation.heatmap((self.masks.shape[-2], self.masks.shape[-1]))
-
-    def named(self) -> dict[str, Any]:
-        """Return what a user's own metric may ask for by the names of its `update`.
-
-        Rows of maps that do not tell patches apart are left out.
-        """
-        found = self.explanation
-        mif = None if self.deletion is None else self.deletion.most_influential_first
-        lif = None if self.deletion is None else self.deletion.least_influential_first
-        inputs = {
-            "attribution": found.attribution if self.heatmaps is None else self.heatmaps,
-            "mask": self.masks,
-            "ignore": self.ignore,
-            "logits": found.logits,
-            "target": found.target,
-            "masked_logits": mif,
-            "mif_logits": mif,
-            "lif_logits": lif,
-            "reference": self.previous,
-        }
-        given = {name: self.scored(t) for name, t in inputs.items() if t is not None}
-        if found.fullgrad_sums is not None:
-            given["attribution_total"] = found.fullgrad_sums[0]
-        given["logit"] = found.target_logit
-        return given
-
-    def scored(self, tensor: Tensor) -> Tensor:
-        """Return the rows of a tensor whose maps tell patches apart."""
-        return tensor if self._all_informative else tensor[self.informative]
-
-    @cached_property
-    def _all_informative(self) -> bool:
-        return bool(self.informative.all())
-
 
 Create: TypeAlias = Callable[[Sequence[float], Task], Metric]
 """Makes a metric, given the deletion levels and the task."""
@@ -113,8 +52,9 @@ class MetricEntry:
     Attributes:
         create: Makes the metric.
         update: Feeds it.
-        needs: What it needs beside the maps: ``deletion``, ``masks``, ``previous``, that
-            attributions are added up for the ``logit`` or the ``reward``, or nothing.
+        needs: What it needs beside the maps: ``deletion``, ``masks``, ``other_masks``,
+            ``previous``, that attributions are added up for the ``logit`` or the ``reward``, or
+            nothing.
         tasks: The tasks in which it makes sense.
         is_drift: Whether it is a similarity of which the distance from 1 is logged.
     """
@@ -164,6 +104,13 @@ def _update_with_masks(metric: Metric, inputs: MetricInputs) -> None:
     if inputs.masks is not None and inputs.heatmaps is not None:
         ignore = None if inputs.ignore is None else inputs.scored(inputs.ignore)
         metric.update(inputs.scored(inputs.heatmaps), inputs.scored(inputs.masks), ignore)
+
+
+def _update_with_both_masks(metric: Metric, inputs: MetricInputs) -> None:
+    if inputs.masks is not None and inputs.heatmaps is not None and inputs.other_masks is not None:
+        ignore = None if inputs.ignore is None else inputs.scored(inputs.ignore)
+        masks = (inputs.scored(inputs.masks), inputs.scored(inputs.other_masks))
+        metric.update(inputs.scored(inputs.heatmaps), *masks, ignore)
 
 
 def _update_with_map(metric: Metric, inputs: MetricInputs) -> None:
@@ -222,6 +169,10 @@ def _mask(create: Callable[[], Metric]) -> MetricEntry:
     return MetricEntry(lambda *_: create(), _update_with_masks, "masks")
 
 
+def _masks(create: Callable[[], Metric]) -> MetricEntry:
+    return MetricEntry(lambda *_: create(), _update_with_both_masks, "other_masks")
+
+
 def _drift(create: Callable[[], Metric]) -> MetricEntry:
     return MetricEntry(lambda *_: create(), _update_drift, "previous", is_drift=True)
 
@@ -270,6 +221,8 @@ METRICS: Mapping[str, MetricEntry] = {
     "mask_iou": _mask(MaskIoU),
     "pixel_accuracy": _mask(PixelAccuracy),
     "pointing_game": _mask(PointingGame),
+    "class_discrimination": _masks(TargetDiscrimination),
+    "target_share": _masks(TargetShare),
 }
 """Every metric of the audit, by the name under which it is logged."""
 

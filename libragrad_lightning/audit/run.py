@@ -20,13 +20,13 @@ from libragrad_lightning.audit.completeness import sums_of
 from libragrad_lightning.audit.config import AuditConfig
 from libragrad_lightning.audit.learning import Learned
 from libragrad_lightning.audit.measurement import Measurement
-from libragrad_lightning.audit.metric_table import MetricInputs
+from libragrad_lightning.audit.metric_inputs import MetricInputs
 from libragrad_lightning.audit.precision import floating_dtype
 from libragrad_lightning.audit.probe_set import ProbeGroup, fingerprint
 from libragrad_lightning.audit.readings import Readings
 from libragrad_lightning.audit.result import AuditResult, Key
 from libragrad_lightning.audit.rows import explained_rows
-from libragrad_lightning.audit.samples import Samples, masks_of
+from libragrad_lightning.audit.samples import Samples, masks_of, other_masks_of
 from libragrad_lightning.audit.targets import image_targets
 from libragrad_lightning.metrics.functional.maps import is_degenerate
 from libragrad_lightning.models import TokenModel, is_out_of_memory
@@ -194,6 +194,7 @@ class AuditRun:
                     samples.ignore,
                     deletion.get(rules),
                     self.previous.previous_maps(rules, part.keys, part.other_images, size),
+                    other_masks_of(samples, explanation.target),
                 )
             )
         return inputs

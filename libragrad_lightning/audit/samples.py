@@ -32,6 +32,8 @@ class Samples:
             measured beside masks leaves them out.
         others: What the model receives beside its images, a row per image.
         texts: The texts that belong to the images, for pictures; empty if they are not known.
+        other_masks: Masks `[B, H, W]` of objects that labels do not mean, in the form of `masks`,
+            or None: what tells maps of one object from those of another is measured on both.
     """
 
     images: Tensor | None = None
@@ -40,6 +42,7 @@ class Samples:
     ignore: Tensor | None = None
     others: tuple[Tensor, ...] = ()
     texts: tuple[str, ...] = ()
+    other_masks: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -95,6 +98,7 @@ def joined(parts: Sequence[Samples]) -> Samples:
         _ignored(parts),
         tuple(torch.cat(rows) for rows in zip(*(part.others for part in parts), strict=True)),
         tuple(t for part in parts for t in part.texts) if all(p.texts for p in parts) else (),
+        _together([part.other_masks for part in parts]),
     )
 
 
@@ -109,6 +113,22 @@ def masks_of(masks: Tensor | None, classes: Tensor) -> Tensor | None:
         return masks
     rows = torch.arange(len(masks), device=masks.device)
     return masks[rows, classes.to(masks.device)]
+
+
+def other_masks_of(samples: Samples, classes: Tensor) -> Tensor | None:
+    """Return the masks `[B, H, W]` of what else is in images beside a class of each.
+
+    Args:
+        samples: The images. Masks of each class hold all of it, if `other_masks` does not.
+        classes: `[B]`.
+    """
+    masks = samples.masks
+    if samples.other_masks is not None or masks is None or masks.dim() == 3:
+        return samples.other_masks
+    rows = torch.arange(len(masks), device=masks.device)
+    rest = masks.clone()
+    rest[rows, classes.to(masks.device)] = False
+    return rest.any(1)
 
 
 def checked_samples(samples: Samples) -> Samples:
@@ -144,6 +164,7 @@ def checked_samples(samples: Samples) -> Samples:
         samples,
         masks=_on_pixels(samples.masks, images, "masks", by_class=True),
         ignore=_on_pixels(samples.ignore, images, "pixels to ignore"),
+        other_masks=_on_pixels(samples.other_masks, images, "masks of other objects"),
     )
 
 
@@ -170,7 +191,10 @@ def plain(tensor: Tensor) -> Tensor:
 
 
 def _with_object_mask(samples: Samples, void_is_255: bool) -> Samples:
-    marks, ignore = samples.masks, samples.ignore
+    marks, ignore, others = samples.masks, samples.ignore, samples.other_masks
+    if others is not None and others.dtype != torch.bool:
+        soft = others.is_floating_point() and bool((others <= 1).all())
+        samples = replace(samples, other_masks=others >= 0.5 if soft else others > 0)
     if marks is None:
         return samples
     ignore = None if ignore is None else ignore > 0

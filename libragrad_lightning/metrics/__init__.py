@@ -13,7 +13,11 @@ from libragrad_lightning.metrics.curves import (
 )
 from libragrad_lightning.metrics.degenerate_maps import DegenerateMapRate
 from libragrad_lightning.metrics.deletion import DeletionAccuracy, DeletionAccuracyDrop
-from libragrad_lightning.metrics.discrimination import ClassDiscrimination
+from libragrad_lightning.metrics.discrimination import (
+    ClassDiscrimination,
+    TargetDiscrimination,
+    TargetShare,
+)
 from libragrad_lightning.metrics.localization import EnergyInside, PointingGame
 from libragrad_lightning.metrics.probability_drop import AOPC, LogOddsDrop
 from libragrad_lightning.metrics.relative_drop import RelativeDrop
@@ -53,4 +57,6 @@ __all__ = [
     "SegmentationAP",
     "SegmentationMaxF1",
     "SymmetricRelevanceGain",
+    "TargetDiscrimination",
+    "TargetShare",
 ]

@@ -9,7 +9,8 @@ from scipy.stats import spearmanr
 
 from libragrad_lightning import metrics
 from libragrad_lightning.attribution import Explanation
-from libragrad_lightning.audit.metric_table import METRICS, MetricInputs
+from libragrad_lightning.audit.metric_inputs import MetricInputs
+from libragrad_lightning.audit.metric_table import METRICS
 from libragrad_lightning.backward import LIBRA
 from libragrad_lightning.perturbation import DeletionLogits
 
@@ -121,6 +122,21 @@ def test_maps_that_have_not_moved_have_no_drift(inputs):
 def test_metrics_beside_masks_look_at_the_upsampled_map(inputs, name, metric):
     expected = metric()(inputs.explanation.heatmap((12, 12)), inputs.masks)
     assert measured(name, inputs) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("class_discrimination", metrics.TargetDiscrimination),
+        ("target_share", metrics.TargetShare),
+    ],
+)
+def test_metrics_beside_two_masks_look_at_both(inputs, name, metric):
+    others = torch.rand(IMAGES, 12, 12) > 0.5
+    expected = metric()(inputs.explanation.heatmap((12, 12)), inputs.masks, others)
+    assert measured(name, replace(inputs, other_masks=others)) == pytest.approx(float(expected))
+    with pytest.warns(UserWarning, match="was called before the ``update`` method"):
+        assert np.isnan(measured(name, inputs))
 
 
 def test_the_share_of_maps_that_explain_nothing(inputs):

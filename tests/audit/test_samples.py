@@ -8,6 +8,7 @@ from libragrad_lightning.audit.samples import (
     checked_samples,
     joined,
     masks_of,
+    other_masks_of,
     with_object_masks,
 )
 from libragrad_lightning.audit.selection import Named
@@ -154,3 +155,27 @@ def test_texts_stay_with_their_images():
     assert joined([samples, some(1, texts=("d",))]).texts == ("a", "b", "c", "d")
     assert joined([samples, some(1)]).texts == ()
     assert samples.stored().texts == samples.texts
+
+
+def test_other_objects_are_those_of_other_classes_unless_a_batch_names_them():
+    masks = torch.zeros(2, 3, 4, 4, dtype=torch.bool)
+    masks[:, 0, 0], masks[:, 1, 1], masks[:, 2, 2] = True, True, True
+    of_classes = other_masks_of(some(masks=masks), torch.tensor([0, 2]))
+    assert of_classes[0].any(1).tolist() == [False, True, True, False]
+    assert of_classes[1].any(1).tolist() == [True, True, False, False]
+    assert masks.sum() == 24
+    named = torch.ones(2, 4, 4, dtype=torch.bool)
+    assert other_masks_of(some(masks=masks, other_masks=named), torch.zeros(2)) is named
+    assert other_masks_of(some(masks=masks[:, 0]), torch.zeros(2)) is None
+
+
+def test_masks_of_other_objects_take_the_forms_of_masks():
+    marks = torch.tensor([0.0, 0.4, 0.6, 1.0]).expand(1, 4, 4)
+    for others, last in ((marks, [False, False, True, True]), (255 * marks, [False] + [True] * 3)):
+        (found,) = with_object_masks([some(1, other_masks=others)])
+        assert found.other_masks[0, 0].tolist() == last
+    one = some(1, other_masks=torch.ones(1, 4, 4, dtype=torch.bool))
+    assert joined([one, one]).other_masks.shape == (2, 4, 4)
+    assert joined([one, some(1)]).other_masks is None
+    with pytest.raises(AuditError, match="saw masks of other objects of shape"):
+        checked_samples(some(1, other_masks=torch.ones(1, 5, 5)))

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from libragrad_lightning import explain
 from libragrad_lightning.attribution import explain_tokens
-from libragrad_lightning.audit.metric_table import DEFAULT_METRICS, METRICS, MetricInputs
+from libragrad_lightning.audit.metric_inputs import MetricInputs
+from libragrad_lightning.audit.metric_table import DEFAULT_METRICS, METRICS
 from libragrad_lightning.demo import ImageClassifier
 from libragrad_lightning.metrics import (
     AOPC,

@@ -30,6 +30,8 @@ from libragrad_lightning.metrics import (
     SegmentationAP,
     SegmentationMaxF1,
     SymmetricRelevanceGain,
+    TargetDiscrimination,
+    TargetShare,
 )
 from libragrad_lightning.metrics.sample_mean import SampleMean
 
@@ -66,6 +68,7 @@ def draw(size: int, seed: int = 0) -> Batch:
 
     mask = normal(SIDE, SIDE) > 0.5
     mask[:, 0, 0] = True
+    other_mask = mask.roll(1, dims=2)
     class_mask = normal(2, SIDE, SIDE) > 0.5
     class_mask[:, :, 0, :2] = torch.eye(2, dtype=torch.bool)
     return {
@@ -78,6 +81,7 @@ def draw(size: int, seed: int = 0) -> Batch:
         "logit": normal(),
         "attribution": normal(SIDE, SIDE),
         "mask": mask,
+        "other_mask": other_mask,
         "reference": normal(SIDE, SIDE),
         "deletion_scores": normal(LEVELS),
         "insertion_scores": normal(LEVELS),
@@ -90,6 +94,7 @@ def draw(size: int, seed: int = 0) -> Batch:
 
 
 MASKED = ("attribution", "mask")
+TWO_MASKED = (*MASKED, "other_mask")
 DROP_ARGUMENTS = ("logits", "masked_logits", "target")
 CASES = {
     "accuracy": Case(
@@ -134,6 +139,8 @@ CASES = {
     "class_discrimination": Case(
         ClassDiscrimination, ("class_attribution", "class_mask"), "class_attribution"
     ),
+    "target_discrimination": Case(TargetDiscrimination, TWO_MASKED, "attribution"),
+    "target_share": Case(TargetShare, TWO_MASKED, "attribution"),
     "degenerate_maps": Case(DegenerateMapRate, ("attribution",), "", False),
 }
 SPOILABLE = {name: case for name, case in CASES.items() if case.spoil}

@@ -39,9 +39,9 @@ def test_class_attributes(case):
 
 SHARES = (
     "accuracy accuracy_drop segmentation_ap max_f1 mask_iou pixel_accuracy pointing_game "
-    "energy_inside degenerate_maps"
+    "energy_inside target_share degenerate_maps"
 ).split()
-SIGNED = "aopc srg cosine rank_correlation ssim class_discrimination".split()
+SIGNED = "aopc srg cosine rank_correlation ssim class_discrimination target_discrimination".split()
 ERRORS = ["completeness", "relative_completeness"]
 
 

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from libragrad_lightning.attribution import Explanation
 from libragrad_lightning.audit import ExplainedChunk, Samples
-from libragrad_lightning.audit.metric_table import MetricInputs
+from libragrad_lightning.audit.metric_inputs import MetricInputs
 from libragrad_lightning.backward import LIBRA, PLAIN
 from libragrad_lightning.metrics.functional import segmentation_average_precision
 from libragrad_lightning.reporting import PanelDrawer, Pictures, panels

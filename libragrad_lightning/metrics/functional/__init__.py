@@ -21,7 +21,11 @@ from libragrad_lightning.metrics.functional.deletion import (
     deletion_relative_drop,
     symmetric_relevance_gain,
 )
-from libragrad_lightning.metrics.functional.discrimination import class_discrimination
+from libragrad_lightning.metrics.functional.discrimination import (
+    class_discrimination,
+    target_discrimination,
+    target_share,
+)
 from libragrad_lightning.metrics.functional.localization import energy_inside, pointing_hits
 from libragrad_lightning.metrics.functional.maps import is_degenerate
 from libragrad_lightning.metrics.functional.scores import (
@@ -72,7 +76,9 @@ __all__ = [
     "segmentation_max_f1",
     "symmetric_relevance_gain",
     "target_accuracy",
+    "target_discrimination",
     "target_log_probability",
     "target_logit",
     "target_probability",
+    "target_share",
 ]

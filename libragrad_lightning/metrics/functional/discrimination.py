@@ -12,6 +12,7 @@ from libragrad_lightning.metrics.functional.checks import (
     check_layout,
     check_shape,
 )
+from libragrad_lightning.metrics.functional.maps import check_masked_maps, read_masked_maps
 from libragrad_lightning.metrics.functional.segmentation_ap import segmentation_average_precision
 
 if TYPE_CHECKING:
@@ -58,6 +59,101 @@ def class_discrimination(attribution: Tensor, mask: Tensor, ignore: Tensor | Non
     ).view(batch, 2, 2)
     own = found.diagonal(dim1=1, dim2=2).sum(dim=1)
     return own - found.sum(dim=(1, 2)) / 2
+
+
+def target_discrimination(
+    attribution: Tensor, mask: Tensor, other_mask: Tensor, ignore: Tensor | None = None
+) -> Tensor:
+    """Return how much better maps of one class find its object than another object in the image.
+
+    The average precision of the map on the object of its class less that on the other object. Over
+    the maps of both classes of an image, the mean is `class_discrimination`. Pixels that belong to
+    both objects are left out.
+
+    Args:
+        attribution: Signed maps [B, H, W], any floating point type.
+        mask: Pixels of the object of the map's class [B, H, W], boolean.
+        other_mask: Pixels of other objects [B, H, W], boolean.
+        ignore: Pixels to leave out [B, H, W], boolean. All pixels count by default.
+
+    Returns:
+        Values in [-1, 1], [B], float64 (float32 on devices without float64); NaN where an object
+        has no pixel that counts or a map is not finite on a pixel that counts.
+
+    Raises:
+        ValueError: If a shape or a type is wrong.
+
+    Example:
+        >>> import torch
+        >>> from libragrad_lightning.metrics.functional import target_discrimination
+        >>> attribution = torch.tensor([[[0.9, 0.1, 0.0]]])
+        >>> mask, other_mask = torch.eye(3, dtype=torch.bool)[:2, None, None]
+        >>> target_discrimination(attribution, mask, other_mask).float()
+        tensor([0.5000])
+    """
+    left_out = shared_pixels(attribution, mask, other_mask, ignore)
+    both = torch.stack([mask, other_mask], dim=1)
+    found = segmentation_average_precision(attribution, both, left_out)
+    return found[:, 0] - found[:, 1]
+
+
+def target_share(
+    attribution: Tensor, mask: Tensor, other_mask: Tensor, ignore: Tensor | None = None
+) -> Tensor:
+    """Return how much of what maps of one class show on objects lies on the object of the class.
+
+    The sum of the positive attribution on that object, as a share of its sum on that object and on
+    others; one half for maps that prefer none of two alike objects. Pixels that belong to both are
+    left out.
+
+    Args:
+        attribution: Signed maps [B, H, W], any floating point type.
+        mask: Pixels of the object of the map's class [B, H, W], boolean.
+        other_mask: Pixels of other objects [B, H, W], boolean.
+        ignore: Pixels to leave out [B, H, W], boolean. All pixels count by default.
+
+    Returns:
+        Values in [0, 1], [B], float64 (float32 on devices without float64); NaN where an object has
+        no pixel that counts, or a map is not finite or nowhere positive on them.
+
+    Raises:
+        ValueError: If a shape or a type is wrong.
+
+    Example:
+        >>> import torch
+        >>> from libragrad_lightning.metrics.functional import target_share
+        >>> attribution = torch.tensor([[[0.9, 0.1, 0.5]]])
+        >>> mask, other_mask = torch.eye(3, dtype=torch.bool)[:2, None, None]
+        >>> target_share(attribution, mask, other_mask).float()
+        tensor([0.9000])
+    """
+    left_out = shared_pixels(attribution, mask, other_mask, ignore)
+    maps = read_masked_maps(attribution, torch.stack([mask, other_mask], dim=1), left_out)
+    positive = maps.wide.clamp_min(0).masked_fill(~maps.positive, 0)
+    found = maps.valid(positive.sum(dim=-1))
+    return found[:, 0] / found.sum(dim=1)
+
+
+def shared_pixels(
+    attribution: Tensor, mask: Tensor, other_mask: Tensor, ignore: Tensor | None
+) -> Tensor:
+    """Return the pixels that are ignored or belong to both objects [B, H, W].
+
+    Args:
+        attribution: Maps [B, H, W].
+        mask: Pixels of one object [B, H, W], boolean.
+        other_mask: Pixels of the other [B, H, W], boolean.
+        ignore: Pixels to leave out [B, H, W], boolean, or None.
+
+    Raises:
+        ValueError: If a shape or a type is wrong.
+    """
+    check_masked_maps(attribution, mask, ignore)
+    check_layout("mask", mask, "[B, H, W]")
+    check_boolean("other_mask", other_mask)
+    check_shape("other_mask", other_mask, tuple(mask.shape), "mask")
+    both = mask & other_mask
+    return both if ignore is None else both | ignore
 
 
 def contested(attribution: Tensor, mask: Tensor, ignore: Tensor | None) -> Tensor:
