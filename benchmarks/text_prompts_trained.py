@@ -1,7 +1,7 @@
 """Compares methods on what a text names, with a model that learned it: which of two garments?
 
     libragrad fit --config configs/clip.yaml
-    PYTHONPATH=examples python benchmarks/text_prompts_trained.py \
+    python benchmarks/text_prompts_trained.py \
         logs/clip/version_0/checkpoints/latest.ckpt
 
 Held-out scenes of two garments are explained under the prompts of both, by every method that can

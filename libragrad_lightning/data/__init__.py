@@ -9,13 +9,16 @@ from libragrad_lightning.data.imagenet_s import ImageNetSDataModule
 from libragrad_lightning.data.module import SplitDataModule
 from libragrad_lightning.data.mura import MuraDataModule
 from libragrad_lightning.data.oxford_pets import OxfordPetsDataModule
+from libragrad_lightning.data.scenes import CutoutDataModule, ObjectsDataModule
 
 __all__ = [
     "CocoDataModule",
     "CocoTogetherDataModule",
+    "CutoutDataModule",
     "ImageFolderDataModule",
     "ImageNetSDataModule",
     "MuraDataModule",
+    "ObjectsDataModule",
     "OxfordPetsDataModule",
     "SplitDataModule",
 ]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import timm
@@ -13,7 +13,15 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.optim import param_groups_weight_decay  # pyright: ignore[reportPrivateImportUsage]
 from torch import Tensor, nn
 
+from libragrad_lightning.demo.conv_stem import ConvStem
+
 Batch = Mapping[str, Tensor] | Sequence[Tensor]
+
+_STEMS: Mapping[str, dict[str, Any]] = {
+    "linear": {},
+    "convolutions": {"embed_layer": ConvStem, "pos_embed": "none"},
+}
+"""What `timm.create_model` is told."""
 
 
 class ImageClassifier(L.LightningModule):
@@ -32,6 +40,16 @@ class ImageClassifier(L.LightningModule):
         lr: Learning rate at its peak.
         weight_decay: Weight decay of the weight matrices; biases and normalizations have none.
         warmup_fraction: Share of all steps in which the learning rate rises linearly, 0 to 1.
+        head_lr: That of the classification layer, which pretrained weights do not have; `lr` if
+            omitted.
+        label_smoothing: Share of the aim that is spread over all classes in training, 0 to 1.
+        frozen: Parameters of the model that keep their values, and modules whose parameters all do,
+            by the beginnings of their names, such as ``blocks.0``.
+        stem: How a vision transformer embeds patches: ``linear``, or by ``convolutions``
+            (`ConvStem`), with which a small one learns much faster.
+
+    Raises:
+        ValueError: If the model has no parameter of a name in `frozen`.
 
     Example:
         >>> classifier = ImageClassifier(
@@ -50,13 +68,23 @@ class ImageClassifier(L.LightningModule):
         lr: float = 1e-3,
         weight_decay: float = 0.05,
         warmup_fraction: float = 0.1,
+        head_lr: float | None = None,
+        label_smoothing: float = 0.0,
+        frozen: Sequence[str] = (),
+        stem: Literal["linear", "convolutions"] = "linear",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.model: nn.Module = timm.create_model(
-            model_name, pretrained=pretrained, num_classes=num_classes, **(model_kwargs or {})
+            model_name,
+            pretrained=pretrained,
+            num_classes=num_classes,
+            **(model_kwargs or {}),
+            **_STEMS[stem],
         )
-        self.lr = lr
+        _freeze(self.model, frozen)
+        self.lr, self.head_lr = lr, lr if head_lr is None else head_lr
+        self.label_smoothing = label_smoothing
         self.weight_decay = weight_decay
         self.warmup_fraction = warmup_fraction
 
@@ -75,7 +103,7 @@ class ImageClassifier(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the cross entropy of a batch and log it as `train_loss`."""
         images, labels = images_and_labels(batch)
-        loss = classification_loss(self(images), labels)
+        loss = classification_loss(self(images), labels, self.label_smoothing)
         self.log("train_loss", loss, prog_bar=True)
         return loss
 
@@ -95,8 +123,9 @@ class ImageClassifier(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW and a schedule that is advanced after every step."""
+        head = list(self.model.get_classifier().parameters())  # type: ignore[operator]
         groups = param_groups_weight_decay(self.model, self.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        optimizer = torch.optim.AdamW(_apart(groups, head, self.head_lr), lr=self.lr)
         steps = int(self.trainer.estimated_stepping_batches)
         return with_warmup(optimizer, steps, self.warmup_fraction)
 
@@ -107,6 +136,31 @@ class ImageClassifier(L.LightningModule):
         accuracy = (predicted_labels(logits) == labels).float().mean()
         self.log(f"{stage}_loss", loss, batch_size=len(labels), sync_dist=True)
         self.log(f"{stage}_acc", accuracy, batch_size=len(labels), sync_dist=True, prog_bar=True)
+
+
+def _freeze(model: nn.Module, names: Sequence[str]) -> None:
+    for name in names:
+        chosen = [p for n, p in model.named_parameters() if f"{n}.".startswith(f"{name}.")]
+        if not chosen:
+            raise ValueError(
+                f"The model has no parameter or module named {name}; change frozen to names of "
+                f"these or parts of them: {', '.join(n for n, _ in model.named_children())}."
+            )
+        for parameter in chosen:
+            parameter.requires_grad_(False)
+
+
+def _apart(
+    groups: Sequence[dict[str, Any]], head: Sequence[Tensor], head_lr: float
+) -> list[dict[str, Any]]:
+    """Split groups of parameters so that those of the head have a learning rate of their own."""
+    own = {id(parameter) for parameter in head}
+    found = []
+    for group in groups:
+        rest = [p for p in group["params"] if id(p) not in own]
+        heads = [p for p in group["params"] if id(p) in own]
+        found += [group | {"params": rest}, group | {"params": heads, "lr": head_lr}]
+    return [group for group in found if group["params"]]
 
 
 def with_warmup(
@@ -138,19 +192,21 @@ def images_and_labels(batch: Batch) -> tuple[Tensor, Tensor]:
     return batch[0], batch[1]
 
 
-def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def classification_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Compute the cross entropy; that of a sigmoid if there is one logit.
 
     Args:
         logits: `[B, C]`.
         labels: `[B]`, class indices, or 0 and 1 for one logit.
+        label_smoothing: Share of the aim that is spread over all classes, 0 to 1.
 
     Returns:
         Mean over the batch, `[]`.
     """
     if logits.shape[1] == 1:
-        return F.binary_cross_entropy_with_logits(logits[:, 0], labels.to(logits.dtype))
-    return F.cross_entropy(logits, labels)
+        aims = labels.to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
+        return F.binary_cross_entropy_with_logits(logits[:, 0], aims)
+    return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
 
 def predicted_labels(logits: Tensor) -> Tensor:

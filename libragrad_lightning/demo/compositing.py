@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from libragrad_lightning.data.batches import Bytes, Mask, Split
+from libragrad_lightning.data.scenes.blending import blend
 
 IMAGE_SIZE = 32
 """Height and width of a composite, pixels."""
 
 _ASSETS = Path(__file__).parent / "assets"
-# Brightness of each gray level. The darkest starts at a quarter, so that no part of a garment
-# vanishes into a dark background.
-_SHADES = np.linspace(0.25, 1.0, 32, dtype=np.float32) * 255
+SHADES = np.linspace(0.25, 1.0, 32, dtype=np.float32) * 255
+"""Brightness of each gray level, 0 to 255.
+
+The darkest starts at a quarter, so that no part of a garment vanishes into a dark background.
+"""
 
 
 @dataclass(frozen=True)
@@ -107,26 +109,10 @@ def compose(
     """
     levels = _place(garments.images, max_shift, rng)[..., None]
     masks = levels > 0
-    colors = _random_colors(len(levels), rng)[:, None, None]
+    colors = random_colors(len(levels), rng)[:, None, None]
     crops = random_crops(backgrounds, len(levels), IMAGE_SIZE, rng)
-    images = blend(np.float32(brightness) * crops, colors * _SHADES[levels], masks)
+    images = blend(np.float32(brightness) * crops, colors * SHADES[levels], masks)
     return Composites(images, garments.labels, masks[..., 0])
-
-
-def blend(
-    below: npt.NDArray[np.float32], above: npt.NDArray[np.float32], opacity: npt.NDArray[Any]
-) -> Bytes:
-    """Lay one picture over another.
-
-    Args:
-        below: Pixel values 0 to 255, `[..., H, W, 3]`.
-        above: Pixel values of the upper picture, the same shape.
-        opacity: Share of the upper picture in each pixel, 0 to 1, `[..., H, W, 1]`.
-
-    Returns:
-        Rounded pixel values, `[..., H, W, 3]` uint8.
-    """
-    return np.round(opacity * above + (1 - opacity) * below).astype(np.uint8)
 
 
 def _place(images: Bytes, max_shift: int, rng: np.random.Generator) -> Bytes:
@@ -141,7 +127,7 @@ def _place(images: Bytes, max_shift: int, rng: np.random.Generator) -> Bytes:
     return canvas
 
 
-def _random_colors(count: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def random_colors(count: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """Draw RGB colors in [0, 1], `[N, 3]`, whose strongest channel is 1."""
     colors = rng.uniform(0.4, 1.0, (count, 3)).astype(np.float32)
     return colors / colors.max(axis=1, keepdims=True)

@@ -16,7 +16,6 @@ from PIL import Image
 import findings_pictured
 import findings_work
 import paper_findings
-from cutout_scenes import CutoutDataModule
 from findings_figures import classes_figure, methods_figure
 from findings_page import Found, page
 from findings_pictured import (
@@ -42,6 +41,7 @@ from findings_work import (
 )
 from libragrad_lightning import explain
 from libragrad_lightning.attribution import METHODS
+from libragrad_lightning.data import CutoutDataModule
 from libragrad_lightning.demo import ImageClassifier
 
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
@@ -172,7 +172,7 @@ def test_an_interrupted_training_begins_anew(tmp_path, monkeypatch):
         (fit / "epoch=2.ckpt").write_text("finished")
 
     monkeypatch.setattr(subprocess, "run", run)
-    recipe = paper_findings.Recipe(("photographs.yaml",), "some_weights")
+    recipe = paper_findings.Recipe(("unseen_objects.yaml",), "some_weights")
     paper_findings.fine_tune(subject, recipe, tmp_path, tmp_path)
     assert subject.checkpoint.read_text() == "finished"
     assert not list((tmp_path / "small").glob("*.pt"))

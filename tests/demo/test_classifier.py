@@ -9,8 +9,15 @@ import torch.nn.functional as F
 from lightning.pytorch.cli import LightningCLI
 from torch.utils.data import DataLoader, TensorDataset
 
+from libragrad_lightning import explain
 from libragrad_lightning.demo import GarmentsOnTextures
-from libragrad_lightning.demo.classifier import ImageClassifier, images_and_labels, warmup_cosine
+from libragrad_lightning.demo.classifier import (
+    ImageClassifier,
+    classification_loss,
+    images_and_labels,
+    warmup_cosine,
+)
+from libragrad_lightning.demo.conv_stem import ConvStem
 
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
 
@@ -129,3 +136,47 @@ def test_lightning_cli_builds_both_classes_from_their_arguments(monkeypatch):
     assert cli.model(torch.zeros(2, 3, 32, 32)).shape == (2, 4)
     cli.datamodule.setup("validate")
     assert [len(batch["label"]) for batch in cli.datamodule.val_dataloader()] == [5, 4]
+
+
+def test_frozen_parameters_keep_their_values_and_the_head_has_a_learning_rate_of_its_own():
+    kwargs = TINY | {"depth": 2}
+    model = ImageClassifier(model_kwargs=kwargs, frozen=["patch_embed", "blocks.0"], head_lr=0.5)
+    before = {name: p.detach().clone() for name, p in model.model.named_parameters()}
+    quiet_trainer(max_epochs=1).fit(model, small_data())
+    changed = {n for n, p in model.model.named_parameters() if not torch.equal(p, before[n])}
+    kept = {n for n in before if n.startswith(("patch_embed.", "blocks.0."))}
+    assert kept
+    assert changed == set(before) - kept
+    groups = model.optimizers().optimizer.param_groups
+    rates = {id(p): group["initial_lr"] for group in groups for p in group["params"]}
+    head = {id(p) for p in model.model.head.parameters()}
+    assert {rate for p, rate in rates.items() if p in head} == {0.5}
+    assert {rate for p, rate in rates.items() if p not in head} == {1e-3}
+
+
+def test_a_name_that_no_parameter_has_is_refused():
+    with pytest.raises(ValueError, match=r"named blocks.1; change frozen .* patch_embed, .*blocks"):
+        ImageClassifier(model_kwargs=TINY, frozen=["blocks.1"])
+
+
+def test_smoothed_labels_are_aims_between_the_classes():
+    logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+    aims = 0.8 * F.one_hot(labels, 3) + 0.2 / 3
+    found = classification_loss(logits, labels, 0.2)
+    torch.testing.assert_close(found, F.cross_entropy(logits, aims))
+    one, true = logits[:, :1], labels.clamp(max=1)
+    both = torch.cat([torch.zeros_like(one), one], 1)
+    expected = F.cross_entropy(both, true, label_smoothing=0.2)
+    torch.testing.assert_close(classification_loss(one, true, 0.2), expected)
+
+
+def test_convolutions_embed_patches():
+    pooled = {"class_token": False, "global_pool": "avg"}
+    model = ImageClassifier(model_kwargs=TINY | pooled, stem="convolutions")
+    assert isinstance(model.model.patch_embed, ConvStem)
+    assert model.model.pos_embed is None
+    images = torch.randn(2, 3, 32, 32)
+    assert model(images).shape == (2, 10)
+    explanation = explain(model.eval(), images)
+    assert explanation.attribution.shape == (2, 4, 4)
+    assert explanation.residuals.abs().max() < 1e-4

@@ -10,7 +10,8 @@ from libragrad_lightning import explain
 from libragrad_lightning.callbacks import LibraGradAudit
 from libragrad_lightning.cli import LibraGradCLI
 from libragrad_lightning.demo import TextMatcher, TwoGarments, prompted_garments
-from libragrad_lightning.demo.image_text import ConvStem, ImageTextModel
+from libragrad_lightning.demo.conv_stem import ConvStem
+from libragrad_lightning.demo.image_text import ImageTextModel
 from libragrad_lightning.demo.text_matcher import alikeness, all_found, pair_loss
 from libragrad_lightning.metrics.functional import segmentation_average_precision
 

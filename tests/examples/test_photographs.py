@@ -7,8 +7,9 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from cutout_scenes import CutoutDataModule, photographs
+from cutout_scenes import photographs
 from cutout_scenes.photographs import FetchError, curated_photographs, fetch_photographs
+from libragrad_lightning.data import CutoutDataModule
 
 
 def fake_debian(monkeypatch, missing=""):

@@ -6,16 +6,16 @@ import pytest
 import torch
 from PIL import Image
 
-from cutout_scenes import CutoutDataModule
 from libragrad_lightning.callbacks import LibraGradAudit
 from libragrad_lightning.cli import LibraGradCLI, main
+from libragrad_lightning.data import CutoutDataModule, ObjectsDataModule
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+CONFIGS = Path(__file__).parents[1] / "configs"
 NO_DOWNLOAD = "--model.init_args.pretrained=false"
 
 
 def config_arguments(*names):
-    return [argument for name in names for argument in ("--config", str(EXAMPLES / name))]
+    return [argument for name in names for argument in ("--config", str(CONFIGS / name))]
 
 
 def instantiate(arguments):
@@ -32,7 +32,7 @@ def photographs(tmp_path, monkeypatch):
     root = tmp_path / "data" / "photographs"
     for name in ("bird", "flower", "fruit", "mammal", "vehicle"):
         (root / "objects" / name).mkdir(parents=True)
-        for number in range(3):
+        for number in range(4):
             picture = Image.new("RGBA", (40, 40))
             picture.paste((200, 9, 9, 255), (5, 5, 30, 30))
             picture.save(root / "objects" / name / f"{number}.png")
@@ -42,8 +42,33 @@ def photographs(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_photographs_are_instantiated(photographs):
-    arguments = config_arguments("photographs.yaml")
+def test_twenty_objects_are_classes(photographs):
+    cli = instantiate([*config_arguments("photographs.yaml"), NO_DOWNLOAD])
+    assert isinstance(cli.datamodule, ObjectsDataModule)
+    assert cli.model.model.num_classes == len(cli.datamodule.class_names) == 20
+    assert cli.model.model.pos_embed.shape == (1, 65, 384)
+    trained = {n.split(".")[1] for n, p in cli.model.model.named_parameters() if p.requires_grad}
+    assert trained & {str(number) for number in range(12)} == {"8", "9", "10", "11"}
+    audits = [one for one in cli.trainer.callbacks if isinstance(one, LibraGradAudit)]
+    assert len(audits) == 2
+
+
+def test_the_photographs_configuration_trains_and_audits_one_object_and_two(photographs):
+    small = [NO_DOWNLOAD, "--model.init_args.model_name=test_vit", "--trainer.accelerator=cpu"]
+    small += ["--model.init_args.model_kwargs", '{"img_size": 112}', "--trainer.fast_dev_run=true"]
+    small += ["--model.init_args.frozen=[patch_embed]", "--data.init_args.batch_size=4"]
+    cli = LibraGradCLI(args=["fit", *config_arguments("photographs.yaml"), *small])
+    audits = [one for one in cli.trainer.callbacks if isinstance(one, LibraGradAudit)]
+    one, two = (audit.history[-1] for audit in audits)
+    assert one.values["segmentation_ap/libra"] == one.values["segmentation_ap/libra"]
+    # Half of the questions are about the first object of a scene, half about the second.
+    for metric in ("class_discrimination", "target_share", "segmentation_ap"):
+        assert two.values[f"{metric}/libra"] == two.values[f"{metric}/libra"]
+    assert two.values["accuracy"] <= 0.5
+
+
+def test_unseen_objects_are_instantiated(photographs):
+    arguments = config_arguments("unseen_objects.yaml")
     cli = instantiate([*arguments, NO_DOWNLOAD])
     assert isinstance(cli.datamodule, CutoutDataModule)
     assert cli.model.model.num_classes == len(cli.datamodule.class_names) == 5
@@ -54,7 +79,7 @@ def test_the_photographs_are_instantiated(photographs):
 
 
 def test_the_convolutional_network_takes_the_place_of_the_transformer(photographs):
-    arguments = config_arguments("photographs.yaml", "photographs_cnn.yaml")
+    arguments = config_arguments("unseen_objects.yaml", "unseen_objects_cnn.yaml")
     cli = instantiate([*arguments, NO_DOWNLOAD])
     assert cli.model.model.pretrained_cfg["architecture"] == "tf_efficientnet_lite0"
     assert cli.model.model.num_classes == 5
@@ -64,8 +89,8 @@ def test_the_convolutional_network_takes_the_place_of_the_transformer(photograph
     assert any(isinstance(callback, LibraGradAudit) for callback in cli.trainer.callbacks)
 
 
-def test_the_photographs_configuration_trains_and_audits(photographs, capsys):
-    arguments = config_arguments("photographs.yaml")
+def test_the_hard_case_trains_and_audits(photographs, capsys):
+    arguments = config_arguments("unseen_objects.yaml")
     small = [NO_DOWNLOAD, "--model.init_args.model_name=test_vit"]
     small += ["--model.init_args.model_kwargs", '{"img_size": 112}', "--trainer.accelerator=cpu"]
     small += ["--trainer.fast_dev_run=true", "--data.init_args.batch_size=4"]

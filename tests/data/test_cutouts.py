@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cutout_scenes import CutoutDataModule
-from cutout_scenes.cutouts import Shares, deal, read_background, read_cutout
-from cutout_scenes.scenes import (
+from libragrad_lightning.audit.batches import unpack_batch
+from libragrad_lightning.data import CutoutDataModule
+from libragrad_lightning.data.scenes.composition import (
     Composition,
     SceneParts,
     compose_scene,
     place,
     random_square,
 )
-from libragrad_lightning.audit.batches import unpack_batch
+from libragrad_lightning.data.scenes.cutouts import Shares, deal, read_background, read_cutout
 
 COLORS = {"apple": (200, 0, 0), "leaf": (0, 200, 0), "sea": (0, 0, 200)}
 

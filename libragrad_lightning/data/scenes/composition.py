@@ -8,15 +8,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
-from torch import Tensor, tensor
-from torch.utils.data import Dataset
+from PIL import Image, ImageEnhance
 
-from cutout_scenes.cutouts import OPAQUE
-from libragrad_lightning.data.batches import Bytes, Mask, normalize
-from libragrad_lightning.demo.compositing import blend
+from libragrad_lightning.data.batches import Bytes, Mask
+from libragrad_lightning.data.scenes.blending import blend
+from libragrad_lightning.data.scenes.cutouts import OPAQUE
 
 Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How much an object differs from its cut-out.
+
+    Attributes:
+        rotation: Largest angle by which it is turned to either side, degrees.
+        brightness: How much brighter or darker it is at most, as a share.
+    """
+
+    rotation: float
+    brightness: float
 
 
 @dataclass(frozen=True)
@@ -30,12 +41,15 @@ class Composition:
         object_size: Smallest and largest size of an object, as a share of the frame (of its half,
             in scenes with two objects), above 0 and at most 1.
         shortcut: Share of the scenes whose background has the color of the first object's class.
+        variation: How much objects differ from their cut-outs, half of them mirrored; None to paste
+            cut-outs as they are.
     """
 
     image_size: int
     num_objects: int
     object_size: tuple[float, float]
-    shortcut: float
+    shortcut: float = 0.0
+    variation: Variation | None = None
 
 
 @dataclass(frozen=True)
@@ -79,72 +93,6 @@ class SceneParts:
     backgrounds: Sequence[Image.Image]
 
 
-class SceneDataset(Dataset[dict[str, Tensor]]):
-    """Scenes, composed when they are asked for; a scene depends on its index and the seed alone.
-
-    Args:
-        parts: Cut-outs and photographs.
-        composition: How they are put together.
-        length: Number of scenes.
-        seed: Seed of every random choice.
-        mean: Subtracted from each channel, as a share of the pixel range.
-        std: Each channel is divided by it, the same share.
-    """
-
-    def __init__(
-        self,
-        parts: SceneParts,
-        composition: Composition,
-        length: int,
-        seed: tuple[int, ...],
-        mean: Sequence[float],
-        std: Sequence[float],
-    ) -> None:
-        self._parts = parts
-        self._composition = composition
-        self._length = length
-        self._seed = seed
-        self._mean, self._std = mean, std
-
-    def __len__(self) -> int:
-        """Return the number of scenes."""
-        return self._length
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Compose one scene.
-
-        Args:
-            index: Position, 0 to N - 1.
-
-        Returns:
-            `image` `[3, H, W]` float32, `label` `[]` int64, `mask` `[H, W]` bool, and with two
-            objects `other_label` and `other_mask`.
-
-        Raises:
-            IndexError: If there is no such scene.
-        """
-        scene = self.scene(index)
-        sample = {"image": normalize(scene.image, self._mean, self._std)}
-        for prefix, placed in zip(("", "other_"), scene.objects, strict=False):
-            sample[f"{prefix}label"] = tensor(placed.label)
-            sample[f"{prefix}mask"] = tensor(placed.mask)
-        return sample
-
-    def scene(self, index: int) -> Scene:
-        """Compose one scene, and tell which objects it shows.
-
-        Args:
-            index: Position, 0 to N - 1.
-
-        Raises:
-            IndexError: If there is no such scene.
-        """
-        if not 0 <= index < self._length:
-            raise IndexError(f"There are {self._length} scenes, but scene {index} was asked for.")
-        rng = np.random.default_rng([*self._seed, index])
-        return compose_scene(self._parts, self._composition, rng)
-
-
 def compose_scene(parts: SceneParts, composition: Composition, rng: np.random.Generator) -> Scene:
     """Choose classes, objects and a background at random, and put them together.
 
@@ -168,7 +116,8 @@ def compose_scene(parts: SceneParts, composition: Composition, rng: np.random.Ge
     for label, left in zip(labels.tolist(), columns.tolist(), strict=True):
         choices = parts.cutouts[label]
         number = int(rng.integers(len(choices)))
-        layer = place(choices[number], size, (left, size // count), composition.object_size, rng)
+        cutout = varied(choices[number], composition.variation, rng)
+        layer = place(cutout, size, (left, size // count), composition.object_size, rng)
         image = blend(image.astype(np.float32), layer[..., :3], layer[..., 3:] / 255)
         objects.append(PlacedObject(label, number, layer[..., 3] >= OPAQUE))
     return Scene(image, tuple(objects))
@@ -193,6 +142,29 @@ def random_square(photograph: Image.Image, size: int, rng: np.random.Generator) 
     )
     pixels = np.asarray(square)
     return pixels[:, ::-1] if rng.random() < 0.5 else pixels
+
+
+def varied(
+    cutout: Image.Image, variation: Variation | None, rng: np.random.Generator
+) -> Image.Image:
+    """Turn a cut-out, make it brighter or darker, and mirror it half the time.
+
+    Args:
+        cutout: RGBA.
+        variation: How much of it; None to leave the cut-out as it is.
+        rng: Source of the random choices.
+
+    Returns:
+        RGBA, trimmed to what can be seen.
+    """
+    if variation is None:
+        return cutout
+    angle = rng.uniform(-variation.rotation, variation.rotation)
+    factor = rng.uniform(1 - variation.brightness, 1 + variation.brightness)
+    mirrored = cutout.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else cutout
+    turned = mirrored.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+    lit = ImageEnhance.Brightness(turned).enhance(factor)
+    return lit.crop(lit.getchannel("A").getbbox())
 
 
 def place(

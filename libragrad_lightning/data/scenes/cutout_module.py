@@ -4,7 +4,11 @@ from pathlib import Path
 
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from cutout_scenes.cutouts import (
+from libragrad_lightning.data.batches import SPLITS, Split
+from libragrad_lightning.data.module import SplitDataModule
+from libragrad_lightning.data.scenes.checks import check_composition, check_shares
+from libragrad_lightning.data.scenes.composition import Composition, SceneParts
+from libragrad_lightning.data.scenes.cutouts import (
     Shares,
     deal,
     deal_classes,
@@ -13,9 +17,7 @@ from cutout_scenes.cutouts import (
     read_background,
     read_cutout,
 )
-from cutout_scenes.scenes import Composition, SceneDataset, SceneParts
-from libragrad_lightning.data.batches import SPLITS, Split
-from libragrad_lightning.data.module import SplitDataModule
+from libragrad_lightning.data.scenes.datasets import SceneDataset
 
 
 class CutoutDataModule(SplitDataModule):
@@ -86,9 +88,9 @@ class CutoutDataModule(SplitDataModule):
     ) -> None:
         super().__init__(batch_size, flip, num_workers)
         self._composition = Composition(image_size, num_objects, object_size, shortcut)
-        _check_composition(self._composition)
+        check_composition(self._composition)
         shares = Shares(val_share, test_share, split_seed)
-        _check_shares(shares)
+        check_shares(shares)
         self.save_hyperparameters()
         files = list_cutouts(Path(objects), classes)
         self.class_names = tuple(files)
@@ -144,29 +146,4 @@ class CutoutDataModule(SplitDataModule):
         seed = (self._split_seed, SPLITS.index(split), self._seeds[split])
         return SceneDataset(
             parts, self._composition, self._counts[split], seed, self.image_mean, self.image_std
-        )
-
-
-def _check_composition(composition: Composition) -> None:
-    smallest, largest = composition.object_size
-    if not 0 < smallest <= largest <= 1:
-        raise ValueError(
-            f"object_size must hold two rising shares above 0 and up to 1, but is "
-            f"{composition.object_size}; change object_size."
-        )
-    if composition.num_objects not in (1, 2):
-        raise ValueError(
-            f"A scene has 1 or 2 objects, not {composition.num_objects}; change num_objects."
-        )
-    if not 0 <= composition.shortcut <= 1:
-        raise ValueError(
-            f"shortcut must lie between 0 and 1, but is {composition.shortcut}; change shortcut."
-        )
-
-
-def _check_shares(shares: Shares) -> None:
-    if not (shares.val > 0 and shares.test >= 0 and shares.val + shares.test < 1):
-        raise ValueError(
-            f"val_share must be above 0, test_share at least 0, and both below 1 together, but "
-            f"they are {shares.val} and {shares.test}; change val_share or test_share."
         )
