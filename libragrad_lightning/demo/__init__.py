@@ -9,6 +9,7 @@ from libragrad_lightning.demo.composite_dataset import PIXEL_MEAN, PIXEL_STD
 from libragrad_lightning.demo.garments import GarmentsOnTextures
 from libragrad_lightning.demo.marked_garments import MarkedGarments
 from libragrad_lightning.demo.prompted import prompted_garments
+from libragrad_lightning.demo.scattered_garments import ScatteredGarments
 from libragrad_lightning.demo.text_matcher import TextMatcher
 from libragrad_lightning.demo.two_garments import TwoGarments
 
@@ -18,6 +19,7 @@ __all__ = [
     "GarmentsOnTextures",
     "ImageClassifier",
     "MarkedGarments",
+    "ScatteredGarments",
     "TextMatcher",
     "TwoGarments",
     "prompted_garments",

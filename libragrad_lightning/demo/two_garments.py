@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from libragrad_lightning.data.batches import SPLITS, Bytes, Split, normalize
 from libragrad_lightning.data.module import SplitDataModule
+from libragrad_lightning.demo.composed_batches import ComposedBatches
 from libragrad_lightning.demo.compositing import load_backgrounds
 from libragrad_lightning.demo.phrases import (
     CLASS_PROMPTS,
@@ -107,7 +107,7 @@ class TwoGarments(SplitDataModule):
         """
         cut_outs, backgrounds = load_cut_outs(split, _NUM_GARMENTS[split]), load_backgrounds(split)
         if split == "train":
-            return _TrainingBatches(self._steps, lambda n: self._batch(n, cut_outs, backgrounds))
+            return ComposedBatches(self._steps, lambda n: self._batch(n, cut_outs, backgrounds))
         return SceneDataset(self.scenes(split))
 
     def scenes(self, split: Split) -> Scenes:
@@ -176,18 +176,3 @@ class SceneDataset(Dataset[dict[str, Tensor]]):
             index: Position, 0 to N - 1.
         """
         return {name: tensor[index] for name, tensor in self._tensors.items()}
-
-
-class _TrainingBatches(Dataset[dict[str, Any]]):
-    """Whole batches by their numbers in an epoch."""
-
-    def __init__(self, count: int, batch: Callable[[int], dict[str, Any]]) -> None:
-        self._count, self._batch = count, batch
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        if not 0 <= number < self._count:
-            raise IndexError(number)
-        return self._batch(number)
