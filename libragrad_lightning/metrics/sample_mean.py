@@ -30,14 +30,18 @@ class SampleMean(Float64Metric):
         total_name: Name of the state that holds the sum. Each quantity has its own, since
             ``MetricCollection`` merges metrics whose states have equal names and, after the first
             batch, equal values. Metrics that read one quantity differently share a name.
+        latest: What the last ``update`` added, one value per sample [B, *shape], NaN for samples
+            left out; None before. It is no state: it is of one process, and reset leaves it.
     """
 
     total_name: ClassVar[str]
     kept: list[Tensor]
+    latest: Tensor | None
 
     def __init__(self, shape: Sequence[int] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.shape = tuple(shape)
+        self.latest = None
         total = torch.zeros(self.shape, dtype=torch.float64)
         self.add_state(self.total_name, total, dist_reduce_fx="sum")
 
@@ -92,8 +96,9 @@ class SampleMean(Float64Metric):
         setattr(self, self.total_name, total)
         self.num_samples = self.num_samples + used.sum()
         self.num_invalid = self.num_invalid + (waiting & ~valid).sum()
+        self.latest = values.masked_fill(~used_entries, float("nan"))
         if "kept" in self._defaults:
-            self.kept.append(values.masked_fill(~used_entries, float("nan")))
+            self.kept.append(self.latest)
 
     def _mean(self) -> Tensor:
         mean: Tensor = getattr(self, self.total_name) / self.num_samples

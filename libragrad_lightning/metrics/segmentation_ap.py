@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from libragrad_lightning.metrics.functional.segmentation_ap import (
-    segmentation_average_precision,
-    segmentation_max_f1,
-)
+import torch
+
+from libragrad_lightning.metrics.functional.segmentation_ap import segmentation_max_f1
+from libragrad_lightning.metrics.functional.segmentation_curve import precision_and_average
 from libragrad_lightning.metrics.map_metric import MapMetric
 
 if TYPE_CHECKING:
+    from typing import Any, ClassVar
+
     from torch import Tensor
 
 
@@ -32,7 +34,8 @@ class SegmentationAP(MapMetric):
     - ``ignore``: pixels to leave out, [B, H, W] or shaped like ``mask``, boolean, optional.
 
     As output of ``forward`` and ``compute`` it returns a scalar in [0, 1], NaN without a valid
-    image. Any map scores 1 on a mask that is full.
+    image; ``curve()`` gives the mean precision at each of the ``recalls``, whose mean is near the
+    value. Any map scores 1 on a mask that is full.
 
     Args:
         kwargs: Further arguments of ``torchmetrics.Metric``.
@@ -56,9 +59,27 @@ class SegmentationAP(MapMetric):
     """
 
     total_name = "average_precision"
+    recalls: ClassVar[tuple[float, ...]] = tuple((2 * i + 1) / 40 for i in range(20))
+    """Where the curve has its points: the middles of twenty parts of the range from 0 to 1."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__((1 + len(self.recalls),), **kwargs)
+
+    def statistic(self, mean: Tensor) -> Tensor:
+        """Return the first entry of means over images [R, 1 + S], the average precision: [R]."""
+        return mean[:, 0]
+
+    def curve(self) -> Tensor:
+        """Return the mean precision over images at each of the S ``recalls``, [S].
+
+        Like ``compute``, it gathers the states of all processes, so every process has to call it.
+        """
+        with self._gathered():
+            return self._mean()[1:]
 
     def _values(self, attribution: Tensor, mask: Tensor, ignore: Tensor | None) -> Tensor:
-        return segmentation_average_precision(attribution, mask, ignore)
+        average, precision = precision_and_average(attribution, mask, ignore, self.recalls)
+        return torch.cat([average[..., None], precision], dim=-1)
 
 
 class SegmentationMaxF1(MapMetric):

@@ -218,7 +218,7 @@ def test_paired_wrapper_equals_the_function_and_skips_alike():
     for single, batch in zip(apart, (first, second), strict=True):
         single.keep_samples()
         single.update(batch["attribution"][kept], mask[kept])
-    expected = paired_bootstrap(apart[0].samples(), apart[1].samples())
+    expected = paired_bootstrap(*[m.samples() for m in apart], statistic=apart[0].statistic)
     assert as_tuple(metric.compute()) == pytest.approx(bounds(expected), abs=1e-12)
     assert expected.value.item() == pytest.approx(
         (apart[0].compute() - apart[1].compute()).item(), abs=1e-12
@@ -321,3 +321,20 @@ def test_pairs_must_be_of_the_same_samples():
     with pytest.raises(ValueError, match=r"hold the same samples but got 5 and 4 of them"):
         metric.update(CASES["aopc"].batch(5), CASES["aopc"].batch(4))
     assert as_tuple(metric.compute()) == before
+
+
+def test_several_values_have_the_intervals_that_each_has_alone():
+    values = torch.rand(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    # The order of the first column decides the order of the draws.
+    values[:, 1:] += values[:, :1]
+    together = bootstrap_interval(values, statistic=lambda means: means)
+    first = bootstrap_interval(values[:, 0])
+    assert together.lower.shape == (3,)
+    torch.testing.assert_close(together.value, values.mean(0))
+    for ends in ("lower", "upper"):
+        torch.testing.assert_close(getattr(together, ends)[0], getattr(first, ends))
+    assert (together.lower < together.value).all()
+    assert (together.value < together.upper).all()
+    nothing = bootstrap_interval(values * float("nan"), statistic=lambda means: means)
+    assert nothing.value.shape == (3,)
+    assert nothing.lower.isnan().all()

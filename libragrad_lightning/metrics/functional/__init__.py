@@ -43,6 +43,7 @@ from libragrad_lightning.metrics.functional.segmentation_ap import (
     segmentation_average_precision,
     segmentation_max_f1,
 )
+from libragrad_lightning.metrics.functional.segmentation_curve import segmentation_precision
 from libragrad_lightning.metrics.functional.similarity import (
     map_cosine_similarity,
     map_rank_correlation,
@@ -74,6 +75,7 @@ __all__ = [
     "relative_completeness_error",
     "segmentation_average_precision",
     "segmentation_max_f1",
+    "segmentation_precision",
     "symmetric_relevance_gain",
     "target_accuracy",
     "target_discrimination",

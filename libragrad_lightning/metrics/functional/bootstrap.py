@@ -49,7 +49,7 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and the bounds of its confidence interval; scalar tensors, float64.
+    """A value and the bounds of its confidence interval; float64, scalar unless there are several.
 
     Attributes:
         value: The value of all samples.
@@ -77,13 +77,14 @@ def bootstrap_interval(
         values: One value per sample [N], or one array of values [N, ...], any floating point type.
             Samples with a value that is not finite are left out.
         bootstrap: Confidence, number of draws and seed; 95 % and 1000 draws by default.
-        statistic: Takes means over samples [R, ...] to the R values of interest [R]; by default
-            the mean of all entries.
+        statistic: Takes means over samples [R, ...] to the R values of interest [R], or to
+            several, [R, K]; by default the mean of all entries.
         groups: Which samples belong together: equal numbers [N], an integer type. Each sample is a
             group of its own by default.
 
     Returns:
-        Value and bounds, NaN without a valid sample.
+        Value and bounds, [] or [K], NaN without a valid sample. Each of several values has an
+        interval of its own, from the same draws.
 
     Raises:
         ValueError: If a shape or a type is wrong.
@@ -107,7 +108,7 @@ def bootstrap_interval(
     finite = rows.isfinite().all(dim=1)
     valid = samples[finite]
     if len(valid) == 0:
-        nan = samples.new_full((), float("nan"))
+        nan = statistic(samples.new_full((1, *samples.shape[1:]), float("nan")))[0]
         return Interval(nan, nan, nan)
     value = statistic(valid.mean(dim=0, keepdim=True))[0]
     drawable = _sums_and_counts(
@@ -116,7 +117,7 @@ def bootstrap_interval(
     means = _resampled_means(_sorted(drawable), settings)
     drawn = statistic(means.reshape(-1, *valid.shape[1:]))
     tail = (1 - settings.confidence) / 2
-    lower, upper = drawn.quantile(drawn.new_tensor([tail, 1 - tail]))
+    lower, upper = drawn.quantile(drawn.new_tensor([tail, 1 - tail]), dim=0)
     return Interval(value, lower, upper)
 
 
@@ -136,14 +137,13 @@ def paired_bootstrap(
         values: One value per sample [N], or one array of values [N, ...], any floating point type.
         baseline: Values of the same samples in the same order, of the same shape.
         bootstrap: Confidence, number of draws and seed; 95 % and 1000 draws by default.
-        statistic: Takes means over samples [R, ...] to the R values of interest [R]; by default
-            the mean of all entries.
-
+        statistic: Takes means over samples [R, ...] to the R values of interest [R], or to
+            several, [R, K]; by default the mean of all entries.
         groups: Which samples belong together: equal numbers [N], an integer type. Each sample is a
             group of its own by default.
 
     Returns:
-        Difference and bounds, NaN without a valid sample.
+        Difference and bounds, [] or [K], NaN without a valid sample.
 
     Raises:
         ValueError: If a shape or a type is wrong.

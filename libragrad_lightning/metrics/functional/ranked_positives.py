@@ -21,16 +21,30 @@ if TYPE_CHECKING:
 
 
 def by_mask(
-    maps: MaskedMaps, value: Callable[[NDArray[np.float64], NDArray[np.float64]], float]
+    maps: MaskedMaps,
+    value: Callable[
+        [NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64] | np.floating | float
+    ],
+    size: tuple[int, ...] = (),
 ) -> Tensor:
-    """Return the value [B, M] of what `ranked` finds of every mask, NaN for empty ones, float64."""
+    """Return the value [B, M, *size] of what `ranked` finds of every mask, float64.
+
+    Args:
+        maps: Maps and masks on the CPU.
+        value: Takes what `ranked` returns to a value.
+        size: The shape of a value.
+
+    Returns:
+        The values, NaN for empty masks.
+    """
     scores = maps.attribution.detach()
     # numpy has no bfloat16, and sorts no half precision with vector instructions.
     rows = (scores if scores.dtype is torch.float64 else scores.float()).numpy()
-    found = np.full(maps.positive.shape[:2], np.nan)
+    masks = tuple(maps.positive.shape[:2])
+    found = np.full((*masks, *size), np.nan)
     counted = None if maps.all_count else maps.counted.expand(maps.positive.shape).numpy()
     for (image, mask), positive in zip(
-        np.ndindex(found.shape), maps.positive.flatten(0, 1).numpy(), strict=True
+        np.ndindex(masks), maps.positive.flatten(0, 1).numpy(), strict=True
     ):
         row = rows[image]
         if counted is not None:
