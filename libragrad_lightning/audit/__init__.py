@@ -17,6 +17,8 @@ from libragrad_lightning.audit.config import (
 )
 from libragrad_lightning.audit.errors import AuditError
 from libragrad_lightning.audit.history import AuditHistory, AuditRecord
+from libragrad_lightning.audit.image_scores import ImageScores, Statistic
+from libragrad_lightning.audit.keys import Key
 from libragrad_lightning.audit.learning import ForwardFunction, Learned, SeenStep, Source
 from libragrad_lightning.audit.measurement import reasons_for_missing
 from libragrad_lightning.audit.metric_table import DEFAULT_METRICS, METRICS
@@ -25,7 +27,7 @@ from libragrad_lightning.audit.probe_set import ProbeGroup, ProbeSet, Shard, sha
 from libragrad_lightning.audit.readings import Readings
 from libragrad_lightning.audit.result import AuditResult, Failure, gathered, merged
 from libragrad_lightning.audit.run import AuditRun, AuditWatcher
-from libragrad_lightning.audit.samples import Samples
+from libragrad_lightning.audit.samples import NO_LABEL, Samples
 from libragrad_lightning.audit.selection import Named, ProbeRequest, Selection
 from libragrad_lightning.audit.trace import parameter_owners
 from libragrad_lightning.audit.trees import copied
@@ -34,6 +36,7 @@ from libragrad_lightning.audit.watch import WatchedStep, watched_step
 __all__ = [
     "DEFAULT_METRICS",
     "METRICS",
+    "NO_LABEL",
     "AuditConfig",
     "AuditError",
     "AuditHistory",
@@ -46,7 +49,9 @@ __all__ = [
     "ExplainedTarget",
     "Failure",
     "ForwardFunction",
+    "ImageScores",
     "ImageTargets",
+    "Key",
     "Learned",
     "Named",
     "ProbeGroup",
@@ -58,6 +63,7 @@ __all__ = [
     "Selection",
     "Shard",
     "Source",
+    "Statistic",
     "TimeBudget",
     "UnpackBatch",
     "WatchedStep",

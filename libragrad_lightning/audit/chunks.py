@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
 
 from libragrad_lightning.attribution import Explanation, SumsOf
+from libragrad_lightning.audit.keys import Key
 from libragrad_lightning.audit.metric_inputs import MetricInputs
-from libragrad_lightning.audit.result import Key
 from libragrad_lightning.audit.rows import ExplainedRows, Truth
 from libragrad_lightning.audit.samples import Samples
 from libragrad_lightning.models import TokenModel
@@ -63,6 +63,8 @@ class ExplainedChunk:
         outputs: What the model says of them, `[B, C]`; quantities as it returns them.
         inputs: For every rule set what its metrics are fed.
         targets: Explains what else there is in them.
+        scores: What each image gave to metrics, `[B, *shape]`, by ``metric/rules``; NaN for images
+            that are not scored.
     """
 
     numbers: Sequence[int]
@@ -72,6 +74,7 @@ class ExplainedChunk:
     outputs: Tensor
     inputs: Sequence[MetricInputs]
     targets: ImageTargets
+    scores: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -121,14 +124,18 @@ class Part:
         """How they were explained, for every rule set."""
         return [found.explanation for found in self.inputs or []]
 
-    def explained(self, outputs: Tensor, targets: ImageTargets) -> ExplainedChunk:
+    def explained(
+        self, outputs: Tensor, targets: ImageTargets, scores: Mapping[str, Tensor]
+    ) -> ExplainedChunk:
         """Return what others may see of them.
 
         Args:
             outputs: What the model says of them, `[B, C]`.
             targets: Explains what else there is in them.
+            scores: What each image gave to metrics.
         """
         numbers, inputs = self.rows.numbers[self.start : self.stop], self.inputs or []
         return ExplainedChunk(
-            numbers, self.keys, self.samples, self.labels, outputs, inputs, targets
+            *(numbers, self.keys, self.samples, self.labels),
+            *(outputs, inputs, targets, scores),
         )

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from libragrad_lightning.audit.result import AuditResult, Key
+from libragrad_lightning.audit.keys import Key
+from libragrad_lightning.audit.result import AuditResult
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ from torchmetrics import MeanMetric
 
 from libragrad_lightning.attribution import Task
 from libragrad_lightning.audit.config import AuditConfig
+from libragrad_lightning.audit.image_scores import Statistic, latest_scores
 from libragrad_lightning.audit.metric_inputs import MetricInputs
 from libragrad_lightning.audit.metric_table import METRICS
 from libragrad_lightning.audit.tasks import correctness, has_label
+from libragrad_lightning.metrics.sample_mean import SampleMean
 
 
 class Measurement:
@@ -40,17 +42,36 @@ class Measurement:
         self._correctness = MeanMetric(nan_strategy="ignore").to(device)
         self._task: Task = task
 
-    def update(self, inputs: MetricInputs) -> None:
-        """Feed all metrics of a rule set one chunk."""
+    def update(self, inputs: MetricInputs) -> dict[str, Tensor]:
+        """Feed all metrics of a rule set one chunk.
+
+        Returns:
+            What each image gave to metrics that are means over images, `[B, *shape]`, by
+            ``metric/rules``.
+        """
         rules = inputs.explanation.rules.name
         some = bool(inputs.informative.any())
+        for metric in self._means(rules).values():
+            metric.latest = None
         for name in self._names:
             entry = METRICS[name]
             if some or entry.needs not in ("deletion", "masks", "other_masks"):
                 entry.update(self._metrics[name, rules], inputs)
-        for (_, of_rules), metric in self._own.items():
+        for (_, of_rules), own in self._own.items():
             if of_rules == rules and some:
-                metric.update(**metric._filter_kwargs(**inputs.named()))
+                own.update(**own._filter_kwargs(**inputs.named()))
+        found = {name: latest_scores(m, inputs) for name, m in self._means(rules).items()}
+        return {f"{name}/{rules}": scores for name, scores in found.items() if scores is not None}
+
+    @property
+    def statistics(self) -> dict[str, Statistic]:
+        """How metrics read means over images, by their names, of those that are such means."""
+        metrics = (self._metrics | self._own).items()
+        return {name: m.statistic for (name, _), m in metrics if isinstance(m, SampleMean)}
+
+    def _means(self, rules: str) -> dict[str, SampleMean]:
+        metrics = (self._metrics | self._own).items()
+        return {name: m for (name, r), m in metrics if r == rules and isinstance(m, SampleMean)}
 
     def update_correctness(self, logits: Tensor, labels: Tensor | None) -> None:
         """Feed what tells how often the model is right."""

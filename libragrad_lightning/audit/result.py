@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-T = TypeVar("T")
+from libragrad_lightning.audit.image_scores import ImageScores, joined_scores
+from libragrad_lightning.audit.keys import Key
 
-Key: TypeAlias = tuple[int, int]
-"""The place of an image in the validation loader, and the label that is explained, or -1."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class AuditResult:
         seconds: How long it took, in the slowest process.
         peak_memory_gib: The most CUDA memory in use meanwhile, in GiB; None on other devices.
         failures: Why processes could not do their part.
+        scores: What metrics give every image by itself.
     """
 
     fingerprints: Mapping[Key, int] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class AuditResult:
     seconds: float = 0.0
     peak_memory_gib: float | None = None
     failures: tuple[Failure, ...] = ()
+    scores: ImageScores = field(default_factory=ImageScores, compare=False)
 
     @property
     def samples(self) -> int:
@@ -107,6 +109,7 @@ def merged(results: Sequence[AuditResult]) -> AuditResult:
         max(result.seconds for result in results),
         max(peaks, default=None),
         tuple(failure for result in results for failure in result.failures),
+        joined_scores([result.scores for result in results]),
     )
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from libragrad_lightning.attribution import Task
 from libragrad_lightning.audit.config import AuditConfig
+from libragrad_lightning.audit.keys import Key
 from libragrad_lightning.audit.probe_set import ProbeGroup
-from libragrad_lightning.audit.result import Key
 from libragrad_lightning.audit.samples import NO_LABEL, Samples
 
 

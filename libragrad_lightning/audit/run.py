@@ -18,16 +18,19 @@ from libragrad_lightning.audit.budget import TimeBudget
 from libragrad_lightning.audit.chunks import ExplainedChunk, Part
 from libragrad_lightning.audit.completeness import sums_of
 from libragrad_lightning.audit.config import AuditConfig
+from libragrad_lightning.audit.image_scores import ImageScores, joined_scores
+from libragrad_lightning.audit.keys import Key
 from libragrad_lightning.audit.learning import Learned
 from libragrad_lightning.audit.measurement import Measurement
 from libragrad_lightning.audit.metric_inputs import MetricInputs
 from libragrad_lightning.audit.precision import floating_dtype
 from libragrad_lightning.audit.probe_set import ProbeGroup, fingerprint
 from libragrad_lightning.audit.readings import Readings
-from libragrad_lightning.audit.result import AuditResult, Key
+from libragrad_lightning.audit.result import AuditResult
 from libragrad_lightning.audit.rows import explained_rows
 from libragrad_lightning.audit.samples import Samples, masks_of, other_masks_of
 from libragrad_lightning.audit.targets import image_targets
+from libragrad_lightning.audit.tasks import classes_of
 from libragrad_lightning.metrics.functional.maps import is_degenerate
 from libragrad_lightning.models import TokenModel, is_out_of_memory
 from libragrad_lightning.perturbation import DeletionLogits, deletion_logits
@@ -77,6 +80,7 @@ class AuditRun:
     _uninformative: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     _nonfinite: int = 0
     _perturbation: str = ""
+    _scores: list[ImageScores] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
@@ -121,6 +125,7 @@ class AuditRun:
             self._perturbation,
             time.perf_counter() - start,
             peak,
+            scores=joined_scores(self._scores).to_cpu(),
         )
 
     def _parts(self, groups: Sequence[ProbeGroup]) -> Iterator[Part]:
@@ -230,18 +235,21 @@ class AuditRun:
 
     def _keep(self, part: Part) -> None:
         keys, inputs, truth = part.keys, part.inputs or [], part.truth
+        scores: dict[str, Tensor] = {}
         self._prints |= {key: part.prints[key] for key in keys}
         for found in inputs:
-            self.measurement.update(found)
+            scores |= self.measurement.update(found)
             rules, maps = found.explanation.rules.name, found.explanation.attribution
             self._maps[rules] |= zip(keys, maps.float().cpu(), strict=True)
             self._uninformative[rules] += int((~found.informative).sum())
             if found.deletion is not None:
                 self._perturbation = found.deletion.perturbation
-        outputs = self.learned.outputs_of(inputs[0].explanation.logits)
+        outputs, task = self.learned.outputs_of(inputs[0].explanation.logits), self.learned.task
+        classes, correct = classes_of(part.labels, outputs, inputs[0].explanation.target, task)
+        self._scores.append(ImageScores(keys, classes, correct, scores))
         logits = outputs[truth.rows.to(self._device)]
         self._nonfinite += int((~logits.isfinite().all(1)).sum())
         if truth.labels is not None:
             self.measurement.update_correctness(logits, truth.labels.to(self._device))
         targets = image_targets(self._of_class, self.learned, part, self.batch_size)
-        self.watcher.chunk_explained(part.explained(outputs, targets))
+        self.watcher.chunk_explained(part.explained(outputs, targets, scores))

@@ -149,6 +149,31 @@ def has_label(labels: Tensor) -> Tensor:
     return torch.ones(len(labels), dtype=torch.bool, device=labels.device)
 
 
+def classes_of(
+    labels: Tensor | None, outputs: Tensor, explained: Tensor, task: Task
+) -> tuple[Tensor, Tensor]:
+    """Return the class that each image stands for, and whether the model is right about it.
+
+    Args:
+        labels: In the form of the task, or None.
+        outputs: What the model says, `[B, C]`.
+        explained: What is explained of each image, int64 `[B]`.
+        task: The task.
+
+    Returns:
+        The labels, or what is explained where an image has not one label, int64 `[B]`, -1 for
+        quantities; and 1 or 0, NaN where there is no label, float32 `[B]`.
+    """
+    correct = torch.full((len(outputs),), float("nan"), device=outputs.device)
+    if task == "regression":
+        return torch.full_like(explained, NO_LABEL), correct
+    if labels is None or labels.dim() != 1:
+        return explained, correct
+    labels = labels.to(outputs.device)
+    right = correctness(outputs, labels.clamp(min=0), task)
+    return labels.to(torch.int64), torch.where(has_label(labels), right, correct)
+
+
 def correctness(logits: Tensor, labels: Tensor, task: Task) -> Tensor:
     """Return how right a model is about each image `[B]`.
 
