@@ -32,7 +32,7 @@ ROOMS = {
 _COSTS = (0.3, 1.0, 3.0, 10.0)
 """Seconds from which tests are of another cost."""
 
-_ELSEWHERE = ("run_in_two_processes", "subprocess.run(")
+_ELSEWHERE = ("run_in_processes", "subprocess.run(")
 """Who runs the package in other processes, where lines are not traced, says so."""
 
 

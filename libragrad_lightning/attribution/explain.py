@@ -106,10 +106,10 @@ def explain(
     given = model_inputs(model, images, transform)
     images = given.images.as_subclass(Tensor)  # Leaves of other classes are hidden from the graph.
     wanted, classes = _per_image(target, len(images))
-    read = reading or read_token_model(
-        model, images, backbone=backbone, blocks=blocks, forward=forward
-    )
     with explanation_state(model):
+        read = reading or read_token_model(
+            model, images, backbone=backbone, blocks=blocks, forward=forward
+        )
         size = batch_size or images_at_once(read, images, memory_gib)
         parts = [
             explain_tokens(

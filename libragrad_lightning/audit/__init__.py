@@ -25,7 +25,7 @@ from libragrad_lightning.audit.metric_table import DEFAULT_METRICS, METRICS
 from libragrad_lightning.audit.precision import in_float32
 from libragrad_lightning.audit.probe_set import ProbeGroup, ProbeSet, Shard, shard_of
 from libragrad_lightning.audit.readings import Readings
-from libragrad_lightning.audit.result import AuditResult, Failure, gathered, merged
+from libragrad_lightning.audit.result import AuditResult, Failure, merged
 from libragrad_lightning.audit.run import AuditRun, AuditWatcher
 from libragrad_lightning.audit.samples import NO_LABEL, Samples
 from libragrad_lightning.audit.selection import Named, ProbeRequest, Selection
@@ -71,7 +71,6 @@ __all__ = [
     "audit_config",
     "changed_settings",
     "copied",
-    "gathered",
     "grouped",
     "images_added_up",
     "in_float32",

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from libragrad_lightning.audit.image_scores import ImageScores, joined_scores
 from libragrad_lightning.audit.keys import Key
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -111,12 +108,3 @@ def merged(results: Sequence[AuditResult]) -> AuditResult:
         tuple(failure for result in results for failure in result.failures),
         joined_scores([result.scores for result in results]),
     )
-
-
-def gathered(item: T) -> Sequence[T]:
-    """Return the item of every process, by rank. Every process has to call it."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return [item]
-    items: list[T | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(items, item)
-    return items  # type: ignore[return-value]

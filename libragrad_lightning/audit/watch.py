@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode
 from libragrad_lightning.audit.functions import LOSSES, READINGS, SIMILARITIES
 from libragrad_lightning.audit.trace import Trace
 from libragrad_lightning.audit.trees import Way, copied, tensors
-from libragrad_lightning.models import Origins, submodule
+from libragrad_lightning.models import Origins, reduces_precision, submodule
 
 _COLORS = (1, 3, 4)
 _OPAQUE = (OptimizedModule, nn.TransformerEncoderLayer, torch.jit.ScriptModule)
@@ -92,6 +92,7 @@ class WatchedStep:
         origins: From which tensors scores were made between these calls.
         trace: How they were made.
         error: What went wrong while watching, or None.
+        reduced: Whether modules compute in reduced precision without autocast.
     """
 
     batch: Any
@@ -100,6 +101,7 @@ class WatchedStep:
     origins: Origins = field(default_factory=Origins)
     trace: Trace = field(default_factory=Trace)
     error: Exception | None = None
+    reduced: bool = False
 
     @contextmanager
     def unharmed(self) -> Iterator[None]:
@@ -119,7 +121,7 @@ def watched_step(root: nn.Module, batch: Any, only: str | None = None) -> Iterat
         batch: What the step is given.
         only: The path of the only module whose calls are kept, also inside of others.
     """
-    step = WatchedStep(batch)
+    step = WatchedStep(batch, reduced=reduces_precision(root))
     step.trace.know_parameters(root.parameters())
     step.trace.know_batch(batch)
     functions = _FunctionWatch(step)
@@ -252,7 +254,7 @@ class _CallWatch:
         _, first = images[0]
         returned = dict(tensors(output))
         scores = {w: copied(t) for w, t in returned.items() if may_be_scores(t, len(first))}
-        reduced = torch.is_autocast_enabled(first.device.type)
+        reduced = self._step.reduced or torch.is_autocast_enabled(first.device.type)
         self._calls.append(
             ImageCall(path, module, arguments, images, output, returned, scores, reduced)
         )

@@ -1,7 +1,7 @@
 """How to read a model: tokens, blocks, prefix tokens, grid; and how to leave it undisturbed."""
 
 from libragrad_lightning.models.calls import is_differentiable
-from libragrad_lightning.models.errors import UnreadableModelError
+from libragrad_lightning.models.errors import UnreadableModelError, WeightsTooLargeError
 from libragrad_lightning.models.feature_view import (
     Axes,
     Features,
@@ -18,9 +18,16 @@ from libragrad_lightning.models.hooks import Enter, Leave, hooked_modules
 from libragrad_lightning.models.image_axes import ImageAxis
 from libragrad_lightning.models.levels import Level, Point
 from libragrad_lightning.models.logits import logits_of, matrix_of
+from libragrad_lightning.models.processes import gathered
 from libragrad_lightning.models.reading import read_token_model, submodule
 from libragrad_lightning.models.recording import Recording
 from libragrad_lightning.models.refusals import is_out_of_memory, unless_refused
+from libragrad_lightning.models.sharding import (
+    gathered_weights,
+    is_sharded,
+    own_weights,
+    reduces_precision,
+)
 from libragrad_lightning.models.squashing import SQUASHING, Origins, called_with_origins
 from libragrad_lightning.models.state import explanation_state
 from libragrad_lightning.models.token_layouts import TokenLayout, possible_layouts
@@ -43,21 +50,27 @@ __all__ = [
     "TokenModel",
     "UnreadableModelError",
     "View",
+    "WeightsTooLargeError",
     "called_with_origins",
     "explanation_state",
+    "gathered",
+    "gathered_weights",
     "hooked_modules",
     "is_differentiable",
     "is_out_of_memory",
+    "is_sharded",
     "joined_features",
     "logits_behind",
     "logits_of",
     "logits_of_tokens_alone",
     "matrix_of",
     "only",
+    "own_weights",
     "parts_of",
     "possible_layouts",
     "prefix_of",
     "read_token_model",
+    "reduces_precision",
     "submodule",
     "unless_refused",
 ]

@@ -7,3 +7,7 @@ from libragrad_lightning.backward import LibraGradError
 
 class UnreadableModelError(LibraGradError):
     """The model has no tokens that this version can read, or its output is not `[B, C]`."""
+
+
+class WeightsTooLargeError(UnreadableModelError, MemoryError):
+    """There is no room for weights that are to be gathered from other processes."""

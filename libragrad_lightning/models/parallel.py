@@ -1,4 +1,4 @@
-"""Explains replicas without talking to other processes, and refuses what is sharded over them."""
+"""Explains replicas without talking to other processes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
-from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
-
-from libragrad_lightning.models.errors import UnreadableModelError
 
 _SYNCHRONISING = (
     "require_backward_grad_sync",
@@ -33,19 +30,3 @@ def without_communication(model: nn.Module) -> Iterator[None]:
         for replica, flags in kept:
             for name, flag in flags.items():
                 setattr(replica, name, flag)
-
-
-def check_unsharded(model: nn.Module) -> None:
-    """Refuse a model whose weights are spread over processes.
-
-    Raises:
-        UnreadableModelError: If a module is sharded by FSDP.
-    """
-    for path, module in model.named_modules():
-        if isinstance(module, FSDPModule | FullyShardedDataParallel):
-            raise UnreadableModelError(
-                f"{path or type(model).__name__} is sharded by FSDP, which gathers weights only "
-                "while a module runs; load its full state dict (torch.distributed.checkpoint."
-                "state_dict.get_model_state_dict with StateDictOptions(full_state_dict=True)) into "
-                "a model that is not sharded, and pass that as `model`."
-            )

@@ -2,8 +2,8 @@
 
 One owner for everything that an explanation could disturb: gradient and inference mode, autocast,
 training flags, `requires_grad`, buffers, attributes and caches, objects of the model and of its
-hooks, random number streams, gradient checkpointing, replicas of other processes and the stance of
-`torch.compile`. Gradients are never accumulated, so `.grad` needs no care.
+hooks, random number streams, gradient checkpointing, replicas and weights of other processes, and
+the stance of `torch.compile`. Gradients are never accumulated, so `.grad` needs no care.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import torch
 from torch import nn
 
 from libragrad_lightning.models.memory import preserved_memory
-from libragrad_lightning.models.parallel import check_unsharded, without_communication
+from libragrad_lightning.models.parallel import without_communication
 from libragrad_lightning.models.recurrent import recorded_steps
+from libragrad_lightning.models.sharding import gathered_weights
+from libragrad_lightning.models.wrappers import unwrapped
 
 _ONE_AT_A_TIME = threading.RLock()
 """Random streams, the stance of `torch.compile` and a model's flags belong to all threads."""
@@ -30,7 +32,8 @@ def explanation_state(model: nn.Module) -> Iterator[None]:
     """Let a model be explained, and leave no trace of it.
 
     Inside: evaluation mode, gradients enabled, no autocast, eager execution, no checkpointing, no
-    activation that overwrites its input, no communication with other processes. Frozen parameters
+    activation that overwrites its input, no communication with other processes. Weights that FSDP
+    spreads over processes are gathered (`gathered_weights`). Frozen parameters
     that may act as biases require a gradient, so that they are in the graph. LSTMs are recorded
     step by step. Hooks of forward passes are called, since some compute weights; hooks of modules
     for backward passes are not. A forward pass gives the same values as outside, to the last bit.
@@ -48,16 +51,17 @@ def explanation_state(model: nn.Module) -> Iterator[None]:
         model: The whole module whose submodules take part in the forward pass.
 
     Raises:
-        UnreadableModelError: If the model is sharded by FSDP.
+        UnreadableModelError: If weights are spread over processes and cannot be gathered.
     """
-    check_unsharded(model)
     with ExitStack() as stack:
         stack.enter_context(_ONE_AT_A_TIME)
+        stack.enter_context(gathered_weights(model))
         stack.enter_context(_random_streams(model))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast(_device(model).type, enabled=False))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(unwrapped(model))
         stack.enter_context(preserved_memory(model))
         stack.enter_context(without_communication(model))
         stack.enter_context(_evaluation(model))

@@ -20,11 +20,10 @@ from libragrad_lightning.audit import (
     Samples,
     Selection,
     Shard,
-    gathered,
     images_added_up,
     in_float32,
 )
-from libragrad_lightning.models import explanation_state
+from libragrad_lightning.models import explanation_state, gathered
 from libragrad_lightning.monitoring.notices import Notices
 from libragrad_lightning.monitoring.steps import StepWatcher, silent
 
@@ -67,6 +66,11 @@ class ProbeCollector:
     def is_collecting(self) -> bool:
         """Whether the probe set is wanted and not there."""
         return self._probe is not None and not self._probe.is_fixed
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether a step is watched, or has been."""
+        return self._watcher is not None
 
     @property
     def is_complete(self) -> bool:

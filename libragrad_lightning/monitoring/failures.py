@@ -12,11 +12,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.checkpoint import CheckpointError
 
-from libragrad_lightning.audit import Failure, gathered
+from libragrad_lightning.audit import Failure
 from libragrad_lightning.backward import LibraGradError
-from libragrad_lightning.models import is_out_of_memory
+from libragrad_lightning.models import WeightsTooLargeError, gathered, is_out_of_memory
 
 OnError: TypeAlias = Literal["raise", "warn"]
+
+_OF_WEIGHTS = WeightsTooLargeError.__name__
 
 
 class FailureGuard:
@@ -121,7 +123,7 @@ def _as_users_see_it(error: Exception) -> Exception:
             "LibraGradAudit reads the graph more than once, which `torch.utils.checkpoint` does "
             "not allow; call `checkpoint` only `if self.training`."
         )
-    elif isinstance(error, LibraGradError):
+    elif isinstance(error, LibraGradError) and not is_out_of_memory(error):
         told = MisconfigurationException(str(error))
     else:
         return error
@@ -139,8 +141,10 @@ def _of_others(failures: Sequence[Failure]) -> Exception:
 
 
 def _warn(message: str, out_of_memory: bool) -> None:
-    if out_of_memory:
-        hint = "images of a smaller size, or fewer `rules`, need less memory"
+    if not out_of_memory:
+        hint = "; pass `on_error='raise'` to see where it failed"
+    elif _OF_WEIGHTS in message:
+        hint = ""  # The message says what to do.
     else:
-        hint = "pass `on_error='raise'` to see where it failed"
-    rank_zero_warn(f"LibraGradAudit gave up an audit ({message}) and lets training go on; {hint}.")
+        hint = "; images of a smaller size, or fewer `rules`, need less memory"
+    rank_zero_warn(f"LibraGradAudit gave up an audit ({message}) and lets training go on{hint}.")

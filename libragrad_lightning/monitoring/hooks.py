@@ -93,6 +93,17 @@ class AuditHooks(pl.Callback):
         self._session.start(trainer, stage == "fit")
         self._last_step = trainer.global_step
 
+    def on_after_setup(self, *_: Any, **__: Any) -> None:
+        """Refuse to be a callback of Fabric, which has no validation to watch.
+
+        Raises:
+            MisconfigurationException: Always.
+        """
+        raise MisconfigurationException(
+            "LibraGradAudit is a callback of a Trainer, and Fabric has no validation loop that it "
+            "could watch; call `libragrad_lightning.explain` on what `fabric.setup` returns."
+        )
+
     def teardown(self, *_: Any, **__: Any) -> None:
         """Leave nothing on the module."""
         self._session.leave()

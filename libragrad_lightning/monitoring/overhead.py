@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from libragrad_lightning.audit import TimeBudget, gathered
+from libragrad_lightning.audit import TimeBudget
+from libragrad_lightning.models import gathered
 
 _PICTURE = 0.1
 """Seconds to write a picture, until that has been measured."""

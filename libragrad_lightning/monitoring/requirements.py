@@ -6,25 +6,18 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.strategies import (
-    DeepSpeedStrategy,
-    FSDPStrategy,
-    ModelParallelStrategy,
-    Strategy,
-)
+from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities import CombinedLoader
 
 from libragrad_lightning.monitoring.schedule import Schedule
-
-_SHARDING: tuple[type[Strategy], ...] = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
 
 
 def check_trainer(trainer: pl.Trainer, stage: str) -> None:
     """Refuse what cannot be audited.
 
     Raises:
-        MisconfigurationException: If the Trainer comes from another package, shards the weights,
-            or will not validate.
+        MisconfigurationException: If the Trainer comes from another package, spreads the weights
+            over processes in a way from which they cannot be gathered, or will not validate.
     """
     if not isinstance(trainer, pl.Trainer):
         raise MisconfigurationException(
@@ -32,14 +25,28 @@ def check_trainer(trainer: pl.Trainer, stage: str) -> None:
             f"`{type(trainer).__module__.partition('.')[0]}`; import `lightning.pytorch` in its "
             "place, for the LightningModule too."
         )
-    if isinstance(trainer.strategy, _SHARDING):
-        raise MisconfigurationException(
-            f"LibraGradAudit cannot explain weights that {type(trainer.strategy).__name__} spreads "
-            "over processes; pass `strategy='ddp'`, or explain the whole model after training with "
-            "`libragrad_lightning.explain`."
-        )
+    _check_strategy(trainer.strategy)
     if stage == "fit":
         _check_validates(trainer)
+
+
+def _check_strategy(strategy: Strategy) -> None:
+    if isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3:
+        raise MisconfigurationException(
+            "LibraGradAudit cannot explain weights that stage 3 of DeepSpeed spreads over "
+            "processes; pass `strategy='deepspeed_stage_2'`, `'fsdp'` or `ModelParallelStrategy`, "
+            "which audits gather."
+        )
+    if isinstance(strategy, ModelParallelStrategy) and _is_tensor_parallel(strategy):
+        raise MisconfigurationException(
+            "LibraGradAudit cannot explain a model that is spread over processes by tensor "
+            "parallelism, as none of them computes the scores of an image alone; pass "
+            "`ModelParallelStrategy(tensor_parallel_size=1)`, and spread it by `fully_shard`."
+        )
+
+
+def _is_tensor_parallel(strategy: ModelParallelStrategy) -> bool:
+    return strategy.device_mesh["tensor_parallel"].size() > 1
 
 
 def check_start(seen: bool) -> None:

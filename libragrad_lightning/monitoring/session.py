@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import lightning.pytorch as pl
@@ -19,11 +20,11 @@ from libragrad_lightning.audit import (
     ProbeGroup,
     Readings,
     changed_settings,
-    gathered,
     merged,
     shard_of,
 )
 from libragrad_lightning.diagnosis import CoverageReport
+from libragrad_lightning.models import gathered
 from libragrad_lightning.monitoring.collector import ProbeCollector, audited_state
 from libragrad_lightning.monitoring.failures import FailureGuard, OnError
 from libragrad_lightning.monitoring.notices import Notices
@@ -31,6 +32,7 @@ from libragrad_lightning.monitoring.overhead import Overhead
 from libragrad_lightning.monitoring.publishing import Publisher, costs
 from libragrad_lightning.monitoring.watcher import RunWatcher, progress_bar
 from libragrad_lightning.monitoring.weights import ExplainedWeights, half_dtype
+from libragrad_lightning.monitoring.whole_weights import WholeWeights
 from libragrad_lightning.reporting import PanelDrawer, Pictures
 
 Write: TypeAlias = Callable[[Mapping[str, float]], None]
@@ -65,6 +67,7 @@ class AuditSession:
     ) -> None:
         self.name, self.overhead = name, Overhead(max_overhead)
         self.config, self._notices, self._guard = config, Notices(), FailureGuard(on_error)
+        self._whole = WholeWeights(self._guard)
         self._collector = ProbeCollector(config, self._notices)
         self._publisher = Publisher(config, pictures, num_images, self._notices, name)
         self._history = self._publisher.history
@@ -112,12 +115,11 @@ class AuditSession:
             shard = shard_of(loader, trainer.global_rank, trainer.world_size)
             chosen = request.selection() if ids is None else Named(ids)
             self._collector.expect(chosen, shard)
-        module = trainer.lightning_module
-        if (half := half_dtype(module)) is not None:
+        if (half := half_dtype(trainer.lightning_module)) is not None:
             copies = "float32 copies of " if self.config.in_float32 else ""
             self._say(f"{copies}{str(half).removeprefix('torch.')} weights")
         if self._is_due:
-            self._weights.begin(module)
+            self._weights.begin(trainer)
 
     def watch(self, trainer: pl.Trainer, step: str, batch: Any, batch_idx: int) -> None:
         """Watch the step of a batch, if it is needed."""
@@ -135,20 +137,18 @@ class AuditSession:
         The audit runs here and not at the end of the epoch because callbacks that average weights
         swap them there: what is explained are the weights that are being validated.
         """
-        guard, checking, checks = self._guard, trainer.sanity_checking, self.overhead.has_room
-        is_first = self._is_first(trainer, batch_idx)
-        guard.attempt(self._collector.learn, trainer.lightning_module, is_first, checks)
-        if is_first and not guard.alone:
-            self._collector.agree_on_task()
-        guard.attempt(self._collector.keep)
-        if guard.has_failed:
+        collector, is_first = self._collector, self._is_first(trainer, batch_idx)
+        learn = partial(collector.learn, trainer.lightning_module, is_first, self.overhead.has_room)
+        self._whole.attempt(trainer, learn, collector.is_watching)
+        if is_first and not self._guard.alone:
+            collector.agree_on_task()
+        self._guard.attempt(collector.keep)
+        if trainer.sanity_checking:
+            self._whole.attempt(trainer, partial(self._dry_run, trainer), is_first)
             return
-        if is_first and checking:
-            self._dry_run(trainer)
-        if not checking and (self._collector.is_complete or is_last):
-            self._collector.fix()
-        if self._is_due and self._run is None and self._collector.is_fixed:
-            self._audit(trainer)
+        if not self._guard.has_failed and (collector.is_complete or is_last):
+            collector.fix()
+        self._audit(trainer, self._is_due and self._run is None and collector.is_fixed)
 
     def look_back(self, saw_all: bool) -> None:
         """Settle what the sanity check showed, and keep the probe set if it was long enough."""
@@ -163,8 +163,7 @@ class AuditSession:
         if not self._is_due:
             return
         self._collector.fix()
-        if self._run is None and not self._guard.has_failed:
-            self._audit(trainer)  # The loader did not say which batch is its last.
+        self._audit(trainer, self._run is None)  # Loaders may not say which batch is their last.
         self._is_due = False
         if not self._guard.agree():
             self._collector.forget_probe()  # It may lack the images of a batch that failed.
@@ -175,12 +174,12 @@ class AuditSession:
     def audit_now(self, trainer: pl.Trainer, weights: str, write: Write) -> None:
         """Audit outside of a validation."""
         self._drop()
-        self._weights.begin(trainer.lightning_module, weights)
+        self._weights.begin(trainer, weights)
         if weights == "final":
-            if not self.has_probe or self._weights.are_explained:
+            if not self.has_probe or all(gathered(self._weights.are_explained)):
                 return
             self._say("the weights that the fit leaves behind")
-        self._audit(trainer)
+        self._audit(trainer, is_wanted=True)
         if self._guard.agree() and self._run is not None:
             self._publish(trainer, self.name, write)
         self._drop()
@@ -225,26 +224,28 @@ class AuditSession:
 
     def _dry_run(self, trainer: pl.Trainer) -> None:
         """Explain one image, so that what cannot work shows before training."""
-        with self._guard.work():
-            groups = [group.first() for group in self._collector.groups()[:1]]
-            drawer = self._publisher.drawer(trainer, 0)
-            with self._running(trainer, drawer, groups, AuditResult()) as run:
-                run.result(groups)
+        groups = [group.first() for group in self._collector.groups()[:1]]
+        drawer = self._publisher.drawer(trainer, 0)
+        with self._running(trainer, drawer, groups, AuditResult()) as run:
+            run.result(groups)
 
-    def _audit(self, trainer: pl.Trainer) -> None:
-        """Do this process's part of an audit."""
-        self._weights.explain(trainer)
-        if self._weights.label == "averaged":
+    def _audit(self, trainer: pl.Trainer, is_wanted: bool) -> None:
+        """Do this process's part of an audit, if it is wanted."""
+        wanted = is_wanted and not self._guard.has_failed
+        if wanted and self._weights.explain(trainer) == "averaged":
             self._say("weights that another callback averaged, not those that were trained")
-        with self._guard.work():
-            groups = self._collector.groups(self.overhead.max_samples)
-            drawer = self._drawer = self._publisher.drawer(trainer, self.overhead.pictures())
-            # Outside of a fit other images may lie in the same places, or these very weights.
-            previous = self._history.last if trainer.state.fn == "fit" else AuditResult()
-            with self._running(trainer, drawer, groups, previous) as run:
-                run.budget = self.overhead.budget(drawer.count)
-                self._result = run.result(groups)
-            self._run, self._batch_size = run, run.batch_size
+        self._whole.attempt(trainer, partial(self._explain, trainer), is_wanted)
+
+    def _explain(self, trainer: pl.Trainer) -> None:
+        """Explain and measure this process's images."""
+        groups = self._collector.groups(self.overhead.max_samples)
+        drawer = self._drawer = self._publisher.drawer(trainer, self.overhead.pictures())
+        # Outside of a fit other images may lie in the same places, or these very weights.
+        previous = self._history.last if trainer.state.fn == "fit" else AuditResult()
+        with self._running(trainer, drawer, groups, previous) as run:
+            run.budget = self.overhead.budget(drawer.count)
+            self._result = run.result(groups)
+        self._run, self._batch_size = run, run.batch_size
 
     @contextmanager
     def _running(

@@ -10,6 +10,8 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from libragrad_lightning.models import own_weights
+
 
 class ExplainedWeights:
     """Tells which weights an audit explains.
@@ -35,29 +37,30 @@ class ExplainedWeights:
         """Go on with weights of a checkpoint that was written in an epoch."""
         self._loaded = epoch
 
-    def begin(self, module: nn.Module, label: str = "current") -> None:
+    def begin(self, trainer: pl.Trainer, label: str = "current") -> None:
         """Look at the weights that are trained.
 
         Callbacks that average weights exchange them when the validation epoch starts.
         """
-        self.label, self._trained = label, fingerprint(module)
+        self.label, self._trained = label, fingerprint(outermost(trainer))
 
     @property
     def are_explained(self) -> bool:
         """Whether the last audit of the fit had the weights that are trained."""
         return self._trained == self._explained
 
-    def explain(self, trainer: pl.Trainer) -> None:
-        """Look at the weights that are explained, and tell whether they are others."""
+    def explain(self, trainer: pl.Trainer) -> str:
+        """Look at the weights that are explained, and return their label."""
         self.epoch = trainer.current_epoch
         if trainer.state.fn != "fit":
             self._look_at_checkpoint(trainer)
         else:
-            self._explained = fingerprint(trainer.lightning_module)
+            self._explained = fingerprint(outermost(trainer))
             if self.label == "current" and not self.are_explained:
                 self.label = "averaged"
             if self.label == "current" and training_is_over(trainer):
                 self.label = "averaged"
+        return self.label
 
     def _look_at_checkpoint(self, trainer: pl.Trainer) -> None:
         if trainer.ckpt_path is None:
@@ -67,16 +70,21 @@ class ExplainedWeights:
             self.label, self.epoch = Path(str(trainer.ckpt_path)).name, self._loaded
 
 
+def outermost(trainer: pl.Trainer) -> nn.Module:
+    """Return the module of a Trainer, with what its strategy has put around it."""
+    return trainer.strategy.model or trainer.lightning_module
+
+
 def fingerprint(model: nn.Module) -> list[int]:
-    """Return numbers that change whenever the weights do, NaN ones or not.
+    """Return numbers that change whenever the weights of this process do, NaN ones or not.
 
     Waits once for every device.
     """
     sums: dict[torch.device, list[Tensor]] = {}
-    for parameter in model.parameters():
-        if not is_lazy(parameter):
-            of_device = sums.setdefault(parameter.device, [])
-            of_device.append(parameter.detach().sum(dtype=torch.float32))
+    for weight in own_weights(model):
+        if not is_lazy(weight):
+            of_device = sums.setdefault(weight.device, [])
+            of_device.append(weight.detach().sum(dtype=torch.float32))
     return [n for of in sums.values() for n in torch.stack(of).view(torch.int32).tolist()]
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from libragrad_lightning.audit import AuditResult, Failure, gathered, merged
+from libragrad_lightning.audit import AuditResult, Failure, merged
 
 
 def part(*places):
@@ -75,7 +75,3 @@ def test_what_processes_found_is_added_up():
     assert merged([first, AuditResult()]).peak_memory_gib == 0.25
     assert found.failures == (Failure(0, "one"), Failure(1, "two", True))
     assert list(found.maps) == ["plain", "libra"]
-
-
-def test_alone_a_process_gathers_its_own():
-    assert gathered("mine") == ["mine"]

@@ -1,7 +1,10 @@
 """Linear maps by the name of the node that they record."""
 
+from types import SimpleNamespace
+
 import torch
 import torch.nn.functional as F
+from torch.distributed.fsdp._fully_shard._fsdp_param_group import RegisterPostBackwardFunction
 from torch.nn.modules._functions import BackwardHookFunction
 
 EXACT = "nearest-exact"
@@ -22,6 +25,12 @@ def upsampled(mode, **kwargs):
 
 def as_complex(x):
     return torch.view_as_complex(x.view(4, 3, 2))
+
+
+def resharded(x):
+    """What FSDP2 records of a module."""
+    group = SimpleNamespace(post_backward=lambda: None)
+    return RegisterPostBackwardFunction.apply(group, x)[0]
 
 
 def written(x):
@@ -98,6 +107,7 @@ LINEAR = {
     "ReflectionPad2DBackward": lambda x: F.pad(x[None], (1, 1, 1, 1), mode="reflect"),
     "ReflectionPad3DBackward": lambda x: F.pad(x.view(1, 2, 3, 4), (1,) * 6, mode="reflect"),
     "ReluBackward": torch.relu,
+    "RegisterPostBackwardFunctionBackward": resharded,
     "RepeatBackward": lambda x: x.repeat(2, 1, 3),
     "ReplicationPad1DBackward": lambda x: F.pad(x, (1, 1), mode="replicate"),
     "ReplicationPad2DBackward": lambda x: F.pad(x[None], (1, 1, 1, 1), mode="replicate"),

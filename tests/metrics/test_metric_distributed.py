@@ -4,8 +4,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from metric_cases import SPOILABLE, Case, draw, split
+from several_processes import run_in_processes
 from torch import Tensor
-from two_processes import run_in_two_processes
 
 from libragrad_lightning.metrics import (
     CocoMaskAP,
@@ -81,7 +81,7 @@ def test_two_processes_equal_one(tmp_path):
     # One test for all metrics, because starting the processes takes longer than all their work.
     growing = growing_results([growing_batches()])
     assert 0 < growing["coco"] < 1
-    run_in_two_processes(process, tmp_path)
+    run_in_processes(process, tmp_path)
     for rank in (0, 1):
         found = torch.load(tmp_path / f"rank{rank}.pt")
         assert len(found) == (len(SPOILABLE) + 1) * len(SHARDS)

@@ -1,18 +1,15 @@
-"""One process explains its replica without waiting for the others; what is sharded is refused."""
+"""One process explains its replica without waiting for the others."""
 
 import copy
 
-import pytest
 import torch
 import torch.distributed as dist
+from several_processes import run_in_processes
 from situation_cases import Trained, assert_complete, explained, images
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
-from two_processes import run_in_two_processes
 
-from libragrad_lightning.models import UnreadableModelError
+from libragrad_lightning.models import gathered
 from libragrad_lightning.models.parallel import without_communication
 
 REPLICATED = [{}, {"find_unused_parameters": True}, {"static_graph": True}]
@@ -50,22 +47,16 @@ def process(rank, folder):
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
     for options in REPLICATED:
         explain_a_replica(rank, options)
-    mesh = init_device_mesh("cpu", (2,))
-    sharded = network()
-    fully_shard(sharded.stem, mesh=mesh)
-    for model in (
-        sharded,
-        FullyShardedDataParallel(network(), device_id=torch.device("cpu")),
-        nn.Sequential(FullyShardedDataParallel(network(), device_id=torch.device("cpu"))),
-    ):
-        with pytest.raises(UnreadableModelError, match=r"sharded by FSDP.*pass that as `model`"):
-            explained(model, images())
     dist.destroy_process_group()
 
 
 def test_two_processes(tmp_path):
     # One test for everything, because starting the processes takes longer than all their work.
-    run_in_two_processes(process, tmp_path)
+    run_in_processes(process, tmp_path)
+
+
+def test_alone_a_process_gathers_its_own():
+    assert gathered("mine") == ["mine"]
 
 
 FLAGS = ("require_backward_grad_sync", "require_forward_param_sync", "find_unused_parameters")

@@ -18,6 +18,7 @@ from libragrad_lightning.monitoring.weights import (
 def a_trainer(module, fn="fit", epoch=0, callbacks=(), checkpoint=None):
     return SimpleNamespace(
         state=SimpleNamespace(fn=fn),
+        strategy=SimpleNamespace(model=None),
         lightning_module=module,
         current_epoch=epoch,
         callbacks=list(callbacks),
@@ -65,7 +66,7 @@ def test_weights_that_were_exchanged_are_averaged(label):
     module = nn.Linear(2, 2)
     for exchanged in (False, True):
         weights = ExplainedWeights()
-        weights.begin(module, label)
+        weights.begin(a_trainer(module), label)
         if exchanged:
             changed(module)
         weights.explain(a_trainer(module))
@@ -77,14 +78,14 @@ def test_weights_that_were_exchanged_are_averaged(label):
 def test_the_last_audit_is_remembered_until_another_run_begins():
     module, weights = nn.Linear(2, 2), ExplainedWeights()
     assert weights.label == "current"
-    weights.begin(module)
+    weights.begin(a_trainer(module))
     assert not weights.are_explained
     weights.explain(a_trainer(module))
-    weights.begin(module, "final")
+    weights.begin(a_trainer(module), "final")
     assert weights.are_explained
-    weights.begin(changed(module), "final")
+    weights.begin(a_trainer(changed(module)), "final")
     assert not weights.are_explained
-    weights.begin(changed(module, -1.0))
+    weights.begin(a_trainer(changed(module, -1.0)))
     assert weights.are_explained
     weights.forget()
     assert not weights.are_explained
@@ -92,11 +93,11 @@ def test_the_last_audit_is_remembered_until_another_run_begins():
 
 def test_a_validation_outside_of_a_fit_is_not_remembered():
     module, weights = nn.Linear(2, 2), ExplainedWeights()
-    weights.begin(module)
+    weights.begin(a_trainer(module))
     changed(module)
     weights.explain(a_trainer(module, "validate"))
     assert weights.label == "current"
-    weights.begin(module)
+    weights.begin(a_trainer(module))
     assert not weights.are_explained
 
 
@@ -124,7 +125,7 @@ def test_stochastic_weight_averaging_ends_before_its_last_epoch():
         callbacks = [EarlyStopping("loss"), averaging(3)]
         assert training_is_over(a_trainer(module, epoch=epoch, callbacks=callbacks)) == over
         weights = ExplainedWeights()
-        weights.begin(module)
+        weights.begin(a_trainer(module))
         weights.explain(a_trainer(module, epoch=epoch, callbacks=callbacks))
         assert weights.label == ("averaged" if over else "current")
     assert not training_is_over(a_trainer(module, epoch=9))

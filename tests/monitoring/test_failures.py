@@ -9,6 +9,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.checkpoint import CheckpointError
 
 from libragrad_lightning.audit import AuditError, Failure
+from libragrad_lightning.models import WeightsTooLargeError
 from libragrad_lightning.monitoring import failures
 from libragrad_lightning.monitoring.failures import FailureGuard
 
@@ -135,6 +136,12 @@ def test_processes_without_memory_go_on(guard, own):
         here.attempt(fail, own)
     with pytest.warns(UserWarning, match="smaller size, or fewer `rules`"):
         assert not here.agree()
+
+
+def test_weights_that_do_not_fit_say_themselves_what_to_do():
+    guard = FailureGuard("raise")
+    with pytest.warns(UserWarning, match=r"\(WeightsTooLargeError: use less\).*training go on\.$"):
+        guard.attempt(fail, WeightsTooLargeError("use less"))
 
 
 def test_another_failure_beside_memory_ends_the_run(guard):

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from libragrad_lightning.backward.biases.observer import is_noted, observed_constant
 from libragrad_lightning.backward.errors import UnknownConstantError
@@ -69,14 +69,15 @@ class ConstantValues:
         return self._image((node, 0), LIBRA.correct(operation, node, flows), edges)
 
     def _value(self, edge: Edge) -> Tensor:
-        node, _ = edge
+        node, number = edge
         if is_leaf_node(node):
-            variable: Tensor = node.variable
-            return variable.detach()
+            return _leaf(node.variable)
         operation = self.vocabulary.of(node)
         if operation is None or not (operation.applies is None or operation.applies(node)):
             raise _unknown(node)
-        if operation.role in _EXACT and operation.value is not None and not edge[1]:
+        if operation.is_identity:  # Calling it may do what it was recorded for.
+            return self.at(node.next_functions[number])
+        if operation.role in _EXACT and operation.value is not None and not number:
             return operation.value(node).detach()
         with torch.no_grad():
             parts = [self._of_operands(edge, operation), *_additions(node, operation)]
@@ -140,6 +141,21 @@ def _live_at(node: Node, edges: Collection[int]) -> list[Flow]:
 
 def _edges_of(nodes: Iterable[Node]) -> Iterable[Edge]:
     return (e for node in nodes for e in node.next_functions if e[0] is not None)
+
+
+def _leaf(variable: Tensor) -> Tensor:
+    """Return the value of a leaf, unless its memory has been freed.
+
+    FSDP2 frees weights after a forward pass; reading them would end the process.
+    """
+    plain = type(variable) in (Tensor, nn.Parameter) and variable.layout is torch.strided
+    if plain and variable.numel() and not variable.untyped_storage().nbytes():
+        raise UnknownConstantError(
+            f"A weight {tuple(variable.shape)} that the graph has recorded was freed after the "
+            "forward pass, as FSDP does; run it, and compute gradients, inside of "
+            "`libragrad_lightning.models.gathered_weights(model)`."
+        )
+    return variable.detach()
 
 
 def _unknown(node: Node) -> UnknownConstantError:

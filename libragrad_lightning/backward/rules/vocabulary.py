@@ -117,6 +117,8 @@ _LINEAR: dict[str, Operation] = {
     "torch::autograd::CopySlices": Linear(applies=hidden_write.is_affine_write),
     # Records that a module has backward hooks.
     "BackwardHookFunctionBackward": Identity(),
+    # Records that FSDP2 spreads the weights of a module again once gradients have passed it.
+    "RegisterPostBackwardFunctionBackward": Identity(),
 }
 
 _SUMS: dict[str, Operation] = {

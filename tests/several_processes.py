@@ -1,0 +1,21 @@
+"""Runs a function in several processes, which fail together when one waits for ever for another."""
+
+import time
+
+from torch import multiprocessing
+
+SECONDS = 150
+"""How long they may take together; some seconds are enough on a machine that is not busy."""
+
+
+def run_in_processes(function, folder, count=2):
+    """Call `function(rank, folder)` in processes; what one of them raises is raised here."""
+    context = multiprocessing.spawn(function, args=(str(folder),), nprocs=count, join=False)
+    end = time.monotonic() + SECONDS
+    try:
+        while not context.join(timeout=1):
+            if time.monotonic() > end:
+                raise TimeoutError(f"The {count} processes have not come to an end.")
+    finally:
+        for process in context.processes:
+            process.kill()
