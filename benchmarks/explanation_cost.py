@@ -31,7 +31,7 @@ from timm_models import create_model
 UNIT = "forward + ordinary gradient (unit)"
 EXPLAINED: dict[str, dict[str, Any]] = {
     "by default": {},
-    "sums of the reward alone": {"sums": ("reward",)},
+    "with the sums of the logit": {"sums": ("reward", "logit")},
     "the logit": {"reward": "logit"},
     "plain input x gradient, no sums": {
         "method": "input_x_gradient",

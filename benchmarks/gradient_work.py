@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from libragrad_lightning import explain
+from libragrad_lightning.attribution import Method
 from libragrad_lightning.backward import LIBRA, ConstantObserver, grad
-from libragrad_lightning.models import explanation_state
+from libragrad_lightning.models import explanation_state, read_token_model
 from timm_models import create_model
 
 PRODUCTS = frozenset({"aten::mm", "aten::bmm", "aten::addmm", "aten::convolution_backward"})
@@ -82,11 +84,28 @@ def work(model: nn.Module, images: Tensor, gradient: Gradient) -> Work:
         with profile(activities=[ProfilerActivity.CPU]) as backward:
             gradient(score, pixels, model)
         del score, pixels
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as both:
-            gradient(*_recorded(model, images), model)
+        peak = peak_of(lambda: gradient(*_recorded(model, images), model))
     events = backward.profiler.kineto_results.events()
     products = sum(event.name() in PRODUCTS for event in events)
-    return Work(products, counter.get_total_flops(), _peak(both.profiler.kineto_results.events()))
+    return Work(products, counter.get_total_flops(), peak)
+
+
+def peak_of_explain(model: nn.Module, images: Tensor, method: str | Method) -> int:
+    """Return the most bytes that are allocated at once to explain images, the model read before."""
+    read = read_token_model(model, images)
+
+    def explained() -> object:
+        return explain(model, images, method=method, reading=read, progress=False)
+
+    explained()
+    return peak_of(explained)
+
+
+def peak_of(run: Callable[[], object]) -> int:
+    """Return the most bytes that are allocated at once while something is run."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        run()
+    return _peak(profiled.profiler.kineto_results.events())
 
 
 def _recorded(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,6 +137,8 @@ def main() -> None:
         found = work(model, images, gradient)
         row = f"{found.products} | {found.flops / 1e9:.2f} | {found.peak / 1e6:.1f}"
         print(f"| {name} | {row} |")
+    peak = peak_of_explain(model, images, "fullgrad_plus")
+    print(f"| `explain`, FullGrad+, read before | | | {peak / 1e6:.1f} |")
 
 
 if __name__ == "__main__":

@@ -102,7 +102,8 @@ def _checked(model: PlaceModel, row: PlaceRow) -> PlaceRow:
 def _explained(model: PlaceModel, module: nn.Module, images: Tensor, row: PlaceRow) -> PlaceRow:
     def explanation(batch: Tensor) -> tuple[Tensor, Tensor]:
         torch.manual_seed(0)
-        found = explain(module, batch, target=1, forward=model.forward(module), progress=False)
+        given = model.forward(module)
+        found = explain(module, batch, target=1, reward="logit", forward=given, progress=False)
         return found.attribution, (found.residuals / found.target_logit).abs().max()
 
     try:

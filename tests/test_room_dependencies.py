@@ -85,9 +85,11 @@ ENGINE = {
     "rule_sets": {"graph", "rules"},
     "biases": {"errors", "graph", "rules", "rule_sets"},
     "attention_watch": {"graph", "rules"},
-    "gradient": {"biases", "graph", "rule_sets"},
+    "arrivals": {"graph"},
+    "gradient": {"arrivals", "biases", "graph", "rule_sets"},
     "__init__": {
-        *("attention_watch", "biases", "errors", "gradient", "graph", "rule_sets", "rules"),
+        *("arrivals", "attention_watch", "biases", "errors", "gradient", "graph", "rule_sets"),
+        "rules",
     },
 }
 """Which others each room of the engine, and each file beside these rooms, may import."""

@@ -12,7 +12,7 @@ from libragrad_lightning.attribution.drawing import (
 )
 from libragrad_lightning.attribution.explain import explain
 from libragrad_lightning.attribution.explaining import explain_methods, explain_tokens
-from libragrad_lightning.attribution.explanation import BOTH, Explanation, SumsOf
+from libragrad_lightning.attribution.explanation import Explanation, SumsOf
 from libragrad_lightning.attribution.gradient_methods import (
     fullgrad,
     fullgrad_plus,
@@ -37,7 +37,6 @@ from libragrad_lightning.attribution.targets import Target, TargetError, target_
 from libragrad_lightning.attribution.tasks import TASKS, ScoringModule, Task, class_logits, task_of
 
 __all__ = [
-    "BOTH",
     "METHODS",
     "REWARDS",
     "TASKS",

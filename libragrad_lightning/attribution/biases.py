@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,9 @@ from libragrad_lightning.models import (
     View,
     possible_layouts,
 )
+
+_Place: TypeAlias = tuple[int, int]
+"""The numbers of a level and of a pass."""
 
 
 @dataclass
@@ -42,7 +46,7 @@ class BiasLedger:
     image_axes: Mapping[int, ImageAxis | None] = field(default_factory=dict, repr=False)
     token_layouts: Mapping[int, TokenLayout] = field(default_factory=dict, repr=False)
     disordered: set[int] = field(default_factory=set)
-    _placed: dict[frozenset[int], Tensor] = field(default_factory=dict, repr=False)
+    _placed: dict[_Place, dict[frozenset[int], Tensor]] = field(default_factory=dict, repr=False)
     _unplaced: dict[frozenset[int], Tensor] = field(default_factory=dict, repr=False)
 
     def __call__(self, site: BiasSite, contribution: Tensor) -> None:
@@ -55,16 +59,17 @@ class BiasLedger:
                 contribution = axis.batch_first(contribution, self.batch)
         layout = self.token_layouts.get(site.number)
         level, number = divmod(max(site.depends_on), len(self.views[0].passes))
-        views = [view.passes[number] for view in self.views[level : level + 2]]
-        first = self.views[0].passes[number]
+        levels = range(level, min(level + 2, len(self.views)))
         if layout is TokenLayout.NONE:
-            views = []
+            levels = range(0)
             self.disordered.add(level)
-        for view in views:  # it arose in the block of the level, or on the way to the next
+        for there in levels:  # it arose in the block of the level, or on the way to the next
+            view = self.views[there].passes[number]
             values = contribution_per_token(contribution, self.batch, view, layout)
             if values is not None:
-                self._add_placed(site, number, view.moved(values, first))
-                if view.prefix != first.prefix:
+                at_place = self._placed.setdefault((there, number), {})
+                self._add(at_place, site.depends_on, values)
+                if view.prefix != self.views[0].passes[number].prefix:
                     self._add(self._unplaced, site.depends_on, values[:, : view.prefix].sum(1))
                 return
         per_image = contribution_per_image(contribution, self.batch)
@@ -84,7 +89,11 @@ class BiasLedger:
         Those of later levels with another grid are moved to the grid of the first.
         """
         zero = like.new_zeros(self.batch, self.views[0].length)
-        return self._by_level(self._placed, zero)
+        on_first: dict[frozenset[int], Tensor] = {}
+        for place, sums in self._placed.items():
+            for depends_on, values in sums.items():
+                self._add(on_first, depends_on, self._on_first_level(place, values))
+        return self._by_level(on_first, zero)
 
     def on_images(self, like: Tensor) -> Tensor:
         """Return `[L, B]`: for each level, the biases that belong to the image as a whole."""
@@ -100,11 +109,14 @@ class BiasLedger:
             ]
         )
 
-    def _add_placed(self, site: BiasSite, number: int, values: Tensor) -> None:
-        """Add values on the tokens of one pass."""
-        lengths = [view.length for view in self.views[0].passes]
+    def _on_first_level(self, place: _Place, values: Tensor) -> Tensor:
+        """Move values on tokens of one pass to those of all passes of the first level."""
+        level, number = place
+        passes = self.views[0].passes
+        values = self.views[level].passes[number].moved(values, passes[number])
+        lengths = [view.length for view in passes]
         around = (sum(lengths[:number]), sum(lengths[number + 1 :]))
-        self._add(self._placed, site.depends_on, F.pad(values, around) if any(around) else values)
+        return F.pad(values, around) if any(around) else values
 
     @staticmethod
     def _add(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import cast
 
 import torch
@@ -47,7 +46,9 @@ class Captured:
 
     Attributes:
         features: L tensors h_l `[B, T_l, D_l]`; h_0 is z0.
-        gradients: L tensors dF/dh_l `[B, T_l, D_l]` under a rule set.
+        gradients: L tensors dF/dh_l `[B, T_l, D_l]` under a rule set, or empty if the method reads
+            none.
+        products: L tensors `[B, T_l]`: input x gradient of every level, summed over channels.
         views: How the tokens of each level lie in the image.
         biases: What biases contribute, or None if the method does not read it.
         mid_residuals: The features after the first residual connection of every block, None where
@@ -60,6 +61,7 @@ class Captured:
 
     features: Sequence[Tensor]
     gradients: Sequence[Tensor]
+    products: Sequence[Tensor]
     views: Sequence[View]
     biases: Biases | None
     mid_residuals: Sequence[Features | None]
@@ -85,7 +87,7 @@ class Captured:
 
     def input_x_gradient(self, level: int) -> Tensor:
         """Return sum_c h_l * dF/dh_l, `[B, T_l]`."""
-        return self._products[level]
+        return self.products[level]
 
     def on_first_level(self, level: int, values: Tensor) -> Tensor:
         """Move values `[B, T_l]` of a level to the tokens of z0, `[B, T_0]`."""
@@ -97,13 +99,8 @@ class Captured:
         Under a complete rule set each row equals the combination of logits sum_c r_c z_c, r the
         gradient of the reward: the target's logit, if that is the reward.
         """
-        inputs = torch.stack([product.sum(1) for product in self._products])
+        inputs = torch.stack([product.sum(1) for product in self.products])
         return inputs + self.token_biases.sum(2) + self.image_biases
-
-    @cached_property
-    def _products(self) -> list[Tensor]:
-        pairs = zip(self.features, self.gradients, strict=True)
-        return [(features * gradients).sum(-1) for features, gradients in pairs]
 
     def _gathered(self) -> Biases:
         if self.biases is None:
@@ -122,6 +119,7 @@ def capture(
     unknown: UnknownPolicy = "error",
     biases: bool = True,
     attention: bool = False,
+    gradients: bool = True,
     passes: Passes | None = None,
 ) -> Captured:
     """Differentiate a recorded forward pass under a rule set.
@@ -134,6 +132,8 @@ def capture(
         unknown: What to do about operations without a role.
         biases: Whether to gather what biases contribute.
         attention: Whether to capture the attention matrices and their gradients.
+        gradients: Whether to keep the gradients of all levels; without them, input x gradient is
+            all that is known of them.
         passes: Other passes of the model, for methods that need them.
 
     Raises:
@@ -144,7 +144,8 @@ def capture(
     ledger = BiasLedger(batch, views, recording.image_axes, recording.token_layouts)
     attentions, queries = AttentionLedger(batch, views), QueryWatch(batch, views)
     explained = [part for features in recording.features for part in parts_of(features)]
-    gradients = grad(
+    levels = _Levels(views, explained)
+    found = grad(
         recording.logits,
         explained,
         logit_gradient,
@@ -153,11 +154,14 @@ def capture(
         unknown=unknown,
         on_bias=ledger if biases else None,
         watch=[AttentionWatch(attentions), queries] if attention else [],
+        keep=None if gradients else levels.product,
     )
     like = recording.logits.detach()
+    products = list(map(levels.product, range(len(found)), found)) if gradients else found
     return Captured(
-        features=_by_level(views, [part.detach() for part in explained]),
-        gradients=_by_level(views, gradients),
+        features=levels.tokens(explained),
+        gradients=levels.tokens(found) if gradients else (),
+        products=levels.joined(products),
         views=views,
         biases=Biases(ledger.on_tokens(like), ledger.on_images(like)) if biases else None,
         mid_residuals=[None if m is None else _detached(m) for m in recording.mid_residuals],
@@ -168,13 +172,42 @@ def capture(
     )
 
 
-def _by_level(views: Sequence[View], parts: Sequence[Tensor]) -> list[Tensor]:
-    """Return the tokens `[B, T_l, D_l]` of every level, from the tensors of all its passes."""
-    passes = len(views[0].passes)
-    return [
-        view.tokens(joined_features(parts[i * passes : (i + 1) * passes]))
-        for i, view in enumerate(views)
-    ]
+@dataclass(frozen=True)
+class _Levels:
+    """The explained tensors of all levels, each as many as the model has passes.
+
+    Attributes:
+        views: How to read each level.
+        explained: The tensors.
+    """
+
+    views: Sequence[View]
+    explained: Sequence[Tensor]
+
+    def product(self, number: int, gradient: Tensor) -> Tensor:
+        """Return input x gradient of one of the tensors by token, `[B, T]`."""
+        level, of_pass = divmod(number, self._passes)
+        view = self.views[level].passes[of_pass]
+        return (view.tokens(self.explained[number].detach()) * view.tokens(gradient)).sum(-1)
+
+    def tokens(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Return the tokens `[B, T_l, D_l]` of every level, from the tensors of all its passes."""
+        return [
+            view.tokens(joined_features([part.detach() for part in of_level]))
+            for view, of_level in zip(self.views, self._by_level(parts), strict=True)
+        ]
+
+    def joined(self, products: Sequence[Tensor]) -> list[Tensor]:
+        """Return `[B, T_l]` of every level, from the products of all its passes."""
+        return [torch.cat(tuple(of_level), 1) for of_level in self._by_level(products)]
+
+    @property
+    def _passes(self) -> int:
+        return len(self.views[0].passes)
+
+    def _by_level(self, parts: Sequence[Tensor]) -> list[Sequence[Tensor]]:
+        count = self._passes
+        return [parts[i * count : (i + 1) * count] for i in range(len(self.views))]
 
 
 def _detached(features: Features) -> Features:

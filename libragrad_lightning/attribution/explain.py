@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from libragrad_lightning.attribution.drawing import ExplainedImages
 from libragrad_lightning.attribution.explaining import explain_tokens
-from libragrad_lightning.attribution.explanation import BOTH, Explanation, SumsOf
+from libragrad_lightning.attribution.explanation import OF_REWARD, Explanation, SumsOf
 from libragrad_lightning.attribution.methods import Method, attribution_method
 from libragrad_lightning.attribution.rewards import Reward, reward_function
 from libragrad_lightning.attribution.targets import Target
@@ -25,7 +25,7 @@ _SECONDS_BEFORE_PROGRESS = 3.0
 _AXES = {
     **dict.fromkeys(("attribution", "prefix", "token_biases", "image_biases"), 0),
     **dict.fromkeys(("logits", "target", "linear_reward"), 0),
-    **dict.fromkeys(("fullgrad_sums", "reward_sums"), 1),
+    **dict.fromkeys(("logit_sums", "reward_sums"), 1),
 }
 """The parts of an explanation that have a row, or column, for every image, and its axis."""
 
@@ -39,7 +39,7 @@ def explain(
     rules: str | RuleSet = "libra",
     reward: str | Reward = "log_odds",
     task: Task | None = None,
-    sums: Collection[SumsOf] = BOTH,
+    sums: Collection[SumsOf] = OF_REWARD,
     batch_size: int | None = None,
     memory_gib: float = 2.0,
     progress: bool = True,
@@ -63,9 +63,10 @@ def explain(
         task: What the scores mean: ``"multiclass"``, ``"binary"`` (one logit under a sigmoid, with
             the classes 0 and 1), ``"multilabel"`` or ``"regression"``; by default what a
             `ScoringModule` says, else one of the first two, by the number of logits.
-        sums: What attributions are added up for: ``("logit", "reward")``, one of them, or ``()``.
-            The first takes a second backward pass unless the reward is the logit; without any,
-            what biases contribute is not gathered unless the method reads it.
+        sums: What attributions are added up for: ``("reward",)``, what is differentiated, gives
+            `residuals`, and ``("logit",)`` gives `logit_residuals`, for which a second backward
+            pass is taken unless the reward is the logit. ``("reward", "logit")`` gives both, and
+            with ``()`` what biases contribute is not gathered unless the method reads it.
         batch_size: Images explained at once; by default as many as `memory_gib` allows.
         memory_gib: How much memory a recorded forward pass may take, in GiB.
         progress: Whether to show progress if it takes longer than a few seconds.

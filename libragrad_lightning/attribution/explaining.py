@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from libragrad_lightning.attribution.attention_methods import needs_attention
 from libragrad_lightning.attribution.capture import Captured, capture
-from libragrad_lightning.attribution.explanation import BOTH, Explanation, SumsOf
+from libragrad_lightning.attribution.explanation import OF_REWARD, Explanation, SumsOf
 from libragrad_lightning.attribution.gradient_methods import fullgrad_plus
-from libragrad_lightning.attribution.methods import METHODS, Method, needs_biases
+from libragrad_lightning.attribution.methods import (
+    METHODS,
+    Method,
+    needs_biases,
+    needs_gradients,
+    needs_graph,
+)
 from libragrad_lightning.attribution.passes import ModelPasses
 from libragrad_lightning.attribution.rewards import (
     Reward,
@@ -40,7 +45,7 @@ def explain_tokens(
     target: Target = "predicted",
     reward: Reward = log_odds,
     task: Task | None = None,
-    sums: Collection[SumsOf] = BOTH,
+    sums: Collection[SumsOf] = OF_REWARD,
     unknown: UnknownPolicy = "error",
 ) -> list[Explanation]:
     """Explain a batch under several rule sets, from one forward pass.
@@ -56,8 +61,8 @@ def explain_tokens(
         target: The classes to explain.
         reward: What is differentiated.
         task: What the logits mean; by default they are classes, two of them if there is one logit.
-        sums: What attributions are added up for: the ``"logit"``, which takes a backward pass of
-            its own for each rule set unless it is the reward, or the ``"reward"``, or both.
+        sums: What attributions are added up for: the ``"reward"``, or the ``"logit"``, which takes
+            a backward pass of its own for each rule set unless it is the reward, or both.
         unknown: What to do about operations without a role.
     """
     explained = explain_methods(
@@ -85,7 +90,7 @@ def explain_methods(
     target: Target = "predicted",
     reward: Reward = log_odds,
     task: Task | None = None,
-    sums: Collection[SumsOf] = BOTH,
+    sums: Collection[SumsOf] = OF_REWARD,
     unknown: UnknownPolicy = "error",
 ) -> list[dict[str, Explanation]]:
     """Explain a batch by several methods, which share the forward pass and the gradients.
@@ -101,8 +106,8 @@ def explain_methods(
         target: The classes to explain.
         reward: What is differentiated.
         task: What the logits mean; by default they are classes, two of them if there is one logit.
-        sums: What attributions are added up for: the ``"logit"``, which takes a backward pass of
-            its own for each rule set unless it is the reward, or the ``"reward"``, or both.
+        sums: What attributions are added up for: the ``"reward"``, or the ``"logit"``, which takes
+            a backward pass of its own for each rule set unless it is the reward, or both.
         unknown: What to do about operations without a role.
 
     Returns:
@@ -113,7 +118,9 @@ def explain_methods(
     task = task or task_of(recording.logits)
     classes = target_classes(target, recording.logits.detach(), labels, task)
     job = _ExplanationJob(model, images, recording, classes, task, reward, unknown)
-    return list(map(partial(job.explanations, methods, sums), rules))
+    # The last backward pass frees what was recorded as it goes.
+    again = [True] * (len(rules) - 1) + [any(map(needs_graph, methods.values()))]
+    return [job.explanations(methods, sums, *pair) for pair in zip(rules, again, strict=True)]
 
 
 def _check_not_exchanged(residuals: Tensor) -> None:
@@ -146,7 +153,11 @@ class _ExplanationJob:
     unknown: UnknownPolicy
 
     def explanations(
-        self, methods: Mapping[str, Method], sums: Collection[SumsOf], rules: RuleSet
+        self,
+        methods: Mapping[str, Method],
+        sums: Collection[SumsOf],
+        rules: RuleSet,
+        retain_graph: bool,
     ) -> dict[str, Explanation]:
         """Return the explanations under one rule set by the names of the methods."""
         of_logit, chosen = reward_function("logit", self.task), methods.values()
@@ -154,14 +165,22 @@ class _ExplanationJob:
         adds_up = "reward" in sums or ("logit" in sums and not again)
         # Images that see each other are found by their biases.
         biases = adds_up or self.recording.mixes_images or any(map(needs_biases, chosen))
-        attention = any(map(needs_attention, chosen))
-        # First, so that the gradients of all levels are gone before those of the reward are there.
-        logit_sums = None
-        if again:
-            logit_sums = self._sums(self._captured(rules, of_logit, "ignore"), of_logit)
-        captured = self._captured(rules, self.reward, self.unknown, biases, attention)
+        logit_sums = self._logit_sums(rules, of_logit) if again else None
+        captured = capture(
+            self.recording,
+            self._gradient(self.reward),
+            rules,
+            retain_graph=retain_graph,
+            unknown=self.unknown,
+            biases=biases,
+            attention=any(map(needs_attention, chosen)),
+            gradients=any(map(needs_gradients, chosen)),
+            passes=ModelPasses(
+                self.model, self.images, self.classes, self.reward, rules, self.recording
+            ),
+        )
         reward_sums = self._sums(captured, self.reward) if biases else None
-        if "logit" in sums and not again:
+        if self.reward is of_logit:
             logit_sums = reward_sums
         return {
             name: self._explanation(rules, captured, method(captured), logit_sums, reward_sums)
@@ -183,13 +202,25 @@ class _ExplanationJob:
             prefix=prefix_of(view, tokens),
             token_biases=None if biases is None else biases.by_token[0],
             image_biases=None if biases is None else biases.by_image[0],
-            fullgrad_sums=logit_sums,
+            logit_sums=logit_sums,
             logits=self.recording.logits.detach(),
             target=self.classes,
             task=self.task,
             reward_sums=reward_sums,
             linear_reward=None if reward_sums is None else self._combination(self.reward),
         )
+
+    def _logit_sums(self, rules: RuleSet, of_logit: Reward) -> Tensor:
+        """Return the FullGrad sums of the logit `[L, B]`, by a backward pass of its own."""
+        captured = capture(
+            self.recording,
+            self._gradient(of_logit),
+            rules,
+            retain_graph=True,
+            unknown="ignore",
+            gradients=False,
+        )
+        return self._sums(captured, of_logit)
 
     def _sums(self, captured: Captured, reward: Reward) -> Tensor:
         """Return the FullGrad sums `[L, B]`, unless those of images were exchanged."""
@@ -203,25 +234,3 @@ class _ExplanationJob:
 
     def _gradient(self, reward: Reward) -> Tensor:
         return reward_gradient(self.recording.logits.detach(), self.classes, reward)
-
-    def _captured(
-        self,
-        rules: RuleSet,
-        reward: Reward,
-        unknown: UnknownPolicy,
-        biases: bool = True,
-        attention: bool = False,
-    ) -> Captured:
-        """Differentiate the recorded forward pass."""
-        return capture(
-            self.recording,
-            self._gradient(reward),
-            rules,
-            retain_graph=True,
-            unknown=unknown,
-            biases=biases,
-            attention=attention,
-            passes=ModelPasses(
-                self.model, self.images, self.classes, reward, rules, self.recording
-            ),
-        )

@@ -21,12 +21,12 @@ from libragrad_lightning.attribution.rewards import reward_function
 from libragrad_lightning.attribution.tasks import Task
 from libragrad_lightning.backward import LibraGradError, RuleSet
 
-SumsOf: TypeAlias = Literal["logit", "reward"]
-"""What attributions are added up for: the target's logit, or what is differentiated."""
+SumsOf: TypeAlias = Literal["reward", "logit"]
+"""What attributions are added up for: what is differentiated, or the target's logit."""
 
-BOTH: tuple[SumsOf, ...] = ("logit", "reward")
+OF_REWARD: tuple[SumsOf, ...] = ("reward",)
 
-_OVER_LEVELS = ("fullgrad_sums", "reward_sums")
+_OVER_LEVELS = ("reward_sums", "logit_sums")
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,8 +41,6 @@ class Explanation(Drawing):
             the attribution of the FullGrad methods. None if nobody asked for it.
         image_biases: What biases contribute that belong to no token `[B]`, as those of the head;
             None if nobody asked for it.
-        fullgrad_sums: `[L, B]`, the FullGrad sums of the target's logit at every level; each row is
-            the logit if the rule set is complete. None if nobody asked for it.
         logits: `[B, C]`.
         target: The explained classes `[B]`.
         task: What the logits mean.
@@ -50,6 +48,8 @@ class Explanation(Drawing):
             `linear_reward` if the rule set is complete. None if nobody asked for it.
         linear_reward: `[B]`, sum_c r_c z_c over the logits z with the gradient r of the reward, the
             combination of logits that is differentiated. None without `reward_sums`.
+        logit_sums: `[L, B]`, the FullGrad sums of the target's logit at every level; each row is
+            the logit if the rule set is complete. None if nobody asked for it.
         shown: The images, to draw the maps over them; those of audits are not kept.
     """
 
@@ -58,12 +58,12 @@ class Explanation(Drawing):
     prefix: Tensor
     token_biases: Tensor | None
     image_biases: Tensor | None
-    fullgrad_sums: Tensor | None
     logits: Tensor
     target: Tensor
     task: Task = "multiclass"
     reward_sums: Tensor | None = None
     linear_reward: Tensor | None = None
+    logit_sums: Tensor | None = None
     shown: ExplainedImages | None = None
 
     def __repr__(self) -> str:
@@ -75,11 +75,10 @@ class Explanation(Drawing):
         )
 
     def _completeness(self) -> str:
-        found = {"": self.fullgrad_sums, "reward's ": self.reward_sums}
-        for what, sums in found.items():
-            if sums is not None:
-                residuals = self.reward_residuals if what else self.residuals
-                return f", largest {what}residual {largest(residuals):.1e}"
+        if self.reward_sums is not None:
+            return f", largest residual {largest(self.residuals):.1e}"
+        if self.logit_sums is not None:
+            return f", largest residual of the logit {largest(self.logit_residuals):.1e}"
         return ""
 
     def __len__(self) -> int:
@@ -109,21 +108,10 @@ class Explanation(Drawing):
 
     @property
     def residuals(self) -> Tensor:
-        """How far the FullGrad sums at every level are from the explained logits, `[L, B]`.
-
-        Zero up to rounding under a complete rule set; `diagnosis.explain_incompleteness` finds out
-        where a residual arises.
-
-        Raises:
-            LibraGradError: If the sums of the logit were not asked for.
-        """
-        if self.fullgrad_sums is None:
-            raise LibraGradError(_not_asked("logit"))
-        return self.fullgrad_sums - self.target_logit
-
-    @property
-    def reward_residuals(self) -> Tensor:
         """How far the FullGrad sums at every level are from what is differentiated, `[L, B]`.
+
+        That is the `linear_reward`. Zero up to rounding under a complete rule set;
+        `diagnosis.explain_incompleteness` finds out where a residual arises.
 
         Raises:
             LibraGradError: If the sums of the reward were not asked for.
@@ -131,6 +119,17 @@ class Explanation(Drawing):
         if self.reward_sums is None or self.linear_reward is None:
             raise LibraGradError(_not_asked("reward"))
         return self.reward_sums - self.linear_reward
+
+    @property
+    def logit_residuals(self) -> Tensor:
+        """How far the FullGrad sums at every level are from the explained logits, `[L, B]`.
+
+        Raises:
+            LibraGradError: If the sums of the logit were not asked for.
+        """
+        if self.logit_sums is None:
+            raise LibraGradError(_not_asked("logit"))
+        return self.logit_sums - self.target_logit
 
     def heatmap(self, size: tuple[int, int]) -> Tensor:
         """Return the signed map upsampled bicubically to `[B, H, W]`, as the paper scores it."""
@@ -160,5 +159,5 @@ class Explanation(Drawing):
 def _not_asked(what: SumsOf) -> str:
     return (
         f"Attributions of this explanation were not added up for the {what}; add {what!r} to "
-        "`sums` when it is made."
+        "`sums` when you call `explain`."
     )

@@ -65,14 +65,36 @@ METHODS: Mapping[str, Method] = MappingProxyType(
 _WITH_BIASES = frozenset(name for name in METHODS if name.startswith("fullgrad"))
 
 
+_OF_PRODUCTS = frozenset(
+    name for name in METHODS if name.startswith(("fullgrad", "input_x_gradient"))
+) | {"hirescam", "random"}
+_OF_THE_GRAPH = frozenset({"legrad"})
+
+
+def needs_gradients(method: Method) -> bool:
+    """Return whether a method reads gradients of levels, not only input x gradient."""
+    return _name_of(method) not in _OF_PRODUCTS
+
+
+def needs_graph(method: Method) -> bool:
+    """Return whether a method may differentiate the recorded forward pass again."""
+    name = _name_of(method)
+    return name is None or name in _OF_THE_GRAPH
+
+
 def needs_biases(method: Method) -> bool:
     """Return whether what biases contribute must be gathered for a method.
 
     They tell attention whether tokens keep their order in a block; and a function of a user's may
     read whatever is there.
     """
-    names = [name for name, known in METHODS.items() if known is method]
-    return not names or names[0] in _WITH_BIASES or attention_methods.needs_attention(method)
+    name = _name_of(method)
+    return name is None or name in _WITH_BIASES or attention_methods.needs_attention(method)
+
+
+def _name_of(method: Method) -> str | None:
+    """Return the name of a method, None if it is a user's own."""
+    return next((name for name, known in METHODS.items() if known is method), None)
 
 
 def attribution_method(method: str | Method) -> Method:

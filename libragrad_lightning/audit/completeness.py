@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from libragrad_lightning.attribution import BOTH, SumsOf, Task, reward_function
+from libragrad_lightning.attribution import SumsOf, Task, reward_function
 from libragrad_lightning.audit.config import AuditConfig
 from libragrad_lightning.audit.own_metrics import needs_of
 
@@ -43,4 +43,5 @@ def sums_of(config: AuditConfig, task: Task, is_among_first: bool) -> tuple[Sums
     free = reward_function(config.reward, task) is reward_function("logit", task)
     asked = any("logit" in needs_of(metric) for metric in config.own_metrics)
     has_logit = free or asked or is_among_first
-    return tuple(of for of in BOTH if of in config.needs and (of == "reward" or has_logit))
+    wanted: tuple[SumsOf, ...] = ("reward", "logit") if has_logit else ("reward",)
+    return tuple(of for of in wanted if of in config.needs)

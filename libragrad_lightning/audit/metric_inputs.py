@@ -63,8 +63,8 @@ class MetricInputs:
             "reference": self.previous,
         }
         given = {name: self.scored(t) for name, t in inputs.items() if t is not None}
-        if found.fullgrad_sums is not None:
-            given["attribution_total"] = found.fullgrad_sums[0]
+        if found.logit_sums is not None:
+            given["attribution_total"] = found.logit_sums[0]
         given["logit"] = found.target_logit
         return given
 

@@ -90,8 +90,8 @@ def _target(inputs: MetricInputs) -> Tensor:
 
 def _update_completeness(metric: Metric, inputs: MetricInputs) -> None:
     explanation = inputs.explanation
-    if explanation.fullgrad_sums is not None:
-        metric.update(explanation.fullgrad_sums[0], explanation.target_logit)
+    if explanation.logit_sums is not None:
+        metric.update(explanation.logit_sums[0], explanation.target_logit)
 
 
 def _update_reward_completeness(metric: Metric, inputs: MetricInputs) -> None:

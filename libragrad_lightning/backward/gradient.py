@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from libragrad_lightning.backward.arrivals import Arrivals, Keep
 from libragrad_lightning.backward.biases import BiasSink, watch_biases
 from libragrad_lightning.backward.graph import (
     AnnotatedGraph,
@@ -42,6 +43,7 @@ def grad(
     on_bias: BiasSink | None = None,
     observed: Sequence[Tensor] = (),
     watch: Sequence[Watch] = (),
+    keep: Keep | None = None,
 ) -> tuple[Tensor, ...]:
     """Compute the gradients of outputs with respect to inputs under a rule set.
 
@@ -62,6 +64,8 @@ def grad(
         observed: Inner tensors of the graph whose gradients are wanted too, without explaining
             them: they change nothing about what is constant.
         watch: Register hooks that look at the gradients, such as `AttentionWatch`.
+        keep: What is returned of the gradient of each input, in its place; called as soon as the
+            gradient is there, which is gone afterwards. The gradients by default.
 
     Returns:
         One gradient for each input, then one for each observed tensor, in its shape; zeros where
@@ -74,6 +78,7 @@ def grad(
     outputs, inputs = _as_tuple(outputs), _as_tuple(inputs)
     graph = annotate_graph(outputs, inputs, rules)
     _apply_policy(graph, unknown)
+    arrivals = Arrivals(graph, inputs, keep)
     handles: list[RemovableHandle] = []
     try:
         handles += _correct(graph)
@@ -82,9 +87,10 @@ def grad(
                 handles.append(handle)  # one by one: reading the next bias may raise
         for watcher in watch:
             handles += watcher(graph)
+        handles += arrivals.watched()
         gradients = torch.autograd.grad(
             outputs,
-            [*inputs, *observed],
+            [*arrivals.awaited, *observed],
             None if grad_outputs is None else _as_tuple(grad_outputs),
             retain_graph=retain_graph,
             allow_unused=True,
@@ -92,9 +98,11 @@ def grad(
     finally:
         for handle in handles:
             handle.remove()
-    return tuple(
-        torch.zeros_like(tensor) if gradient is None else gradient
-        for tensor, gradient in zip((*inputs, *observed), gradients, strict=True)
+    count = len(arrivals.awaited)
+    of_observed = zip(observed, gradients[count:], strict=True)
+    return (
+        *arrivals.kept(gradients[:count]),
+        *(torch.zeros_like(t) if gradient is None else gradient for t, gradient in of_observed),
     )
 
 

@@ -152,7 +152,7 @@ def _explained(name: str, millions: float) -> ZooRow:
     return ZooRow(
         name,
         millions,
-        len(libra.residuals),
+        len(libra.logit_residuals),
         f"{height}x{width}",
         _largest_error(plain),
         _largest_error(libra),
@@ -161,4 +161,4 @@ def _explained(name: str, millions: float) -> ZooRow:
 
 
 def _largest_error(explanation: Explanation) -> float:
-    return float((explanation.residuals / explanation.target_logit).abs().max())
+    return float((explanation.logit_residuals / explanation.target_logit).abs().max())

@@ -62,7 +62,7 @@ def test_frozen_parameters_count_as_biases_all_the_same(family):
             alone = model(images)
         with explanation_state(model):
             (explanation,) = explain_tokens(read, images)
-        sums.append(explanation.fullgrad_sums)
+        sums.append(explanation.reward_sums)
         assert torch.equal(explanation.logits, alone)
         assert all(p.requires_grad is not frozen for p in model.parameters())
     torch.testing.assert_close(*sums, rtol=1e-12, atol=1e-12)

@@ -40,7 +40,7 @@ def test_indexing_gives_that_of_some_images(explanation, index):
     rows = torch.arange(3)[index].view(-1)
     assert len(some) == len(rows)
     assert torch.equal(some.attribution, explanation.attribution[rows])
-    assert torch.equal(some.fullgrad_sums, explanation.fullgrad_sums[:, rows])
+    assert torch.equal(some.reward_sums, explanation.reward_sums[:, rows])
     assert torch.equal(some.residuals, explanation.residuals[:, rows])
     assert torch.equal(some.target, explanation.target[rows])
     assert torch.equal(some.shown.images, explanation.shown.images[rows])

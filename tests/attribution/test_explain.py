@@ -32,7 +32,7 @@ def test_chunks_give_what_the_whole_gives(model):
         "prefix",
         "token_biases",
         "image_biases",
-        "fullgrad_sums",
+        "reward_sums",
         "target",
     ):
         torch.testing.assert_close(getattr(whole, name), getattr(alone, name))

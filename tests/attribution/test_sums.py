@@ -47,32 +47,43 @@ def test_the_linear_reward_is_the_slope_of_the_reward_along_the_logits(model, re
     factor = torch.ones(len(IMAGES), 1, dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(reward(factor * found.logits, found.target).sum(), factor)
     torch.testing.assert_close(found.linear_reward, slope[:, 0])
-    assert found.reward_residuals.shape == (2, 3)
-    assert found.reward_residuals.abs().max() < 1e-12
+    assert found.residuals.shape == (2, 3)
+    assert found.residuals.abs().max() < 1e-12
 
 
 def test_sums_of_the_reward_are_combinations_of_those_of_the_logits(model):
     found = explain(model, IMAGES, rules="plain")
     by_class = [
-        explain(model, IMAGES, rules="plain", reward="logit", target=c).fullgrad_sums
+        explain(model, IMAGES, rules="plain", reward="logit", target=c).reward_sums
         for c in range(4)
     ]
     leaf = found.logits.clone().requires_grad_()
     (weights,) = torch.autograd.grad(log_odds(leaf, found.target).sum(), leaf)
     combined = (weights.T[:, None] * torch.stack(by_class)).sum(0)
     torch.testing.assert_close(found.reward_sums, combined)
-    assert found.reward_residuals.abs().max() > 1e-3
+    assert found.residuals.abs().max() > 1e-3
+
+
+def test_sums_of_the_logit_are_those_of_an_explanation_of_the_logit(model):
+    found = explain(model, IMAGES, rules="plain", sums=("reward", "logit"))
+    of_logit = explain(model, IMAGES, rules="plain", reward="logit")
+    torch.testing.assert_close(found.logit_sums, of_logit.reward_sums)
+    torch.testing.assert_close(found.logit_residuals, of_logit.residuals)
+    assert torch.equal(of_logit.logit_sums, of_logit.reward_sums)
+    complete = explain(model, IMAGES, sums=("logit",))
+    assert complete.logit_residuals.abs().max() < 1e-12
 
 
 @pytest.mark.parametrize(
     ("arguments", "passes"),
     [
-        ({}, 2),
+        ({}, 1),
         ({"sums": ["reward"]}, 1),
         ({"sums": []}, 1),
         ({"sums": ["logit"]}, 2),
-        ({"reward": logit}, 1),
-        ({"reward": output, "task": "multilabel"}, 1),  # the logit of a label
+        ({"sums": ["reward", "logit"]}, 2),
+        ({"sums": ["logit"], "reward": logit}, 1),
+        ({"sums": ["logit"], "reward": output, "task": "multilabel"}, 1),  # the logit of a label
     ],
 )
 def test_sums_of_the_logit_take_a_backward_pass_unless_it_is_the_reward(model, arguments, passes):
@@ -85,17 +96,17 @@ def test_sums_of_the_logit_take_a_backward_pass_unless_it_is_the_reward(model, a
 
 @pytest.mark.parametrize("method", ["fullgrad_plus", "input_x_gradient"])
 def test_what_nobody_asks_for_is_not_there_and_changes_no_map(model, method):
-    whole = explain(model, IMAGES, method=method)
+    whole = explain(model, IMAGES, method=method, sums=("reward", "logit"))
     bare = explain(model, IMAGES, method=method, sums=(), batch_size=2)
-    assert torch.equal(whole.residuals, whole.fullgrad_sums - whole.target_logit)
+    assert torch.equal(whole.logit_residuals, whole.logit_sums - whole.target_logit)
     torch.testing.assert_close(whole.attribution, bare.attribution)
     assert (bare.token_biases is None) == (method == "input_x_gradient")
-    assert bare.fullgrad_sums is None
+    assert bare.logit_sums is None
     with pytest.raises(LibraGradError, match="not added up for the logit; add 'logit' to `sums`"):
-        _ = bare.residuals
+        _ = bare.logit_residuals
     if bare.reward_sums is None:
         with pytest.raises(LibraGradError, match="not added up for the reward; add 'reward'"):
-            _ = bare.reward_residuals
+            _ = bare.residuals
 
 
 def test_a_method_of_ones_own_is_given_biases(model):

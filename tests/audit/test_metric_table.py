@@ -28,7 +28,7 @@ def inputs():
         prefix=nothing,
         token_biases=nothing,
         image_biases=nothing,
-        fullgrad_sums=torch.randn(2, IMAGES),
+        logit_sums=torch.randn(2, IMAGES),
         logits=torch.randn(IMAGES, CLASSES),
         target=torch.randint(0, CLASSES, (IMAGES,)),
     )

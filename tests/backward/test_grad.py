@@ -211,6 +211,46 @@ def test_observed_tensors_stay_constants_or_dead():
     assert not of_gate.any()
 
 
+def levels_of(x):
+    """Return three levels, one of them twice, a part of it, and an output of them all."""
+    first = F.gelu(x @ torch.linspace(-1, 1, 16, dtype=x.dtype).view(4, 4))
+    second, rest = (first * first.sigmoid()).chunk(2, dim=1)
+    y = (second.exp() * rest).sum() + x.sin().sum() + first.sum()
+    return y, [x, first, second, first]
+
+
+@pytest.mark.parametrize("rules", [PLAIN, LIBRA])
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_what_is_kept_of_gradients_is_made_of_the_same_gradients(rules, count):
+    (x,) = leaves(0, (3, 4))
+    y, explained = levels_of(x)
+    explained = explained[:count]
+    whole = grad(y, explained, rules=rules, retain_graph=True, observed=[x])
+    numbers = []
+
+    def keep(number, gradient):
+        numbers.append(number)
+        return (gradient * explained[number].detach()).sum(1)
+
+    *kept, observed = grad(y, explained, rules=rules, retain_graph=True, observed=[x], keep=keep)
+    assert sorted(numbers) == list(range(count))
+    for tensor, gradient, product in zip(explained, whole[:-1], kept, strict=True):
+        assert torch.equal(product, (gradient * tensor.detach()).sum(1))
+    assert torch.equal(observed, whole[-1])
+    again = grad(y, explained, rules=rules, observed=[x])
+    assert all(map(torch.equal, again, whole))
+
+
+def test_what_is_kept_of_a_gradient_that_rules_stop_is_made_of_zeros():
+    x, v = leaves(0, (2, 3, 4), (2, 3, 4))
+    queries = 2 * x
+    y = F.scaled_dot_product_attention(queries, v, v).sum()
+    whole = grad(y, [x, queries, v], retain_graph=True)
+    assert not whole[1].any()
+    kept = grad(y, [x, queries, v], keep=lambda _, gradient: gradient.sum(2) + 1)
+    assert [torch.equal(k, g.sum(2) + 1) for k, g in zip(kept, whole, strict=True)] == [True] * 3
+
+
 def test_rule_sets_are_found_by_name_and_can_be_pickled():
     for name, rules in RULE_SETS.items():
         assert rule_set(name) is rules

@@ -134,7 +134,7 @@ def test_maps_are_those_of_timm(build, method, rules):
     expected, found = (explain(one, IMAGES, **arguments) for one in (twin, model))
     assert found.residuals.shape == (DEPTH, 3)
     scale = float(expected.attribution.abs().max())
-    for name in ("attribution", "prefix", "fullgrad_sums"):
+    for name in ("attribution", "prefix", "reward_sums"):
         expectation = getattr(expected, name)
         torch.testing.assert_close(
             getattr(found, name), expectation, rtol=1e-10, atol=1e-10 * scale

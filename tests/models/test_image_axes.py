@@ -128,7 +128,7 @@ def assert_equal_alone(model, images):
     together = explain(model, images, batch_size=len(images), reward="logit")
     for size in (1, 2):
         apart = explain(model, images, batch_size=size, reward="logit")
-        for name in ("attribution", "prefix", "token_biases", "image_biases", "fullgrad_sums"):
+        for name in ("attribution", "prefix", "token_biases", "image_biases", "reward_sums"):
             torch.testing.assert_close(
                 getattr(apart, name), getattr(together, name), rtol=0, atol=1e-12, msg=name
             )

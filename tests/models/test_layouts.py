@@ -35,7 +35,7 @@ def assert_same_maps(layout, images, batch_size=None):
         torch.testing.assert_close(
             found.attribution, expected.attribution, rtol=0, atol=1e-9 * float(scale)
         )
-        torch.testing.assert_close(found.fullgrad_sums, expected.fullgrad_sums)
+        torch.testing.assert_close(found.reward_sums, expected.reward_sums)
 
 
 @settings(

@@ -80,8 +80,8 @@ def test_flips_are_averaged_on_the_image(method, rules):
     found = explain(model, IMAGES, **arguments)
     expected = (one.attribution + other.attribution.flip(-1)) / 2
     torch.testing.assert_close(found.attribution, expected, rtol=0, atol=1e-14)
-    sums = (one.fullgrad_sums + other.fullgrad_sums) / 2
-    torch.testing.assert_close(found.fullgrad_sums, sums)
+    sums = (one.reward_sums + other.reward_sums) / 2
+    torch.testing.assert_close(found.reward_sums, sums)
     assert found.prefix.shape == (3, 2)
 
 

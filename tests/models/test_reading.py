@@ -82,7 +82,7 @@ def test_every_level_is_read_and_complete(name):
         (explanation,) = explain_tokens(read, images, reward=logit)
     assert explanation.attribution.shape == (2, *grid)
     assert explanation.prefix.shape == (2, prefix)
-    difference = (explanation.fullgrad_sums - explanation.target_logit).abs()
+    difference = (explanation.reward_sums - explanation.target_logit).abs()
     assert difference.max() <= 1e-9 * explanation.target_logit.abs().max()
     assert torch.equal(explanation.logits, undisturbed)
     assert torch.equal(read.logits_from_tokens(images, read.tokens(images)), undisturbed)
@@ -155,7 +155,7 @@ def test_layers_of_other_libraries_are_read_by_their_keyword_arguments():
     assert read.levels[0].points[0].argument == "hidden_states"
     with explanation_state(model):
         (explanation,) = explain_tokens(read, images, reward=logit)
-    difference = (explanation.fullgrad_sums - explanation.target_logit).abs()
+    difference = (explanation.reward_sums - explanation.target_logit).abs()
     assert difference.max() < 1e-12
 
 

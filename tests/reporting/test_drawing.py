@@ -28,7 +28,7 @@ def explanation(rules, shift):
         prefix=nothing,
         token_biases=nothing,
         image_biases=nothing,
-        fullgrad_sums=nothing.T,
+        logit_sums=nothing.T,
         logits=torch.randn(COUNT, 2),
         target=torch.tensor([0, 1, 1]),
     )

@@ -154,7 +154,7 @@ def test_maps_of_routed_models_do_not_depend_on_the_batch(send, batch_size):
     images = torch.randn(5, 3, 8, 12, generator=torch.Generator().manual_seed(3)).double()
     expected = explain(Routed(nothing), images, reward="logit", target=1)
     found = explain(Routed(send), images, batch_size=batch_size, reward="logit", target=1)
-    for name in ("attribution", "token_biases", "image_biases", "fullgrad_sums"):
+    for name in ("attribution", "token_biases", "image_biases", "reward_sums"):
         torch.testing.assert_close(
             getattr(found, name), getattr(expected, name), rtol=0, atol=1e-12
         )
