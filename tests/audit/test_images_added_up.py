@@ -32,7 +32,7 @@ def test_as_many_images_as_take_two_percent_of_the_passes_and_at_least_8():
 @pytest.mark.parametrize(
     ("changes", "first", "others"),
     [
-        ({}, ("logit", "reward"), ("reward",)),
+        ({}, ("reward", "logit"), ("reward",)),
         ({"metrics": ["srg", "segmentation_ap"]}, (), ()),
         ({"metrics": "completeness_error"}, ("logit",), ()),
         ({"metrics": "relative_completeness_error"}, ("logit",), ()),
@@ -48,4 +48,4 @@ def test_nothing_is_added_up_that_no_metric_reads(changes, first, others):
 
 
 def test_the_log_odds_of_a_label_are_its_logit():
-    assert sums_of(config(), "multilabel", False) == ("logit", "reward")
+    assert sums_of(config(), "multilabel", False) == ("reward", "logit")

@@ -105,7 +105,7 @@ def test_the_epoch_is_that_of_the_weights():
     module, weights = nn.Linear(2, 2), ExplainedWeights()
 
     def explained(fn, epoch, **given):
-        weights.begin(module)
+        weights.begin(a_trainer(module))
         weights.explain(a_trainer(module, fn, epoch, **given))
         return weights.label, weights.epoch
 
