@@ -25,6 +25,7 @@ from libragrad_lightning.metrics.functional import (
     mean_iou,
     paired_bootstrap,
 )
+from libragrad_lightning.metrics.functional.resampling import Resampling
 
 torch.set_num_threads(1)
 FEW = Bootstrap(num_resamples=50)
@@ -32,6 +33,10 @@ FEW = Bootstrap(num_resamples=50)
 
 def values(count=200, seed=0):
     return torch.randn(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def resampling(count, seed):
+    return Resampling(count, np.random.Generator(np.random.SFC64(seed)))
 
 
 def bounds(interval):
@@ -72,10 +77,9 @@ def test_groups_of_any_size_equal_a_loop_over_the_same_draws():
     samples, groups = values(12), torch.tensor([7, 7, 2, 5, 5, 5, 5, 2, 9, 7, 9, 11])
     parts = [samples[groups == g] for g in groups.unique()]
     parts.sort(key=lambda part: part.sum())
-    generator = torch.Generator().manual_seed(3)
     means = [
-        torch.cat([parts[i] for i in draw]).mean()
-        for draw in torch.randint(len(parts), (60, len(parts)), generator=generator).tolist()
+        torch.cat([part for part, n in zip(parts, times, strict=True) for _ in range(n)]).mean()
+        for times in resampling(len(parts), seed=3).times(60).tolist()
     ]
     expected = torch.stack(means).quantile(torch.tensor([0.05, 0.95], dtype=torch.float64))
     settings = Bootstrap(0.9, num_resamples=60, seed=3)
@@ -114,11 +118,8 @@ def test_groups_that_do_not_fit_are_refused(groups, message):
 
 def test_interval_equals_a_loop_over_the_same_draws():
     samples = values(20)
-    generator = torch.Generator().manual_seed(3)
-    means = []
-    for size in (64, 36):
-        index = torch.randint(20, (size, 20), generator=generator)
-        means += [np.sort(samples.numpy())[row].mean() for row in index.numpy()]
+    ordered = np.sort(samples.numpy())
+    means = [np.repeat(ordered, n).mean() for n in resampling(20, seed=3).times(100).numpy()]
     found = bootstrap_interval(samples, Bootstrap(0.9, 100, seed=3))
     expected = (samples.mean().item(), *np.quantile(means, [0.05, 0.95]))
     assert bounds(found) == pytest.approx(expected, abs=1e-12)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 
 from libragrad_lightning.metrics.functional.checks import (
     check_floating_point,
@@ -13,13 +15,15 @@ from libragrad_lightning.metrics.functional.checks import (
     check_shape,
 )
 from libragrad_lightning.metrics.functional.precision import accumulation_dtype
+from libragrad_lightning.metrics.functional.resampling import Resampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-RESAMPLES_AT_ONCE = 64
+_CELLS_AT_ONCE = 2**17
+"""So many draws stay in the cache of a processor."""
 
 
 @dataclass(frozen=True)
@@ -181,12 +185,10 @@ def _resampled_means(sums: Tensor, settings: Bootstrap) -> Tensor:
     """Return the means [R, K] of draws from groups with these sums and sizes [G, K + 1]."""
     count = len(sums)
     # Drawn on the CPU, so that every device sees the same draws.
-    generator = torch.Generator().manual_seed(settings.seed)
-    means = []
-    for draws in torch.arange(settings.num_resamples).split(RESAMPLES_AT_ONCE):
-        index = torch.randint(count, (len(draws), count), generator=generator)
-        times = torch.zeros(len(draws), count).scatter_add_(1, index, torch.ones(index.shape))
-        drawn = times.to(sums) @ sums
+    resampling = Resampling(count, np.random.Generator(np.random.SFC64(settings.seed)))
+    columns, means = sums.T.contiguous(), []
+    for draws in torch.arange(settings.num_resamples).split(max(1, _CELLS_AT_ONCE // count)):
+        drawn = F.linear(resampling.times(len(draws)).to(sums), columns)
         means.append(drawn[:, :-1] / drawn[:, -1:])
     return torch.cat(means)
 
