@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, TypeAlias
 
 import torch
@@ -37,8 +37,11 @@ def wrapped_axis(axis: int) -> int:
     return axis - 2**64 if axis >= 2**63 else axis
 
 
-def nodes_inputs_first(roots: Iterable[Node]) -> list[Node]:
-    """Return every node behind the roots, each after all nodes that it hands gradients to."""
+def nodes_inputs_first(roots: Iterable[Node], ends: Collection[Node] = frozenset()) -> list[Node]:
+    """Return every node behind the roots, each after all nodes that it hands gradients to.
+
+    Nothing behind the `ends` is looked at.
+    """
     order: list[Node] = []
     seen: set[Node] = set()
     stack: list[tuple[Node, bool]] = [(root, False) for root in roots]
@@ -49,5 +52,7 @@ def nodes_inputs_first(roots: Iterable[Node]) -> list[Node]:
         elif node not in seen:
             seen.add(node)
             stack.append((node, True))
-            stack.extend((child, False) for child, _ in node.next_functions if child is not None)
+            if node not in ends:
+                children = (child for child, _ in node.next_functions)
+                stack.extend((child, False) for child in children if child is not None)
     return order

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -67,18 +67,31 @@ def recorded_graph(
     for i, tensor in enumerate(inputs):
         edge = edge_of(tensor)
         sources[edge] = sources.get(edge, _NOTHING) | {i}
-    ends = [edge_of(tensor) for tensor in outputs]
-    roots = tuple(node for node, _ in ends)
-    order = nodes_inputs_first(roots)
-    inherited = _inherited(order, sources, vocabulary)
+    made = [edge_of(tensor) for tensor in outputs]
+    roots = tuple(node for node, _ in made)
+    ends = _ends(sources)
+    order = nodes_inputs_first(roots, ends)
+    inherited = _inherited(order, sources, vocabulary, ends)
     graph = RecordedGraph(tuple(n for n in order if inherited[n]), roots, sources, inherited)
-    reached = _merged([graph.depends_on(edge) for edge in ends])
+    reached = _merged([graph.depends_on(edge) for edge in made])
     _check_reached([i for i in range(len(inputs)) if i not in reached])
     return graph
 
 
+def _ends(sources: Collection[Edge]) -> frozenset[Node]:
+    """Return the nodes behind which nothing depends on the explained tensors.
+
+    Behind the node of one of several there may be others.
+    """
+    alone = len(sources) == 1
+    return frozenset(node for node, _ in sources if alone and len(node._input_metadata) == 1)
+
+
 def _inherited(
-    order: Sequence[Node], sources: Mapping[Edge, frozenset[int]], vocabulary: Vocabulary
+    order: Sequence[Node],
+    sources: Mapping[Edge, frozenset[int]],
+    vocabulary: Vocabulary,
+    ends: Collection[Node],
 ) -> dict[Node | Edge, frozenset[int]]:
     """Return, for every node, what it depends on through its operands.
 
@@ -86,6 +99,9 @@ def _inherited(
     """
     found: dict[Node | Edge, frozenset[int]] = {None: _NOTHING}
     for node in order:
+        if node in ends:
+            found[node] = _NOTHING
+            continue
         operands = [
             _merged([_at(edge, found), sources.get(edge, _NOTHING)]) for edge in node.next_functions
         ]
@@ -102,7 +118,7 @@ def is_identity(operation: Operation | None) -> bool:
 
 def _at(edge: Edge, inherited: Mapping[Node | Edge, frozenset[int]]) -> frozenset[int]:
     found = inherited.get(edge)
-    return inherited[edge[0]] if found is None else found
+    return inherited.get(edge[0], _NOTHING) if found is None else found
 
 
 def _merged(sets: Sequence[frozenset[int]]) -> frozenset[int]:
