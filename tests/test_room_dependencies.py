@@ -63,7 +63,7 @@ FOREIGN = {
     "demo": {"torch", "timm", "numpy", "PIL", "lightning"},
     "audit": {"torch", "torchmetrics"},
     "reporting": {"torch", "lightning", "rich", "matplotlib"},
-    "monitoring": {"torch", "lightning", "tqdm"},
+    "monitoring": {"torch", "lightning", "rich", "tqdm"},
     "callbacks": {"torchmetrics", "lightning"},
     "__init__": set(),
     "__main__": set(),

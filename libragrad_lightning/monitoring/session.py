@@ -29,8 +29,9 @@ from libragrad_lightning.monitoring.collector import ProbeCollector, audited_sta
 from libragrad_lightning.monitoring.failures import FailureGuard, OnError
 from libragrad_lightning.monitoring.notices import Notices
 from libragrad_lightning.monitoring.overhead import Overhead
+from libragrad_lightning.monitoring.progress import audit_progress
 from libragrad_lightning.monitoring.publishing import Publisher, costs
-from libragrad_lightning.monitoring.watcher import RunWatcher, progress_bar
+from libragrad_lightning.monitoring.watcher import RunWatcher
 from libragrad_lightning.monitoring.weights import ExplainedWeights, half_dtype
 from libragrad_lightning.monitoring.whole_weights import WholeWeights
 from libragrad_lightning.reporting import PanelDrawer, Pictures
@@ -258,9 +259,10 @@ class AuditSession:
             self._publisher.write_coverage(trainer, reports)
 
         module, config, learned = trainer.lightning_module, self.config, self._collector.learned
-        bar = progress_bar(trainer, self.name, sum(len(group.ids) for group in groups))
-        watcher = RunWatcher(module, config, drawer, bar, None if self._covered else cover)
-        with bar, audited_state(module, config.in_float32):
+        count = sum(len(group.ids) for group in groups)
+        shown = audit_progress(trainer, self.name, count)
+        with shown as progress, audited_state(module, config.in_float32):
+            watcher = RunWatcher(module, config, drawer, progress, None if self._covered else cover)
             # Inside, so that the states of metrics are no tensors of inference mode.
             kept = self._batch_size, self._collector.added_up, self._readings
             yield AuditRun(module, learned, config, previous, watcher, *kept)

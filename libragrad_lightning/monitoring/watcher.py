@@ -7,12 +7,12 @@ from collections.abc import Callable
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from tqdm import tqdm
 
 from libragrad_lightning.audit import AuditConfig, ExplainedChunk
 from libragrad_lightning.diagnosis import CoverageReport
 from libragrad_lightning.models import TokenModel
 from libragrad_lightning.monitoring.coverage import checked_coverage
+from libragrad_lightning.monitoring.progress import AuditProgress
 from libragrad_lightning.reporting import PanelDrawer
 
 
@@ -33,7 +33,7 @@ class RunWatcher:
         module: pl.LightningModule,
         config: AuditConfig,
         drawer: PanelDrawer,
-        progress: tqdm,
+        progress: AuditProgress,
         on_coverage: Callable[[list[CoverageReport]], None] | None,
     ) -> None:
         self._module, self._config = module, config
@@ -56,9 +56,3 @@ class RunWatcher:
             f"LibraGradAudit ran out of memory with {size} images at once and goes on with "
             f"{size // 2}; pass `batch_size={size // 2}` to begin there."
         )
-
-
-def progress_bar(trainer: pl.Trainer, name: str, count: int) -> tqdm:
-    """Return a bar that shows how many images are done, after two seconds."""
-    quiet = trainer.progress_bar_callback is None or not trainer.is_global_zero
-    return tqdm(total=count, desc=name, leave=False, delay=2, disable=quiet)

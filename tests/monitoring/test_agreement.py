@@ -1,7 +1,6 @@
-"""A bar shows how many images are done, and processes agree on what scores mean."""
+"""Processes agree on what scores mean."""
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import pytest
 from config_cases import config
@@ -9,20 +8,6 @@ from config_cases import config
 from libragrad_lightning.monitoring import collector
 from libragrad_lightning.monitoring.collector import ProbeCollector
 from libragrad_lightning.monitoring.notices import Notices
-from libragrad_lightning.monitoring.watcher import progress_bar
-
-
-@pytest.mark.parametrize(
-    ("bar", "rank_zero", "shown"),
-    [(object(), True, True), (None, True, False), (object(), False, False)],
-)
-def test_a_bar_is_shown_where_the_trainer_has_one(bar, rank_zero, shown):
-    run = SimpleNamespace(progress_bar_callback=bar, is_global_zero=rank_zero)
-    found = progress_bar(run, "audit", 12)
-    assert found.disable is not shown
-    if shown:
-        assert (found.total, found.desc, found.leave, found.delay) == (12, "audit", False, 2)
-    found.close()
 
 
 @dataclass(frozen=True)
