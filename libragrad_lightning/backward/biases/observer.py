@@ -37,6 +37,16 @@ _RANDOM = frozenset(
 )
 """Functions that draw the constant that they add."""
 
+_BIASES: dict[Callable[..., Any], tuple[int, int]] = {
+    F.linear: (2, -1),
+    F.layer_norm: (3, -1),
+    F.group_norm: (3, 1),
+    F.batch_norm: (4, 1),
+    F.instance_norm: (4, 1),
+}
+"""Functions that add a bias where the graph need not show it: its place among the arguments, and
+the axis of the output that it ends at, or begins at if that is 1."""
+
 
 class ConstantObserver(TorchFunctionMode):
     """Notes the constants of a forward pass for the bias contributions of `grad`.
@@ -91,7 +101,9 @@ class ConstantObserver(TorchFunctionMode):
         """Note what the operation that gave a result adds, if the graph may not hold it."""
         node: Node = result.grad_fn
         operation = self._vocabulary.of(node)
-        if operation is not None and operation.function is Function.THRESHOLD:
+        if again in _BIASES and operation is not None:
+            _note_bias(node, result, again, args, kwargs)
+        elif operation is not None and operation.function is Function.THRESHOLD:
             note_threshold(node, args, kwargs)
         elif operation is not None and operation.function is Function.STEP:
             node.metadata[_KEY] = _Note(partial(Tensor.clone, result.detach()))
@@ -112,6 +124,22 @@ class _Note:
 
     value: Callable[[], Tensor]
     is_known: bool = True
+
+
+def _note_bias(
+    node: Node,
+    result: Tensor,
+    func: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> None:
+    """Note a bias that does not require a gradient, of which nodes keep nothing."""
+    place, axis = _BIASES[func]
+    bias = args[place] if len(args) > place else kwargs.get("bias")
+    if isinstance(bias, Tensor) and not bias.requires_grad:
+        behind = [1] * (result.dim() - 2) if axis == 1 else []
+        note = bias.detach().reshape(*bias.shape, *behind).expand(result.shape)
+        node.metadata[_KEY] = _Note(partial(Tensor.clone, note))
 
 
 def _note_write(

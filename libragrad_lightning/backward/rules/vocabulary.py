@@ -95,7 +95,7 @@ _LINEAR: dict[str, Operation] = {
     **_named("Gather Index IndexSelect MaskedSelect", Linear(movement=_PICK)),
     **_named("Cat Stack", Linear(hides_constants=True, movement=_JOIN)),
     "ConstantPadNdBackward": Linear(hides_constants=True, movement=_ARRANGE),
-    "IndexCopyBackward": Linear(movement=_PUT),
+    "IndexCopyBackward": Linear(hides_constants=True, movement=_PUT, in_place=("index_copy_",)),
     "IndexAddBackward": Linear(hides_constants=True, movement=_PUT, in_place=("index_add_",)),
     "IndexPutBackward": Linear(
         hides_constants=True, movement=_PUT, in_place=("index_put_", "__setitem__")

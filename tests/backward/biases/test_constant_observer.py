@@ -57,6 +57,12 @@ UNRECORDED = {
     "bias_of_a_product": lambda x: torch.addcmul(BUFFER, x, BUFFER, value=0.5),
     "bias_of_a_convolution": lambda x: F.conv1d(x[None], BUFFER[:2, :3, None], BUFFER[0, 1:3]),
     "padded": lambda x: F.pad(x, (1, 0), value=0.5),
+    "copied_rows": lambda x: x.index_copy(0, torch.tensor([2, 0]), BUFFER[:2]),
+    "copied_rows_in_place": lambda x: (x * 1).index_copy_(0, torch.tensor([1]), BUFFER[:1]),
+    "bias_of_a_linear_map_of_rows": lambda x: F.linear(x[None], BUFFER, bias=BUFFER[:, 0]),
+    "bias_of_a_batch_norm": lambda x: F.batch_norm(
+        x[None], BUFFER[:, 0], BUFFER[:, 1].square() + 1, None, BUFFER[:, 2]
+    ),
 }
 
 
@@ -128,6 +134,14 @@ def test_notes_of_writes_keep_no_tensor_alive():
     assert alive() is None
 
 
+# Not complete under ordinary gradients, whatever their biases.
+NORMS = {
+    "bias_of_a_layer_norm": lambda x: F.layer_norm(x, (4,), BUFFER[0], BUFFER[1]),
+    "bias_of_a_group_norm": lambda x: F.group_norm(x[None], 1, None, BUFFER[:, 1]),
+    "bias_of_an_instance_norm": lambda x: F.instance_norm(x[None], bias=BUFFER[:, 1]),
+}
+
+
 @pytest.mark.parametrize("rules", [LIBRA, PLAIN], ids=repr)
 @pytest.mark.parametrize("name", UNRECORDED)
 def test_an_observed_constant_completes_the_sum(name, rules):
@@ -142,6 +156,16 @@ def test_an_observed_constant_completes_the_sum(name, rules):
     assert abs(total - output.detach()) <= 1e-13 * magnitude
     missing, _ = fullgrad_sum(unobserved, [x], rules)
     assert abs(missing - output.detach()) > 1e-2
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_the_bias_of_a_norm_may_be_a_buffer(name):
+    (x,) = leaves(0, (3, 4))
+    with ConstantObserver():
+        value = NORMS[name](x)
+    output = (value * torch.randn(value.shape, dtype=value.dtype)).sum()
+    total, magnitude = fullgrad_sum(output, [x])
+    assert abs(total - output.detach()) <= 1e-13 * magnitude
 
 
 @FEW
