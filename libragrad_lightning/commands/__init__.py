@@ -34,6 +34,9 @@ COMMANDS = {
     "coverage": Command(
         "libragrad_lightning.commands.coverage", "list the rule that each operation gets"
     ),
+    "doctor": Command(
+        "libragrad_lightning.commands.doctor", "check whether this installation computes right"
+    ),
     "zoo": Command(
         "libragrad_lightning.commands.zoo", "measure how complete explanations of timm's models are"
     ),

@@ -6,13 +6,16 @@ from libragrad_lightning.diagnosis.leaks import (
     Leak,
     explain_incompleteness,
 )
+from libragrad_lightning.diagnosis.operation_checks import OperationCheck, check_operations
 from libragrad_lightning.diagnosis.random_constants import draw_constants
 
 __all__ = [
     "CoverageReport",
     "IncompletenessReport",
     "Leak",
+    "OperationCheck",
     "OperationUse",
+    "check_operations",
     "coverage",
     "draw_constants",
     "explain_incompleteness",

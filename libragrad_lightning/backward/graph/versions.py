@@ -36,7 +36,7 @@ def check_torch_version(version: str = torch.__version__) -> None:
     if release > NEWEST:
         warnings.warn(
             f"The backward graphs of torch {tested} were tested, but torch {version} is installed; "
-            "check `diagnosis.explain_incompleteness` of a model, or install "
+            "run `libragrad doctor`, which checks every operation, or install "
             f"torch=={NEWEST[0]}.{NEWEST[1]}.*.",
             stacklevel=2,
         )
