@@ -62,7 +62,7 @@ FOREIGN = {
     "data": {"torch", "torchvision", "timm", "numpy", "PIL", "pycocotools", "lightning"},
     "demo": {"torch", "timm", "numpy", "PIL", "lightning"},
     "audit": {"torch", "torchmetrics"},
-    "reporting": {"torch", "lightning", "rich", "matplotlib"},
+    "reporting": {"torch", "lightning", "rich", "matplotlib", "tensorboard"},
     "monitoring": {"torch", "lightning", "rich", "tqdm"},
     "callbacks": {"torchmetrics", "lightning"},
     "__init__": set(),

@@ -4,13 +4,16 @@ Knows tensors and pictures only: no model, no trainer, no plotting backend.
 """
 
 from libragrad_lightning.heatmaps.display import to_display_range
-from libragrad_lightning.heatmaps.explanation import (
-    PanelTarget,
-    Style,
-    explanation_panel,
-    targets_panel,
-)
+from libragrad_lightning.heatmaps.encoding import encoded
+from libragrad_lightning.heatmaps.explanation import Style, explanation_panel
 from libragrad_lightning.heatmaps.panel import PanelColumn, grid, panel, stacked, to_pil
+from libragrad_lightning.heatmaps.plots import (
+    IntervalRow,
+    PlotLine,
+    interval_plot,
+    legend,
+    line_plot,
+)
 from libragrad_lightning.heatmaps.render import (
     colorize,
     mask_overlay,
@@ -18,21 +21,41 @@ from libragrad_lightning.heatmaps.render import (
     positive_heatmap,
     signed_heatmap,
 )
+from libragrad_lightning.heatmaps.share_panel import (
+    PanelTarget,
+    color_bar,
+    share_overlay,
+    share_panel,
+)
+from libragrad_lightning.heatmaps.shares import amount, share_heat
+from libragrad_lightning.heatmaps.strip import StripMoment, strip
 
 __all__ = [
+    "IntervalRow",
     "PanelColumn",
     "PanelTarget",
+    "PlotLine",
+    "StripMoment",
     "Style",
+    "amount",
+    "color_bar",
     "colorize",
+    "encoded",
     "explanation_panel",
     "grid",
+    "interval_plot",
+    "legend",
+    "line_plot",
     "mask_overlay",
     "overlay",
     "panel",
     "positive_heatmap",
+    "share_heat",
+    "share_overlay",
+    "share_panel",
     "signed_heatmap",
     "stacked",
-    "targets_panel",
+    "strip",
     "to_display_range",
     "to_pil",
 ]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from typing import Literal, TypeAlias, get_args
 
-import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from libragrad_lightning.heatmaps.panel import PanelColumn, from_pil, grid, panel, to_pil
+from libragrad_lightning.heatmaps.panel import PanelColumn, from_pil, panel, to_pil
 from libragrad_lightning.heatmaps.render import (
     mask_overlay,
     overlay,
@@ -65,63 +63,11 @@ def explanation_panel(
     if style not in _COLORMAPS:
         raise ValueError(f"style must be one of {get_args(Style)}, but it is {style!r}.")
     colormap = colormap or _COLORMAPS[style]
-    shown = _resize_image(PanelColumn("image", image), column_size)
+    shown = resized_column(PanelColumn("image", image), column_size)
     columns = [shown, *(_map_column(shown, *item, style, colormap) for item in maps.items())]
     if mask is not None:
-        columns.append(_mask_column(shown, mask))
+        columns.append(mask_column(shown, mask))
     return panel(columns, caption, _font_size(column_size))
-
-
-@dataclass(frozen=True)
-class PanelTarget:
-    """Something that an image is explained for, a column of a panel.
-
-    Attributes:
-        title: What it is.
-        maps: Signed attribution maps [h, w], by title.
-        mask: Where it is [H', W'], as in `explanation_panel`, or None.
-    """
-
-    title: str
-    maps: Mapping[str, Tensor]
-    mask: Tensor | None = None
-
-
-def targets_panel(
-    image: Tensor,
-    targets: Sequence[PanelTarget],
-    mask: Tensor | None = None,
-    caption: str | None = None,
-    *,
-    column_size: int = 224,
-    colormap: str = "magma",
-) -> Tensor:
-    """Compose what an image is explained for: a column for each target, a row for each of its maps.
-
-    The image stands at the top left, an object mask of its own below it, and masks of targets below
-    their maps.
-
-    Args:
-        image: Image [3, H, W], as for `explanation_panel`.
-        targets: What is explained, with the same maps each, from left to right.
-        mask: Object mask [H', W'] of the whole image, whatever is explained; or None.
-        caption: Text below the pictures.
-        column_size: Aim for the longer side of each picture, in pixels.
-        colormap: Name of a matplotlib colormap.
-
-    Returns:
-        The panel [3, Hp, Wp], uint8, on the CPU.
-
-    Raises:
-        ValueError: As `explanation_panel`.
-    """
-    shown = _resize_image(PanelColumn("image", image), column_size)
-    blank = PanelColumn("", torch.ones_like(shown.image))
-    left = [shown, *([] if mask is None else [_mask_column(shown, mask)])]
-    columns = [left, *(_target_column(shown, target, colormap) for target in targets)]
-    height = max(map(len, columns))
-    padded = [[*column, *[blank] * (height - len(column))] for column in columns]
-    return grid(list(zip(*padded, strict=True)), caption, _font_size(column_size))
 
 
 def display_size(size: tuple[int, int], column_size: int) -> tuple[int, int]:
@@ -144,18 +90,27 @@ def _font_size(column_size: int) -> int:
     return max(12, round(column_size / 15))
 
 
-def _target_column(shown: PanelColumn, target: PanelTarget, colormap: str) -> list[PanelColumn]:
-    column = [_map_column(shown, *item, "positive", colormap) for item in target.maps.items()]
-    column[0] = replace(column[0], title=f"{target.title}\n{column[0].title}")
-    return column if target.mask is None else [*column, _mask_column(shown, target.mask)]
+def resized_column(
+    column: PanelColumn,
+    column_size: int,
+    enlarging: Image.Resampling = Image.Resampling.LANCZOS,
+) -> PanelColumn:
+    """Return a column at the size at which it is shown.
 
+    Args:
+        column: The column.
+        column_size: Aim for the longer side, in pixels.
+        enlarging: What fills the gaps between the pixels of a small image.
 
-def _resize_image(column: PanelColumn, column_size: int) -> PanelColumn:
+    Raises:
+        ValueError: If it is not positive.
+    """
     if column_size < 1:
         raise ValueError(f"column_size must be positive, but it is {column_size}.")
     picture = to_pil(column.image)
     height, width = display_size((picture.height, picture.width), column_size)
-    resized = picture.resize((width, height), Image.Resampling.LANCZOS)
+    how = enlarging if height > picture.height else Image.Resampling.LANCZOS
+    resized = picture.resize((width, height), how)
     return PanelColumn(column.title, from_pil(resized).float() / 255)
 
 
@@ -186,7 +141,16 @@ def _remark(attribution: Tensor, heat: Tensor) -> str:
     return "\n(constant)" if (attribution > 0).any() else "\n(nothing positive)"
 
 
-def _mask_column(shown: PanelColumn, mask: Tensor) -> PanelColumn:
+def mask_column(shown: PanelColumn, mask: Tensor) -> PanelColumn:
+    """Return the picture of a mask over an image.
+
+    Args:
+        shown: The image.
+        mask: Object mask [H', W'] of the whole image.
+
+    Raises:
+        ValueError: If it has another shape.
+    """
     if mask.ndim != 2:
         raise ValueError(f"mask must be [H, W], but its shape is {list(mask.shape)}.")
     inside = (mask.detach().cpu().float() > 0.5).float()

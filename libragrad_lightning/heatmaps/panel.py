@@ -68,7 +68,7 @@ def grid(
 ) -> Tensor:
     """Set rows of pictures below each other, as `panel` does one.
 
-    Pictures of one size make columns.
+    Pictures of one size make columns; shorter rows stand in the middle.
 
     Args:
         rows: The pictures, from left to right in each row.
@@ -95,7 +95,7 @@ def grid(
     size = (width + 2 * margin, footer_top + leading * len(lines) + margin)
     canvas, top = Image.new("RGB", size, "white"), margin
     for strip in strips:
-        canvas.paste(strip, (margin, top))
+        canvas.paste(strip, (margin + (width - strip.width) // 2, top))
         top += strip.height + gap
     draw_lines(ImageDraw.Draw(canvas), lines, canvas.width / 2, footer_top, font, leading)
     return from_pil(canvas)

@@ -43,8 +43,8 @@ def positive_heatmap(attribution: Tensor, size: tuple[int, int]) -> Tensor:
     Raises:
         ValueError: If ``attribution`` is not [B, h, w], or ``size`` is not positive.
     """
-    finite = _zero_where_not_finite(attribution)
-    heat = _resize_bicubic(_divide_by_quantile(finite.clamp(min=0)), size).clamp(0, 1)
+    finite = zero_where_not_finite(attribution)
+    heat = resize_bicubic(_divide_by_quantile(finite.clamp(min=0)), size).clamp(0, 1)
     low = heat.amin(dim=(1, 2), keepdim=True)
     span = heat.amax(dim=(1, 2), keepdim=True) - low
     return torch.where(span > _SMALLEST_SPAN, (heat - low) / span, 0.0)
@@ -69,8 +69,8 @@ def signed_heatmap(attribution: Tensor, size: tuple[int, int]) -> Tensor:
     Raises:
         ValueError: If ``attribution`` is not [B, h, w], or ``size`` is not positive.
     """
-    finite = _zero_where_not_finite(attribution)
-    return _resize_bicubic(_divide_by_quantile(finite), size).clamp(-1, 1)
+    finite = zero_where_not_finite(attribution)
+    return resize_bicubic(_divide_by_quantile(finite), size).clamp(-1, 1)
 
 
 def colorize(heat: Tensor, colormap: str = "magma") -> Tensor:
@@ -142,7 +142,12 @@ def mask_overlay(images: Tensor, mask: Tensor, dimming: float = 0.65) -> Tensor:
     return torch.where(light > 0, 1.0, torch.where(dark > 0, 0.0, pictures))
 
 
-def _zero_where_not_finite(attribution: Tensor) -> Tensor:
+def zero_where_not_finite(attribution: Tensor) -> Tensor:
+    """Return maps [B, h, w], float32 or float64, with zeros for those that are not finite.
+
+    Raises:
+        ValueError: If ``attribution`` is not [B, h, w].
+    """
     if attribution.ndim != 3 or 0 in attribution.shape[1:]:
         raise ValueError(
             f"attribution must be [B, h, w], but its shape is {list(attribution.shape)}."
@@ -164,7 +169,12 @@ def _divide_by_quantile(maps: Tensor) -> Tensor:
     return (maps / scale[:, None, None]).clamp(-_LARGEST_RATIO, _LARGEST_RATIO).float()
 
 
-def _resize_bicubic(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_bicubic(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return maps [B, h, w] at another size [B, H, W].
+
+    Raises:
+        ValueError: If ``size`` is not positive.
+    """
     if min(size) < 1:
         raise ValueError(f"size must be a positive height and width, but it is {size}.")
     shrinks = size[0] < maps.shape[-2] or size[1] < maps.shape[-1]

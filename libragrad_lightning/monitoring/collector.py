@@ -10,7 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from libragrad_lightning.attribution import TASKS
+from libragrad_lightning.attribution import TASKS, Task
 from libragrad_lightning.audit import (
     AuditConfig,
     AuditError,
@@ -56,6 +56,15 @@ class ProbeCollector:
                 "says which loader it looks at."
             )
         return self._learned
+
+    @property
+    def task(self) -> Task:
+        """What the scores mean.
+
+        Raises:
+            AuditError: If no step has shown it.
+        """
+        return self.learned.task
 
     @property
     def is_fixed(self) -> bool:

@@ -116,7 +116,8 @@ class AuditHooks(pl.Callback):
         """Check the schedule, and let TensorBoard put the rule sets side by side."""
         check_fit(trainer, self._schedule)
         session = self._session
-        announce_charts(trainer, session.name, session.config.logged_names)
+        config = session.config
+        announce_charts(trainer, session.name, config.logged_names, config.rule_names)
 
     @_counted
     def on_sanity_check_end(self, trainer: pl.Trainer, *_: Any) -> None:

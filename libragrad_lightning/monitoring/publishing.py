@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
 
 from libragrad_lightning.attribution import ScoringModule, Task
 from libragrad_lightning.audit import (
@@ -15,16 +15,22 @@ from libragrad_lightning.audit import (
     AuditHistory,
     AuditRecord,
     AuditResult,
-    reasons_for_missing,
+    ImageScores,
+    Statistic,
 )
 from libragrad_lightning.diagnosis import CoverageReport
 from libragrad_lightning.monitoring.notices import Notices
+from libragrad_lightning.monitoring.remarks import Remarks
 from libragrad_lightning.monitoring.weights import ExplainedWeights
 from libragrad_lightning.reporting import (
     AuditPage,
+    DrawnPanel,
+    Findings,
     PanelDrawer,
     Pictures,
     RuleSetRuns,
+    Shown,
+    Strips,
     logger_step,
     trainer_sinks,
     unwritable_folder,
@@ -33,9 +39,6 @@ from libragrad_lightning.reporting import (
     write_images,
     write_page,
 )
-
-_LARGEST_ERROR = 0.01
-"""The largest relative completeness error of LibraGrad that passes without a word."""
 
 
 class Publisher:
@@ -64,14 +67,31 @@ class Publisher:
         self.name = name
         self.count = num_images
         self._config, self._pictures = config, pictures
-        self._notices, self._writes = notices, True
+        self._notices, self._remarks = notices, Remarks(config, notices)
+        self._writes = True
         self._runs = RuleSetRuns()
         self._coverage: Sequence[CoverageReport] = ()
-        self._drawn: dict[str, dict[int, Tensor]] = {}
+        self._drawn: dict[int, DrawnPanel] = {}
+        self._shown = Shown()
+        self._strips = Strips()
+
+    def begin_anew(self) -> None:
+        """Forget all audits."""
+        self.history.begin_anew()
+        self._strips.begin_anew()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what goes into a checkpoint: plain values and tensors."""
+        return {"history": self.history.state_dict(), "strips": self._strips.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.history.load_state_dict(state["history"])
+        self._strips.load_state_dict(state["strips"])
 
     def start(self, trainer: pl.Trainer) -> None:
         """Look whether pictures and tables can be written."""
-        self._coverage, self._drawn = (), {}
+        self._coverage, self._drawn, self._shown = (), {}, Shown()
         folder = unwritable_folder(trainer)
         self._writes = folder is None
         if folder is not None:
@@ -82,7 +102,7 @@ class Publisher:
 
     def drawer(self, trainer: pl.Trainer, most: int | None = None) -> PanelDrawer:
         """Return what draws the first images of the probe set, if anything takes pictures."""
-        count = self.count if most is None else min(self.count, most)
+        count, self._drawn = self.count if most is None else min(self.count, most), {}
         if not (count and self._writes and trainer_sinks(trainer)):
             return PanelDrawer(self._pictures, 0)
         module = trainer.lightning_module
@@ -99,10 +119,37 @@ class Publisher:
                 write_coverage(trainer, self.name, reports)
 
     def write_images(self, trainer: pl.Trainer, drawer: PanelDrawer, prefix: str) -> None:
-        """Write the panels that were drawn; those of the first and the last audit are kept."""
-        self._drawn["last" if "first" in self._drawn else "first"] = drawer.drawn
+        """Write the panels that were drawn."""
+        self._drawn = drawer.drawn
         with self._writing():
             write_images(trainer, drawer.named(prefix))
+
+    def write_findings(
+        self,
+        trainer: pl.Trainer,
+        drawer: PanelDrawer,
+        prefix: str,
+        scores: ImageScores,
+        statistics: Mapping[str, Statistic],
+        task: Task,
+    ) -> None:
+        """Write what was found of single images, if there is time for a panel, too.
+
+        Args:
+            trainer: The Trainer.
+            drawer: What was drawn.
+            prefix: First part of the names.
+            scores: What metrics gave each image, over all processes.
+            statistics: How metrics read means over images, by their names.
+            task: What the scores mean.
+        """
+        rules, levels = self._config.rule_names, self._config.levels
+        named = {panel.key: f"{prefix}/{panel.tag}" for panel in drawer.drawn.values()}
+        if self._writes and (drawer.count or not self.count):
+            with self._writing():
+                known = scores, statistics, rules, levels, task, drawer.class_names, named
+                found = Findings(*known)
+                self._shown = found.write(trainer, prefix, self._runs)
 
     def write_history(self, trainer: pl.Trainer) -> None:
         """Write the table of all audits."""
@@ -111,7 +158,7 @@ class Publisher:
                 write_history(trainer, self.name, self.history.records)
 
     def close(self, trainer: pl.Trainer, name: str, count: int) -> None:
-        """Write the page of the last audits, and after a fit the table of all.
+        """Write the page of the last audits, and after a fit the table and the strips of all.
 
         Args:
             trainer: The Trainer.
@@ -119,8 +166,11 @@ class Publisher:
             count: How many audits it is about.
         """
         self._runs.close()
+        strips = self._strips.drawn() if trainer.state.fn == "fit" and self._writes else {}
         if trainer.state.fn == "fit":
             self.write_history(trainer)
+            with self._writing():
+                write_images(trainer, {f"{name}/{tag}": found for tag, found in strips.items()})
         records = self.history.records[len(self.history.records) - count :]
         if not (records and self._writes):
             return
@@ -129,7 +179,9 @@ class Publisher:
             self._config.rule_names,
             self._config.state(),
             records,
-            self._drawn,
+            {panel.tag: panel.picture for _, panel in sorted(self._drawn.items())},
+            strips,
+            self._shown,
             self._coverage,
             self._notices.sentences,
         )
@@ -154,11 +206,12 @@ class Publisher:
             weights: Which weights were explained.
         """
         fits, tests = trainer.state.fn == "fit", trainer.state.fn == "test"
-        self._say_what_is_missing(result, measured, task)
+        self._remarks.say_what_is_missing(result, measured, task)
         if not tests:
-            self._say_what_is_not_there(result)
+            self._remarks.say_what_is_not_there(result)
         if fits:
-            self._say_what_changed(result)
+            changed = self.history.changed(result.fingerprints)
+            self._remarks.say_what_changed(result, changed)
         record = AuditRecord(
             weights.epoch,
             logger_step(trainer),
@@ -170,6 +223,8 @@ class Publisher:
             result.peak_memory_gib,
         )
         self.history.add(record, self.history.last if tests else result)
+        if fits:
+            self._strips.add(self._drawn, record)
         with self._writing():
             prefix = f"test_{self.name}" if tests else self.name
             self._runs.write(trainer, prefix, record.values, record.step)
@@ -192,60 +247,6 @@ class Publisher:
             self._notices.warn(
                 f"LibraGradAudit cannot write its pictures and tables ({error}) and goes on "
                 "without them; pass a logger that takes pictures to the Trainer."
-            )
-
-    def _say_what_is_missing(
-        self, result: AuditResult, measured: Mapping[str, float], task: Task
-    ) -> None:
-        found = len(result.fingerprints)
-        if result.nonfinite:
-            self._notices.warn(
-                f"LibraGradAudit leaves out {result.nonfinite} of {found} images, whose scores are "
-                "not finite; the model may have diverged.",
-                about="nonfinite",
-            )
-        blank = {name: n for name, n in result.uninformative.items() if n > result.nonfinite}
-        if blank:
-            counts = ", ".join(f"{n} of {found} under {name}" for name, n in blank.items())
-            self._notices.warn(
-                f"LibraGradAudit does not score maps that are the same everywhere ({counts}), "
-                "since they rank no patch above another; `degenerate_rate` counts them. If all "
-                "are, the scores may end in a function without a gradient: pass `forward`, a "
-                "function `(module, images) -> scores`, that returns the scores before it.",
-                about="blank",
-            )
-        error = measured.get("relative_completeness_error/libra", 0.0)
-        if error > _LARGEST_ERROR:
-            self._notices.warn(
-                f"The attributions of LibraGrad do not add up to the scores (relative error "
-                f"{error:.2g}), so something in the model is not accounted for; "
-                "`diagnosis.explain_incompleteness` finds out where.",
-                about="incomplete",
-            )
-        reasons = reasons_for_missing(self._config.metrics, measured, task)
-        for reason in dict.fromkeys(reasons.values()):
-            names = ", ".join(f"`{name}`" for name, why in reasons.items() if why == reason)
-            say = self._notices.warn if self._config.asked else self._notices.info
-            say(f"LibraGradAudit has no value for {names}, which {reason}.")
-
-    def _say_what_changed(self, result: AuditResult) -> None:
-        changed = self.history.changed(result.fingerprints)
-        if changed:
-            self._notices.warn(
-                f"LibraGradAudit found other images than before in {len(changed)} of "
-                f"{len(result.fingerprints)} places of the validation loader, so that its curves "
-                "do not go on; pass a loader with `shuffle=False`.",
-                about="changed",
-            )
-
-    def _say_what_is_not_there(self, result: AuditResult) -> None:
-        request = self._config.request
-        named, limit = request.probe, result.samples + result.nonfinite
-        if isinstance(named, tuple) and limit < len(named):
-            self._notices.warn(
-                f"LibraGradAudit found {limit} of the {len(named)} images that `probe` names; name "
-                "places in the validation loader, after `limit_val_batches`.",
-                about="missing images",
             )
 
 

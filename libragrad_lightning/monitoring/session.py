@@ -19,7 +19,6 @@ from libragrad_lightning.audit import (
     Named,
     ProbeGroup,
     Readings,
-    changed_settings,
     merged,
     shard_of,
 )
@@ -31,6 +30,7 @@ from libragrad_lightning.monitoring.notices import Notices
 from libragrad_lightning.monitoring.overhead import Overhead
 from libragrad_lightning.monitoring.progress import audit_progress
 from libragrad_lightning.monitoring.publishing import Publisher, costs
+from libragrad_lightning.monitoring.remarks import resumes_something_else
 from libragrad_lightning.monitoring.watcher import RunWatcher
 from libragrad_lightning.monitoring.weights import ExplainedWeights, half_dtype
 from libragrad_lightning.monitoring.whole_weights import WholeWeights
@@ -99,7 +99,7 @@ class AuditSession:
         self._batch_size = self.config.batch_size
         self._weights.forget()
         if fits and trainer.global_step == 0:
-            self._history.begin_anew()
+            self._publisher.begin_anew()
             self.overhead.allow(None)
         self._publisher.start(trainer)
 
@@ -201,20 +201,15 @@ class AuditSession:
         """Return what goes into a checkpoint: plain values and tensors."""
         return {
             "settings": self.config.state(),
-            "history": self._history.state_dict(),
+            **self._publisher.state_dict(),
             "max_samples": self.overhead.max_samples,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint, unless it is one of an audit of something else."""
-        changed = changed_settings(state["settings"], self.config.state())
-        if changed:
-            rank_zero_warn(
-                f"LibraGradAudit was resumed with other settings: {', '.join(changed)}; its "
-                "history and drift begin anew, and its curves do not go on."
-            )
+        if resumes_something_else(state["settings"], self.config.state()):
             return
-        self._history.load_state_dict(state["history"])
+        self._publisher.load_state_dict(state)
         self.overhead.allow(state["max_samples"])
         self._resumed = self._history.probe_ids() or None
 
@@ -274,12 +269,17 @@ class AuditSession:
         begin = overhead.seconds
         self._guard.attempt(self._publisher.write_images, trainer, drawer, prefix)
         overhead.settle(run.budget, len(drawer.drawn), overhead.seconds - begin)
+        result = AuditResult()
         with self._guard.work():
-            result = merged(gathered(replace(self._result, seconds=overhead.seconds)))
+            result = merged(gathered(self._result))
+        task = self._collector.task
+        found = result.scores, run.measurement.statistics, task
+        self._guard.attempt(self._publisher.write_findings, trainer, drawer, prefix, *found)
+        with self._guard.work():
+            result = replace(result, seconds=max(gathered(overhead.seconds)))
             measured = run.measurement.values()
             if result.fingerprints:
-                learned, weights = self._collector.learned, self._weights
-                record = self._publisher.record(trainer, result, measured, learned.task, weights)
+                record = self._publisher.record(trainer, result, measured, task, self._weights)
                 values = {**record.values, **costs(record, overhead.is_limited)}
                 write({f"{prefix}/{key}": value for key, value in values.items()})
             else:

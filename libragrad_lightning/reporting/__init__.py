@@ -2,9 +2,10 @@
 
 from libragrad_lightning.reporting.charts import RuleSetRuns, announce_charts
 from libragrad_lightning.reporting.coverage import write_coverage
+from libragrad_lightning.reporting.findings import Findings, Shown
 from libragrad_lightning.reporting.history_table import history_table, write_history
 from libragrad_lightning.reporting.page import AuditPage
-from libragrad_lightning.reporting.panels import PanelDrawer, Pictures
+from libragrad_lightning.reporting.panels import DrawnPanel, PanelDrawer, Pictures
 from libragrad_lightning.reporting.sinks import (
     CometSink,
     FileSink,
@@ -18,18 +19,23 @@ from libragrad_lightning.reporting.sinks import (
     write_images,
     write_page,
 )
+from libragrad_lightning.reporting.strips import Strips
 from libragrad_lightning.reporting.summary import print_heading, print_summary, summary_table
 from libragrad_lightning.tables import TableRows
 
 __all__ = [
     "AuditPage",
     "CometSink",
+    "DrawnPanel",
     "FileSink",
+    "Findings",
     "MLFlowSink",
     "PanelDrawer",
     "Pictures",
     "RuleSetRuns",
+    "Shown",
     "Sink",
+    "Strips",
     "TableRows",
     "TensorBoardSink",
     "WandbSink",

@@ -1,17 +1,21 @@
-"""The line of text below a panel: what the image is, what the model says, how good the maps are."""
+"""The words of panels: what images are, what the model says, how good the maps are."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from libragrad_lightning.attribution import Task, class_logits
-from libragrad_lightning.audit import ExplainedChunk, ExplainedTarget
+from libragrad_lightning.audit import NO_LABEL, ExplainedChunk, ExplainedTarget
+from libragrad_lightning.heatmaps import amount
 from libragrad_lightning.heatmaps.typography import can_draw
-from libragrad_lightning.metrics.functional import segmentation_average_precision
 
 _MOST_LABELS = 4
+_UNSAFE = re.compile(r"[^\w.-]+")
+"""Characters that tags of loggers, or file systems, may not like."""
+_LONGEST_TAG = 40
 
 
 def caption(chunk: ExplainedChunk, row: int, names: Sequence[str] | None) -> str:
@@ -26,10 +30,47 @@ def caption(chunk: ExplainedChunk, row: int, names: Sequence[str] | None) -> str
     logits, target = chunk.outputs[row].float().cpu(), int(first.target[row])
     labels = chunk.labels
     parts = said(first.task, logits, target, None if labels is None else labels[row], names)
-    if chunk.samples.masks is not None:
-        found = _average_precisions(chunk, row)
-        parts.append("AP " + ", ".join(f"{rules} {score:.2f}" for rules, score in found))
     return "  |  ".join(parts)
+
+
+def map_note(chunk: ExplainedChunk, row: int, rules: str, attribution: Tensor) -> str:
+    """Return what there is to say of a map: its average precision, and how much it attributes.
+
+    Args:
+        chunk: The chunk.
+        row: The image's row in it.
+        rules: The rule set.
+        attribution: The map `[h, w]`.
+    """
+    scores = chunk.scores.get(f"segmentation_ap/{rules}")
+    score = None if scores is None else float(scores[row, 0])
+    known = [] if score is None or score != score else [f"AP {score:.2f}"]
+    return ", ".join([*known, f"amount {float(amount(attribution[None])):.3g}"])
+
+
+def label_tag(label: Tensor | None, task: Task, names: Sequence[str] | None) -> str:
+    """Return what a picture's tag says of its image: its class or labels, by name or number.
+
+    Args:
+        label: The class, the labels `[C]`, or the quantities `[C]` that are true; None if unknown.
+        task: What the scores mean.
+        names: Names of the classes, or None.
+
+    Returns:
+        Letters, digits, ``_``, ``.`` and ``-``; empty if there is no class.
+    """
+    if label is None or task == "regression":
+        return ""
+    found = [int(label)] if label.dim() == 0 else label.nonzero()[:, 0].tolist()
+    classes = [number for number in found if number != NO_LABEL]
+    return _UNSAFE.sub("_", "_".join(class_tag(number, names) for number in classes))[:_LONGEST_TAG]
+
+
+def class_tag(number: int, names: Sequence[str] | None) -> str:
+    """Return the name of a class, or ``class_`` and its number."""
+    if names is None or not 0 <= number < len(names):
+        return f"class_{number}"
+    return names[number]
 
 
 def title(target: ExplainedTarget, names: Sequence[str] | None) -> str:
@@ -43,6 +84,23 @@ def title(target: ExplainedTarget, names: Sequence[str] | None) -> str:
         return f"{_name(target.number, names)} {target.score:.2f}"
     known = target.text if can_draw(target.text) else ""
     return f"{known or f'text of image {target.number}'} {target.score:.2f}"
+
+
+def explained(chunk: ExplainedChunk, row: int, names: Sequence[str] | None) -> str:
+    """Return what is explained of an image of a chunk, and its score, in few words.
+
+    Args:
+        chunk: The chunk.
+        row: The image's row in it.
+        names: Names of the classes or outputs, or None for their numbers.
+    """
+    first = chunk.inputs[0].explanation
+    scores, target = chunk.outputs[row].float().cpu(), int(first.target[row])
+    if first.task == "regression":
+        return f"{float(scores[target]):.3g}"
+    several = first.task == "multilabel"
+    chances = scores.sigmoid() if several else class_logits(scores).softmax(0)
+    return f"{_name(target, names)} {float(chances[target]):.2f}"
 
 
 def said(
@@ -106,17 +164,3 @@ def _name(index: int, names: Sequence[str] | None) -> str:
     if names is None or not 0 <= index < len(names) or not can_draw(names[index]):
         return str(index)
     return names[index]
-
-
-def _average_precisions(chunk: ExplainedChunk, row: int) -> list[tuple[str, float]]:
-    ignore = chunk.samples.ignore
-    rows = slice(row, row + 1)
-    found = []
-    for inputs in chunk.inputs:
-        assert inputs.heatmaps is not None
-        assert inputs.masks is not None
-        score = segmentation_average_precision(
-            inputs.heatmaps[rows], inputs.masks[rows], None if ignore is None else ignore[rows]
-        )
-        found.append((inputs.explanation.rules.name, float(score)))
-    return found

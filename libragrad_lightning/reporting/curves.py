@@ -5,22 +5,15 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from libragrad_lightning.audit import AuditRecord
 from libragrad_lightning.reporting.directions import arrow
+from libragrad_lightning.reporting.looks import looks
 
 _COLUMNS = 3
-_LOOKS: tuple[dict[str, Any], ...] = (
-    {"color": "#1f5fa8", "linestyle": "-", "marker": "o"},
-    {"color": "#c4551b", "linestyle": "--", "marker": "s"},
-    {"color": "#3d7d3a", "linestyle": ":", "marker": "^"},
-    {"color": "#7a4a9c", "linestyle": "-.", "marker": "D"},
-)
-"""Told apart without color, too."""
 
 
 def curves_svg(records: Sequence[AuditRecord], rules: Sequence[str]) -> str:
@@ -38,9 +31,12 @@ def curves_svg(records: Sequence[AuditRecord], rules: Sequence[str]) -> str:
     steps = [record.step for record in records]
     for place, metric in enumerate(metrics):
         axes = figure.add_subplot(rows, _COLUMNS, place + 1)
-        for name, look in zip(_last_first(rules), _LOOKS, strict=False):
+        for name, look in looks(rules).items():
             values = [record.values.get(f"{metric}/{name}", math.nan) for record in records]
-            axes.plot(steps, values, label=name, markersize=4, linewidth=1.4, **look)
+            style = f"{look.marker}{look.line}"
+            axes.plot(
+                steps, values, style, color=look.color, label=name, markersize=4, linewidth=1.4
+            )
         axes.set_title(f"{metric.replace('_', ' ')} {arrow(metric)}".rstrip(), fontsize=10)
         if "error" in metric:
             axes.set_yscale("log")
@@ -56,8 +52,3 @@ def curves_svg(records: Sequence[AuditRecord], rules: Sequence[str]) -> str:
         written, format="svg", metadata=dict.fromkeys(("Date", "Format", "Creator", "Type"))
     )
     return written.getvalue().partition("<svg")[1] + written.getvalue().partition("<svg")[2]
-
-
-def _last_first(rules: Sequence[str]) -> list[str]:
-    """Return rule sets with LibraGrad, which comes last by default, first."""
-    return list(reversed(rules))

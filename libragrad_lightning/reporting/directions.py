@@ -22,3 +22,9 @@ def arrow(metric: str) -> str:
     if metric in LOWER:
         return "↓"
     return "↑" if (metric in METRICS and metric not in NEITHER) or metric == "accuracy" else ""
+
+
+def has_direction(metric: str) -> bool:
+    """Return whether a metric tells good maps from better ones."""
+    of_no_map = ("accuracy", "mean_absolute_error", "degenerate_rate")
+    return bool(arrow(metric)) and metric not in of_no_map

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import math
 import platform
@@ -17,9 +16,10 @@ from torch import Tensor
 
 from libragrad_lightning.audit import AuditRecord
 from libragrad_lightning.diagnosis import CoverageReport
-from libragrad_lightning.heatmaps import to_pil
+from libragrad_lightning.heatmaps import encoded
 from libragrad_lightning.reporting.curves import curves_svg
 from libragrad_lightning.reporting.directions import arrow
+from libragrad_lightning.reporting.findings import Shown
 from libragrad_lightning.reporting.summary import number
 from libragrad_lightning.tables import TableRows
 
@@ -34,6 +34,7 @@ th, td { padding: .25rem .8rem .25rem 0; text-align: left; border-bottom: 1px so
          vertical-align: top; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 figure { margin: 1rem 0; break-inside: avoid; } figure img { max-width: 100%; }
+.beside { display: flex; flex-wrap: wrap; gap: 1rem; }
 figcaption, .quiet { color: #555; font-size: .9rem; } svg { max-width: 100%; height: auto; }
 .warning { border-left: 4px solid #a33; padding-left: .8rem; }
 details { margin: .5rem 0; } summary { cursor: pointer; }
@@ -50,8 +51,9 @@ class AuditPage:
         rules: The rule sets, by name.
         settings: How was explained and measured, by the names of the arguments.
         records: The audits, oldest first.
-        panels: Pictures of probe images `[3, H, W]`, by ``first`` or ``last``, of which audit they
-            are, and their numbers.
+        panels: Pictures of probe images in the last audit `[3, H, W]`, by their tags.
+        strips: Pictures of what became of them over all audits, by their tags.
+        shown: What the last audit found of single images.
         coverage: Which rule each operation gets.
         notices: What was said during the run; those that begin with ``!`` are warnings.
     """
@@ -60,7 +62,9 @@ class AuditPage:
     rules: Sequence[str]
     settings: Mapping[str, Any] = field(default_factory=dict)
     records: Sequence[AuditRecord] = ()
-    panels: Mapping[str, Mapping[int, Tensor]] = field(default_factory=dict)
+    panels: Mapping[str, Tensor] = field(default_factory=dict)
+    strips: Mapping[str, Tensor] = field(default_factory=dict)
+    shown: Shown = field(default_factory=Shown)
     coverage: Sequence[CoverageReport] = ()
     notices: Sequence[str] = ()
 
@@ -146,13 +150,21 @@ class AuditPage:
             yield f"<figure>{curves_svg(self.records, self.rules)}</figure>"
 
     def _pictures(self) -> Iterator[str]:
-        for when, panels in self.panels.items():
-            if panels:
-                yield f"<h2>Probe images in the {escape(when)} audit</h2>"
-            for place, panel in sorted(panels.items()):
-                alt = escape(f"Probe image {place}: image, maps and mask")
-                source = f"data:image/png;base64,{_encoded(panel)}"
-                yield f'<figure><img alt="{alt}" src="{source}"></figure>'
+        shown = self.shown
+        if shown.figure is not None:
+            yield "<h2>Curves and differences in the last audit</h2>"
+            yield _figure("Curves of all rule sets, and their differences", shown.figure)
+        for name, table in shown.tables.items():
+            yield f"<h2>{escape(name.replace('_', ' ').capitalize())} in the last audit</h2>"
+            yield table_html(table)
+        for title, pictures in (
+            ("Probe images in the last audit", self.panels),
+            ("Probe images over all audits", self.strips),
+        ):
+            if pictures:
+                yield f'<h2>{title}</h2><div class="beside">'
+                yield from (_figure(tag, picture) for tag, picture in pictures.items())
+                yield "</div>"
 
     def _coverage(self) -> Iterator[str]:
         if self.coverage:
@@ -199,10 +211,11 @@ def _cell(value: object) -> str:
     return f"<td{kind}>{escape(text)}</td>"
 
 
-def _encoded(panel: Tensor) -> str:
-    content = io.BytesIO()
-    to_pil(panel).save(content, "png", compress_level=6)
-    return base64.b64encode(content.getvalue()).decode()
+def _figure(said: str, picture: Tensor) -> str:
+    content, kind = encoded(picture)
+    source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    caption = f"<figcaption>{escape(said)}</figcaption>"
+    return f'<figure><img alt="{escape(said)}" src="{source}">{caption}</figure>'
 
 
 def _plain(value: Any) -> Any:

@@ -10,14 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from libragrad_lightning.audit import AuditError, ExplainedChunk, at_least
-from libragrad_lightning.heatmaps import (
-    PanelTarget,
-    explanation_panel,
-    targets_panel,
-    to_display_range,
-)
-from libragrad_lightning.reporting.captions import caption, title
+from libragrad_lightning.audit import AuditError, ExplainedChunk, Key, at_least
+from libragrad_lightning.heatmaps import PanelTarget, StripMoment, share_panel, to_display_range
+from libragrad_lightning.reporting.captions import caption, explained, label_tag, map_note, title
 
 
 @dataclass(frozen=True)
@@ -25,7 +20,8 @@ class Pictures:
     """How probe images are drawn.
 
     Args:
-        size: The longer side of one picture in a panel, in pixels.
+        size: The longer side of one picture in a panel, in pixels. Two stand beside each other, and
+            loggers show pictures about as wide as two of 192; larger ones take more space in logs.
         mean: Channel means of the images' normalization, to undo it. Without it and `std`, those of
             the datamodule are taken (its attributes `image_mean` and `image_std`); if it has none,
             images are shown as they are, or stretched to [0, 1] if they are outside of it.
@@ -34,10 +30,10 @@ class Pictures:
             `class_names` of the datamodule or module, or the prompts that images are compared with.
         targets: How many classes, or texts, are explained in a panel: what is explained anyway,
             then what else labels say is true, then what has the largest scores. More than one gives
-            each a column, with a row for each rule set; the others are explained for it.
+            each rows of its own; the others are explained for it.
     """
 
-    size: int = 224
+    size: int = 192
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     class_names: Sequence[str] | Mapping[int, str] | None = None
@@ -96,6 +92,27 @@ def class_list(names: Any) -> Sequence[str] | None:
     return [numbered.get(i, str(i)) for i in range(max(numbered, default=-1) + 1)]
 
 
+@dataclass(frozen=True, eq=False)
+class DrawnPanel:
+    """A probe image that was drawn.
+
+    Attributes:
+        key: What it is remembered by.
+        tag: Its name in loggers, such as ``image_000/sandal``.
+        picture: The panel, uint8 `[3, Hp, Wp]`.
+        image: The image, floating point in [0, 1], `[3, H, W]`.
+        moment: Its maps, and what was explained, for a strip.
+        label: What is true of it, or an empty text.
+    """
+
+    key: Key
+    tag: str
+    picture: Tensor
+    image: Tensor
+    moment: StripMoment
+    label: str
+
+
 @dataclass
 class PanelDrawer:
     """Draws the first images of the probe set as they are explained.
@@ -103,12 +120,17 @@ class PanelDrawer:
     Attributes:
         pictures: How to draw.
         count: How many to draw.
-        drawn: Panels, uint8 `[3, H, W]`, by the numbers of their images.
+        drawn: Panels, by the numbers of their images.
     """
 
     pictures: Pictures
     count: int
-    drawn: dict[int, Tensor] = field(default_factory=dict)
+    drawn: dict[int, DrawnPanel] = field(default_factory=dict)
+
+    @property
+    def class_names(self) -> Sequence[str] | None:
+        """Names of the classes by their numbers, or None."""
+        return class_list(self.pictures.class_names)
 
     def draw(self, chunk: ExplainedChunk) -> None:
         """Draw those images of a chunk that are among the first ones."""
@@ -117,28 +139,43 @@ class PanelDrawer:
                 self.drawn[number] = self._panel(chunk, row)
 
     def named(self, name: str) -> dict[str, Tensor]:
-        """Return the panels as ``<name>/image_000`` and so on."""
-        return {f"{name}/image_{n:03d}": panel for n, panel in sorted(self.drawn.items())}
+        """Return the panels as ``<name>/image_000/<class>`` and so on."""
+        return {f"{name}/{panel.tag}": panel.picture for _, panel in sorted(self.drawn.items())}
 
-    def _panel(self, chunk: ExplainedChunk, row: int) -> Tensor:
+    def _panel(self, chunk: ExplainedChunk, row: int) -> DrawnPanel:
         samples, pictures = chunk.samples, self.pictures
         pixels = samples.pixels[row : row + 1].cpu().float()
         image = to_display_range(pixels, pictures.mean, pictures.std)[0]
-        names = pictures.class_names
-        assert names is None or not isinstance(names, Mapping)
-        below = caption(chunk, row, names)
-        if pictures.targets > 1:
-            found = islice(chunk.targets.of(row), pictures.targets)
-            targets = [PanelTarget(title(t, names), t.maps, _on_cpu(t.mask)) for t in found]
-            by_class = any(target.mask is not None for target in targets)
-            mask = None if samples.masks is None or by_class else samples.masks[row].cpu()
-            return targets_panel(image, targets, mask, below, column_size=pictures.size)
+        names = self.class_names
+        targets = self._targets(chunk, row, names)
+        by_class = len(targets) > 1 and any(target.mask is not None for target in targets)
         first = chunk.inputs[0]
-        maps = {
-            i.explanation.rules.name: i.explanation.attribution[row].float() for i in chunk.inputs
-        }
-        mask = None if first.masks is None else first.masks[row].cpu()
-        return explanation_panel(image, maps, mask, below, column_size=pictures.size)
+        masks = first.masks if pictures.targets == 1 else samples.masks
+        mask = None if masks is None or by_class else masks[row].cpu()
+        below = caption(chunk, row, names)
+        label, task = None if chunk.labels is None else chunk.labels[row], first.explanation.task
+        tag = label_tag(label, task, names)
+        return DrawnPanel(
+            chunk.keys[row],
+            f"image_{chunk.numbers[row]:03d}" + (f"/{tag}" if tag else ""),
+            share_panel(image, targets, mask, below, column_size=pictures.size),
+            image,
+            StripMoment(explained(chunk, row, names), targets[0].maps),
+            "  |  ".join(part for part in below.split("  |  ") if part.startswith("label")),
+        )
+
+    def _targets(
+        self, chunk: ExplainedChunk, row: int, names: Sequence[str] | None
+    ) -> list[PanelTarget]:
+        if self.pictures.targets == 1:
+            maps = {
+                i.explanation.rules.name: i.explanation.attribution[row].float().cpu()
+                for i in chunk.inputs
+            }
+            notes = {name: map_note(chunk, row, name, found) for name, found in maps.items()}
+            return [PanelTarget("", maps, notes)]
+        found = islice(chunk.targets.of(row), self.pictures.targets)
+        return [PanelTarget(title(t, names), t.maps, mask=_on_cpu(t.mask)) for t in found]
 
 
 def _on_cpu(mask: Tensor | None) -> Tensor | None:

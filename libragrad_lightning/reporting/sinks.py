@@ -26,6 +26,7 @@ from lightning.pytorch.loggers import (
 from torch import Tensor
 
 from libragrad_lightning.heatmaps.panel import to_pil
+from libragrad_lightning.reporting.board_pictures import add_picture
 from libragrad_lightning.tables import TableRows
 
 _UNSAFE = re.compile(r"[^-/.\w]")
@@ -47,7 +48,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class TensorBoardSink:
-    """Writes to TensorBoard; tables become Markdown texts.
+    """Writes to TensorBoard; tables become Markdown texts, and photographs JPEG.
 
     Attributes:
         logger: A `TensorBoardLogger`.
@@ -59,7 +60,7 @@ class TensorBoardSink:
         """Write pictures; their tags are the names, so that the slider is the step."""
         writer = self.logger.experiment
         for name, image in images.items():
-            writer.add_image(name, image, step)
+            add_picture(writer, name, image, step)
 
     def write_table(self, name: str, table: TableRows, step: int) -> None:
         """Write a table as a text."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 from rich import get_console
 from rich.box import SIMPLE_HEAD
@@ -53,11 +54,30 @@ def summary_table(history: Sequence[AuditRecord], rules: Sequence[str], count: i
     return table
 
 
-def _label(record: AuditRecord, by_step: bool) -> str:
+class _Moment(Protocol):
+    @property
+    def epoch(self) -> int | None: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def weights(self) -> str: ...
+
+
+def moment_name(record: _Moment, by_step: bool) -> str:
+    """Return when an audit was: ``start``, ``end``, or its epoch or step.
+
+    Args:
+        record: The audit, or what else has its epoch, step and weights.
+        by_step: Whether epochs do not tell audits apart.
+    """
     named = {"final": "end", "initial": "start"}.get(record.weights)
-    if named is None and record.epoch is None:
-        named = record.when
-    return named or (f"step {record.step}" if by_step else f"epoch {record.epoch}")
+    unknown = by_step or record.epoch is None
+    return named or (f"step {record.step}" if unknown else f"epoch {record.epoch}")
+
+
+def _label(record: AuditRecord, by_step: bool) -> str:
+    is_known = record.epoch is not None or record.weights in ("final", "initial")
+    return moment_name(record, by_step) if is_known else record.when
 
 
 def _spread(history: Sequence[AuditRecord], count: int) -> list[AuditRecord]:

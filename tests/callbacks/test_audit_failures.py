@@ -13,7 +13,7 @@ from libragrad_lightning.audit import metric_table
 from libragrad_lightning.audit import run as audit_run
 from libragrad_lightning.callbacks import Samples
 from libragrad_lightning.metrics import CompletenessError
-from libragrad_lightning.reporting import panels
+from libragrad_lightning.reporting import panels, sinks
 
 PLACES = ("forward", "backward", "metric", "compute", "rendering", "logger")
 
@@ -56,9 +56,9 @@ class Plant(Callback):
         elif self.place == "compute":
             self.monkeypatch.setattr(metric_table.MetricEntry, "value", fail)
         elif self.place == "rendering":
-            self.monkeypatch.setattr(panels, "explanation_panel", fail)
+            self.monkeypatch.setattr(panels, "share_panel", fail)
         elif self.place == "logger":
-            self.monkeypatch.setattr(type(trainer.logger.experiment), "add_image", fail)
+            self.monkeypatch.setattr(sinks, "add_picture", fail)
 
 
 class Stop(Callback):

@@ -77,7 +77,7 @@ def test_a_checkpoint_can_be_loaded_without_trust(tmp_path):
     run_with(tmp_path, quick_audit(num_images=0), epochs=1)
     checkpoint = torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)
     (state,) = (s for key, s in checkpoint["callbacks"].items() if "LibraGradAudit" in key)
-    assert state.keys() == {"settings", "history", "max_samples"}
+    assert state.keys() == {"settings", "history", "strips", "max_samples"}
     assert state["history"]["records"][0]["epoch"] == 0
     assert list(state["history"]["last"]["fingerprints"]) == [(i, -1) for i in range(4)]
 

@@ -71,8 +71,12 @@ def test_tensorboard_gets_scalars_panels_and_charts(tmp_path):
     events.Reload()
     tags = events.Tags()
     assert {f"audit/{key}" for key in KEYS} <= set(tags["scalars"])
-    assert tags["images"] == ["audit/image_000", "audit/image_001"]
-    assert [image.step for image in events.Images("audit/image_000")] == [5, 11]
+    names = [f"image_{i:03d}/class_{data()[i][1]}" for i in (0, 1)]
+    strips = [name.replace("image", "strip") for name in names]
+    assert sorted(tags["images"]) == sorted(f"audit/{n}" for n in ("curves", *names, *strips))
+    for name in ("curves", names[0]):
+        assert [image.step for image in events.Images(f"audit/{name}")] == [5, 11]
+    assert [image.step for image in events.Images(f"audit/{strips[0]}")] == [12]
     assert [scalar.step for scalar in events.Scalars("audit/srg/libra")] == [5, 11]
     assert "custom_scalars__config__" in tags["tensors"]
     for rules in ("plain", "libra"):
@@ -212,7 +216,7 @@ def test_without_a_logger_there_are_files(tmp_path, csv):
     run, _ = fit(tmp_path, [audit()], logger=CSVLogger(tmp_path) if csv else False)
     folder = Path(run.logger.log_dir) if csv else tmp_path
     for i in range(2):
-        found = sorted(p.name for p in (folder / f"audit/image_{i:03d}").iterdir())
+        found = sorted(p.name for p in (folder / f"audit/image_{i:03d}").rglob("*.png"))
         assert found == ["00000005.png", "00000011.png"]
 
 
@@ -222,7 +226,20 @@ def test_the_audit_writes_pictures_texts_and_its_history(tmp_path):
     run.fit(Classifier(), loader(), loader())
     folder = Path(run.logger.log_dir) / "audit"
     pictures = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png"))
-    assert pictures == [f"image_{i:03d}/{step:08d}.png" for i in (0, 1) for step in (5, 11)]
+    classes = [f"{i:03d}/class_{data()[i][1]}" for i in (0, 1)]
+    assert pictures == [
+        *(f"curves/{step:08d}.png" for step in (5, 11)),
+        *(f"image_{name}/{step:08d}.png" for name in classes for step in (5, 11)),
+        *(f"strip_{name}/00000012.png" for name in classes),
+    ]
+    for name in ("classes", "best_and_worst"):
+        assert len(list((folder / name).glob("*.md"))) == 2
+    with (folder / "scores" / "00000011.csv").open() as file:
+        images = list(csv.DictReader(file))
+    assert len(images) == 12
+    for key in ("srg/libra", "segmentation_ap/plain"):
+        mean = sum(float(row[key]) for row in images) / 12
+        assert mean == pytest.approx(callback.history[-1].values[key])
     assert (folder / "coverage" / "libra" / "00000000.md").read_text().startswith("|")
     with (folder / "history" / "00000012.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -116,7 +116,9 @@ def commands():
         for block in blocks(page, "bash")
         for line in block.replace("\\\n", "").splitlines()
     ]
-    return [line for line in lines if re.match(r"libragrad (explain|audit|coverage|zoo|doctor)\b", line)]
+    return [
+        line for line in lines if re.match(r"libragrad (explain|audit|coverage|zoo|doctor)\b", line)
+    ]
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: "_".join(command.split()[1:3]))

@@ -8,13 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import libragrad_lightning.heatmaps.explanation as explanation
-from libragrad_lightning.heatmaps import (
-    PanelTarget,
-    explanation_panel,
-    overlay,
-    positive_heatmap,
-    targets_panel,
-)
+from libragrad_lightning.heatmaps import explanation_panel, overlay, positive_heatmap
 from libragrad_lightning.heatmaps.explanation import display_size
 
 
@@ -173,33 +167,3 @@ def test_wrong_arguments_are_named():
         explanation_panel(image, maps, column_size=0)
     with pytest.raises(ValueError, match="no colormap 'lava'"):
         explanation_panel(image, maps, colormap="lava")
-
-
-@pytest.mark.parametrize("own_mask", [True, False])
-def test_targets_have_columns_and_their_maps_have_rows(monkeypatch, own_mask):
-    image, maps, mask = sample()
-    seen = []
-    monkeypatch.setattr(explanation, "grid", lambda rows, *_: seen.extend(rows))
-    others = {name: -tensor for name, tensor in maps.items()}
-    targets = [
-        PanelTarget("cat 0.9", maps, None if own_mask else mask),
-        PanelTarget("dog 0.1", others, None if own_mask else ~mask),
-    ]
-    targets_panel(image, targets, mask if own_mask else None, column_size=64)
-    titles = [[column.title for column in row] for row in seen]
-    if own_mask:
-        assert titles == [["image", "cat 0.9\nplain", "dog 0.1\nplain"], ["mask", "Libra", "Libra"]]
-    else:
-        assert titles[1:] == [["", "Libra", "Libra"], ["", "mask", "mask"]]
-        assert (seen[2][0].image == 1).all()
-    pixels = (image * 255).round() / 255
-    for column, found in ((1, maps), (2, others)):
-        heat = positive_heatmap(found["Libra"][None], (64, 64))
-        torch.testing.assert_close(seen[1][column].image, overlay(pixels[None], heat)[0])
-
-
-def test_panels_of_targets_refuse_what_other_panels_refuse():
-    image, maps, _ = sample()
-    with pytest.raises(ValueError, match="column_size must be positive, but it is 0"):
-        targets_panel(image, [PanelTarget("", maps)], column_size=0)
-    assert targets_panel(image, [PanelTarget("", maps)]).dtype == torch.uint8

@@ -1,4 +1,4 @@
-"""Panels of audits with prompts have a column for each prompt, with its own maps."""
+"""Panels of audits with prompts have rows for each prompt, with its own maps."""
 
 import lightning as L
 import pytest
@@ -37,7 +37,7 @@ def drawn(monkeypatch):
         found.append((list(targets), mask, caption))
         return torch.zeros(3, 1, 1)
 
-    monkeypatch.setattr(panels, "targets_panel", draw)
+    monkeypatch.setattr(panels, "share_panel", draw)
     return found
 
 
@@ -62,7 +62,7 @@ def close(found, expected):
 
 
 @pytest.mark.parametrize("kind", [Prompts, Written])
-def test_prompts_for_classes_have_columns(tmp_path, drawn, kind):
+def test_prompts_for_classes_have_rows(tmp_path, drawn, kind):
     module = kind()
     names = None if kind is Prompts else CLASSES
     audited(tmp_path, module, target="label", pictures=Pictures(targets=3, class_names=names))
@@ -87,7 +87,7 @@ def test_prompts_for_classes_have_columns(tmp_path, drawn, kind):
 
 
 @pytest.mark.parametrize("texts", [True, False])
-def test_captions_have_columns_those_that_fit_best_after_the_own_one(tmp_path, drawn, texts):
+def test_captions_have_rows_those_that_fit_best_after_the_own_one(tmp_path, drawn, texts):
     module = Captions()
     audited(tmp_path, module, texts)
     one_by_one = [text_prompts(module.clip, TOKENIZER, [text]) for text in CAPTIONS]
@@ -144,5 +144,5 @@ def test_real_panels_are_drawn(tmp_path):
     (folder,) = (tmp_path / "lightning_logs").iterdir()
     events = EventAccumulator(str(folder)).Reload()
     (event,) = events.Images("audit/image_000")
-    assert event.width > 3 * 192
-    assert event.height > 2 * 192
+    assert event.width > 2 * 192
+    assert event.height > 4 * 192  # the image, and below it three texts

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from libragrad_lightning.audit import ExplainedTarget
-from libragrad_lightning.reporting.captions import said, title
+from libragrad_lightning.reporting.captions import label_tag, said, title
 
 NAMES = ["ant", "bee", "cat", "dog", "elk", "fox"]
 SCORES = torch.tensor([1.0, 3.0, 0.0])
@@ -79,3 +79,21 @@ def test_quantities():
 )
 def test_a_target_is_named_by_its_text_or_class(text, names, expected):
     assert title(ExplainedTarget(3, text, 0.25, {}), names) == expected
+
+
+@pytest.mark.parametrize(
+    ("label", "task", "names", "expected"),
+    [
+        (torch.tensor(1), "multiclass", NAMES, "bee"),
+        (torch.tensor(1), "multiclass", None, "class_1"),
+        (torch.tensor(7), "multiclass", NAMES, "class_7"),
+        (torch.tensor(-1), "multiclass", NAMES, ""),
+        (torch.tensor(0), "binary", ["T-shirt / top (new)"], "T-shirt_top_new_"),
+        (torch.tensor([0, 1, 0, 1]), "multilabel", NAMES, "bee_dog"),
+        (torch.ones(6), "multilabel", ["a" * 30] * 6, "a" * 30 + "_" + "a" * 9),
+        (torch.tensor([0.5]), "regression", NAMES, ""),
+        (None, "multiclass", NAMES, ""),
+    ],
+)
+def test_a_tag_tells_the_class_in_letters_that_loggers_like(label, task, names, expected):
+    assert label_tag(label, task, names) == expected

@@ -1,5 +1,6 @@
 """Every panel shows its own image, its maps under all rule sets, and its mask."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,6 @@ from libragrad_lightning.attribution import Explanation
 from libragrad_lightning.audit import ExplainedChunk, Samples
 from libragrad_lightning.audit.metric_inputs import MetricInputs
 from libragrad_lightning.backward import LIBRA, PLAIN
-from libragrad_lightning.metrics.functional import segmentation_average_precision
 from libragrad_lightning.reporting import PanelDrawer, Pictures, panels
 from libragrad_lightning.reporting.charts import RuleSetRuns, announce_charts
 
@@ -61,11 +61,11 @@ def chunk(masks=True):
 def drawn(monkeypatch):
     found = []
 
-    def draw(image, maps, mask, caption, column_size):
+    def draw(image, targets, mask, caption, column_size):
         found.append(SimpleNamespace(**locals()))
         return torch.zeros(3, 1, 1)
 
-    monkeypatch.setattr(panels, "explanation_panel", draw)
+    monkeypatch.setattr(panels, "share_panel", draw)
     return found
 
 
@@ -74,32 +74,34 @@ def test_a_panel_has_what_belongs_to_its_image(drawn, masks):
     given = chunk(masks)
     drawer = PanelDrawer(Pictures(64, class_names=["ant", "bee"]), 3)
     drawer.draw(given)
-    assert list(drawer.named("audit")) == ["audit/image_000", "audit/image_002"]
+    assert list(drawer.named("audit")) == ["audit/image_000/ant", "audit/image_002"]
     for panel, row in zip(drawn, (1, 2), strict=True):
         assert panel.column_size == 64
         assert torch.equal(panel.image, given.samples.images[row])
-        assert list(panel.maps) == ["plain", "libra"]
-        for maps, inputs in zip(panel.maps.values(), given.inputs, strict=True):
+        (target,) = panel.targets
+        assert (target.title, list(target.maps)) == ("", ["plain", "libra"])
+        for maps, inputs in zip(target.maps.values(), given.inputs, strict=True):
             assert torch.equal(maps, inputs.explanation.attribution[row].float())
         assert (panel.mask is None) is not masks
         assert panel.mask is None or torch.equal(panel.mask, given.samples.masks[row])
-    texts = [panel.caption.split("  |  ") for panel in drawn]
-    assert [text[:2] for text in texts] == [
+    assert [panel.caption.split("  |  ") for panel in drawn] == [
         ["label ant", "predicted bee 0.73"],
         ["predicted ant 0.95", "explained bee"],
     ]
-    for text, row in zip(texts, (1, 2), strict=True):
-        assert len(text) == 2 + masks
-        if masks:
-            scores = [
-                segmentation_average_precision(
-                    i.explanation.heatmap((8, 8))[[row]],
-                    given.samples.masks[[row]],
-                    given.samples.ignore[[row]],
-                )
-                for i in given.inputs
-            ]
-            assert text[2] == f"AP plain {float(scores[0]):.2f}, libra {float(scores[1]):.2f}"
+    assert [drawer.drawn[number].label for number in (0, 2)] == ["label ant", ""]
+    assert [drawer.drawn[number].moment.title for number in (0, 2)] == ["bee 0.73", "bee 0.05"]
+    assert [drawer.drawn[number].key for number in (0, 2)] == [(0, -1), (2, -1)]
+
+
+def test_maps_tell_how_good_they_are_and_how_much_they_attribute(drawn):
+    given = chunk()
+    scores = torch.tensor([[0.1, 0.0], [0.25, 0.0], [float("nan"), 0.0]])
+    given = replace(given, scores={"segmentation_ap/libra": scores})
+    PanelDrawer(Pictures(), 3).draw(given)
+    for panel, row, known in zip(drawn, (1, 2), ("AP 0.25, ", ""), strict=True):
+        notes = panel.targets[0].notes
+        sums = [float(i.explanation.attribution[row].abs().sum()) for i in given.inputs]
+        assert notes == {"plain": f"amount {sums[0]:.3g}", "libra": f"{known}amount {sums[1]:.3g}"}
 
 
 def test_normalization_is_undone(drawn):
@@ -113,14 +115,18 @@ def test_normalization_is_undone(drawn):
 def test_charts_are_announced_to_tensorboard_alone(tmp_path, rank_zero):
     board = TensorBoardLogger(tmp_path)
     run = SimpleNamespace(loggers=[CSVLogger(tmp_path), board], is_global_zero=rank_zero)
-    announce_charts(run, "audit", ["srg", "lif_aopc"])
+    announce_charts(run, "audit", ["srg", "lif_aopc", "drift_rank"], ["plain", "libra"])
     board.experiment.flush()
     events = EventAccumulator(board.log_dir).Reload()
     assert ("custom_scalars__config__" in events.Tags()["tensors"]) is rank_zero
     if rank_zero:
         (event,) = events.Tensors("custom_scalars__config__")
         layout = event.tensor_proto.string_val[0].decode("latin-1")
-        assert all(f"audit/{metric}$" in layout for metric in ("srg", "lif_aopc"))
+        assert all(f"audit/{metric}$" in layout for metric in ("srg", "lif_aopc", "drift_rank"))
+        ends = [f"audit_difference/srg/{end}" for end in ("value", "lower", "upper")]
+        assert all(end in layout for end in ends)
+        assert "audit_difference/drift_rank" not in layout
+        assert "audit: libra less plain, with 95 % intervals" in layout
 
 
 @pytest.mark.parametrize("rank_zero", [True, False])

@@ -10,7 +10,7 @@ import torch
 
 from libragrad_lightning.audit import METRICS, AuditRecord
 from libragrad_lightning.diagnosis.coverage import CoverageReport, OperationUse
-from libragrad_lightning.reporting import AuditPage
+from libragrad_lightning.reporting import AuditPage, Shown, TableRows
 from libragrad_lightning.reporting.directions import LOWER, NEITHER, arrow
 
 
@@ -50,7 +50,9 @@ def page(**others):
     given = {
         "settings": {"rules": ["plain", "libra"], "forward": None},
         "records": [record(0), record(1, **{"completeness_error/libra": math.nan})],
-        "panels": {"first": {0: torch.zeros(3, 4, 4, dtype=torch.uint8)}},
+        "panels": {"image_000/ant": torch.zeros(3, 4, 4, dtype=torch.uint8)},
+        "strips": {"strip_000/ant": torch.rand(3, 64, 64)},
+        "shown": Shown(torch.ones(3, 4, 4), {"best_and_worst": TableRows(("a",), ((1,),))}),
         "coverage": [REPORT],
         "notices": ["Looks at <net>.", "!Something is odd."],
     }
@@ -60,8 +62,15 @@ def page(**others):
 def test_it_is_whole_and_needs_no_other_file():
     outline = Outline(page().html())
     assert outline.open == []
-    assert len(outline.sources) == 1
-    assert all(source.startswith("data:image/png;base64,") for source in outline.sources)
+    kinds = [source.partition(";base64,")[0] for source in outline.sources]
+    assert kinds == ["data:image/png", "data:image/png", "data:image/jpeg"]
+    headings = [text for tag, text in outline.texts if tag == "h2"]
+    assert headings[2:6] == [
+        "Curves and differences in the last audit",
+        "Best and worst in the last audit",
+        "Probe images in the last audit",
+        "Probe images over all audits",
+    ]
     assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", page().html())
 
 
