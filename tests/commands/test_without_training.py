@@ -150,7 +150,7 @@ def test_a_folder_is_audited_and_a_page_written(classes, capsys):
     assert 0 < found["values"]["segmentation_ap/libra"] < 1
     assert "accuracy" in found["values"]
     page = (output / "audit.html").read_text()
-    assert page.count("<img") == 4
+    assert page.count("<img") == 5  # four panels and the curves
 
 
 def test_classes_are_those_of_the_model_in_the_order_of_names(classes):

@@ -33,3 +33,20 @@ def test_a_chart_is_a_png_without_a_difference():
     form, pixels = read(content)
     assert (kind, form) == ("png", "PNG")
     assert np.array_equal(pixels, chart.permute(1, 2, 0).numpy())
+
+
+def test_a_picture_is_encoded_once_until_it_is_overwritten():
+    image = torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8)
+    first = encoded(image)
+    assert encoded(image) is first
+    assert encoded(image.clone()) == first
+    image[0, 0, 0] += 1
+    assert encoded(image) == encoded(image.clone()) != first
+
+
+def test_pictures_of_inference_mode_are_never_taken_for_others():
+    with torch.inference_mode():
+        image = torch.zeros(3, 20, 30, dtype=torch.uint8)
+        first = encoded(image)
+        image[0, 0, 0] += 1
+        assert encoded(image) != first
