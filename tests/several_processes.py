@@ -8,10 +8,10 @@ SECONDS = 150
 """How long they may take together; some seconds are enough on a machine that is not busy."""
 
 
-def run_in_processes(function, folder, count=2):
+def run_in_processes(function, folder, count=2, seconds=SECONDS):
     """Call `function(rank, folder)` in processes; what one of them raises is raised here."""
     context = multiprocessing.spawn(function, args=(str(folder),), nprocs=count, join=False)
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + seconds
     try:
         while not context.join(timeout=1):
             if time.monotonic() > end:

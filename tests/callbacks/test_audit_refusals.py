@@ -4,13 +4,15 @@ import lightning as L
 import pytest
 import pytorch_lightning
 from audit_cases import Classifier, audit, data, grouped, loader, trainer
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.fabric import Fabric
+from lightning.pytorch.strategies import DeepSpeedStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from libragrad_lightning.callbacks import LibraGradAudit
+from libragrad_lightning.monitoring.requirements import check_trainer
 
 IMAGES, LABELS, MASKS = data(4).tensors
 
@@ -48,13 +50,22 @@ def test_gradient_checkpointing_that_cannot_be_switched_off(tmp_path, use_reentr
     refused(tmp_path, match, module=module)
 
 
-@pytest.mark.parametrize("strategy", [DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy])
-def test_weights_that_are_spread_over_processes(tmp_path, strategy):
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_stage_3_of_deepspeed(tmp_path, stage):
     run = trainer(tmp_path)
-    run.strategy.__class__ = strategy
-    match = rf"{strategy.__name__} spreads.*`strategy='ddp'`"
+    run.strategy.__class__ = DeepSpeedStrategy
+    run.strategy.config = {"zero_optimization": {"stage": stage}}
+    if stage < 3:
+        check_trainer(run, "validate")
+    else:
+        with pytest.raises(MisconfigurationException, match=r"stage 3.*'deepspeed_stage_2'"):
+            audit().setup(run, Classifier(), "fit")
+
+
+def test_fabric():
+    match = r"has no validation loop.*`libragrad_lightning.explain`"
     with pytest.raises(MisconfigurationException, match=match):
-        audit().setup(run, Classifier(), "fit")
+        Fabric(accelerator="cpu", devices=1, callbacks=[audit()]).setup(Classifier())
 
 
 def test_a_trainer_of_the_other_package(tmp_path):

@@ -128,6 +128,16 @@ EXACT = {
 """Ways to spread a model, as functions of it; what they compute is the same to the last bit."""
 
 
+def replicated(model):
+    """Two groups of two processes have a model each."""
+    return of_blocks(model, init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard")))
+
+
+def replicated_and_wrapped(model):
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
+    return wrapped(model, device_mesh=mesh, sharding_strategy=ShardingStrategy.HYBRID_SHARD)
+
+
 def in_half(model):
     """Computes in bfloat16, with weights of its own precision."""
     return called(of_blocks(model, mp_policy=MixedPrecisionPolicy(torch.bfloat16)))

@@ -4,7 +4,17 @@ import pytest
 import torch
 import torch.distributed as dist
 from several_processes import run_in_processes
-from sharded_models import EXACT, WITHIN_IMAGES, assert_same, in_half, join, remains, step
+from sharded_models import (
+    EXACT,
+    WITHIN_IMAGES,
+    assert_same,
+    in_half,
+    join,
+    remains,
+    replicated,
+    replicated_and_wrapped,
+    step,
+)
 from situation_cases import as_it_is, assert_complete, explained, images, vit
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.tensor import DTensor
@@ -26,7 +36,7 @@ def explain_a_spread_model(spread, rank):
     model, undisturbed = spread(vit()), spread(vit())
     for _ in range(2):
         before = remains(model)
-        with gathered_weights(model):  # the second process has no images
+        with gathered_weights(model):  # the other processes have no images
             assert not is_sharded(model)
             assert not any(isinstance(p, DTensor) for p in model.parameters())
             if rank == 0:
@@ -125,6 +135,19 @@ def process(rank, folder):
     refuse_what_has_no_room(rank)
     dist.barrier()
     dist.destroy_process_group()
+
+
+def process_of_four(rank, folder):
+    join(rank, folder, 4)
+    for spread in (replicated, replicated_and_wrapped, EXACT["blocks"], EXACT["wrapped"]):
+        explain_a_spread_model(spread, rank)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_four_processes(tmp_path):
+    run_in_processes(process_of_four, tmp_path, 4, seconds=600)
 
 
 def test_two_processes(tmp_path):
