@@ -20,7 +20,7 @@ INNER = {
     "attribution": {"backward", "heatmaps", "inputs", "lookup", "models"},
     "perturbation": {"lookup", "models"},
     "diagnosis": {"backward", "models", "tables"},
-    "prompts": {"attribution", "backward", "heatmaps", "image_files", "models"},
+    "prompts": {"attribution", "backward", "heatmaps", "models"},
     "metrics": set(),
     "heatmaps": set(),
 }
@@ -36,8 +36,8 @@ KNOWS = INNER | {
     "_torchvision": set(),
     "parsing": {"backward"},
     "commands": {
-        *("attribution", "backward", "callbacks", "data", "diagnosis", "image_files", "models"),
-        "parsing",
+        *("attribution", "backward", "callbacks", "data", "diagnosis", "heatmaps", "image_files"),
+        *("models", "parsing", "prompts"),
     },
     "cli": {"__init__", "callbacks", "commands", "parsing"},
 }
@@ -56,7 +56,7 @@ FOREIGN = {
     "attribution": {"torch", "numpy", "tqdm", "matplotlib"},
     "perturbation": {"torch", "torchvision"},
     "diagnosis": {"torch", "rich"},
-    "prompts": {"torch", "PIL", "jsonargparse", "open_clip"},
+    "prompts": {"torch", "PIL", "open_clip"},
     "metrics": {"torch", "torchmetrics", "numpy", "matplotlib", "pycocotools"},
     "heatmaps": {"torch", "numpy", "PIL", "matplotlib"},
     "data": {"torch", "torchvision", "timm", "numpy", "PIL", "pycocotools", "lightning"},
@@ -69,7 +69,7 @@ FOREIGN = {
     "__main__": set(),
     "_torchvision": {"torch"},
     "parsing": {"jsonargparse"},
-    "commands": {"torch", "timm", "rich", "safetensors", "tqdm", "lightning"},
+    "commands": {"torch", "timm", "rich", "safetensors", "tqdm", "lightning", "PIL"},
     "cli": {"lightning", "jsonargparse"},
 }
 """Which libraries each of them may import."""

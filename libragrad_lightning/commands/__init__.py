@@ -34,6 +34,9 @@ COMMANDS = {
     "coverage": Command(
         "libragrad_lightning.commands.coverage", "list the rule that each operation gets"
     ),
+    "prompts": Command(
+        "libragrad_lightning.commands.prompts", "show what in pictures answers to texts"
+    ),
     "doctor": Command(
         "libragrad_lightning.commands.doctor", "check whether this installation computes right"
     ),

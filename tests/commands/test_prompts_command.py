@@ -8,9 +8,9 @@ import torch
 import yaml
 from PIL import Image
 
+from libragrad_lightning.cli import main
 from libragrad_lightning.heatmaps.panel import from_pil
 from libragrad_lightning.prompts import PromptError, prompt_figure, text_prompts
-from libragrad_lightning.prompts.__main__ import main
 from libragrad_lightning.prompts.hub import hub_model
 
 # isort: split
@@ -31,7 +31,18 @@ def photograph(tmp_path, monkeypatch):
 def test_the_figure_of_a_photograph_is_written(capsys):
     torch.manual_seed(3)
     arguments = ["street.jpg", *SMALL, "--prompts", "a red bus", "people", "--scale", "50"]
-    main([*arguments, "--templates", "a photo of {}", "--size", "96", "--output", "new/found.png"])
+    main(
+        [
+            "prompts",
+            *arguments,
+            "--templates",
+            "a photo of {}",
+            "--size",
+            "96",
+            "--output",
+            "new/found.png",
+        ]
+    )
     said = capsys.readouterr()
     assert said.out == "new/found.png\n"
     assert said.err == "note: The weights are random.\n"
@@ -48,7 +59,8 @@ def test_the_figure_of_a_photograph_is_written(capsys):
 
 
 def test_columns_that_do_not_apply_are_noted(capsys):
-    main(["street.jpg", "--model", "RN50", "--pretrained", "", "--prompts", "bus", "--size", "64"])
+    model = ["--model", "RN50", "--pretrained", ""]
+    main(["prompts", "street.jpg", *model, "--prompts", "bus", "--size", "64"])
     notes = capsys.readouterr().err.splitlines()
     assert notes[-1] == "note: The weights are random."
     assert all(note.startswith("note: ") and "is left out" in note for note in notes[:-1])
@@ -57,7 +69,7 @@ def test_columns_that_do_not_apply_are_noted(capsys):
 
 WRONG = [
     (["street.jpg", *SMALL], "the following arguments are required: prompts"),
-    (["no.jpg", *SMALL, "--prompts", "bus"], "no.jpg is no image (there is no such file)"),
+    (["no.jpg", *SMALL, "--prompts", "bus"], "The image no.jpg is missing; put it back"),
     (["street.jpg", *SMALL, "--prompts", "bus", "--output", "a.foo"], "a.foo has no ending of a"),
     (["street.jpg", *SMALL, "--prompts", " "], "`prompts` holds ' ', which says nothing"),
     (["street.jpg", *SMALL, "--prompts", "bus " * 80], "is too long"),
@@ -73,7 +85,7 @@ WRONG = [
 @pytest.mark.parametrize(("arguments", "sentence"), WRONG)
 def test_mistakes_get_one_sentence(capsys, arguments, sentence):
     with pytest.raises(SystemExit) as exit_:
-        main(arguments)
+        main(["prompts", *arguments])
     said = capsys.readouterr().err
     assert exit_.value.code == 2
     assert said.startswith("error: ")
@@ -85,8 +97,8 @@ def test_mistakes_get_one_sentence(capsys, arguments, sentence):
 def test_a_file_that_is_no_image_gets_a_sentence(capsys):
     Path("text.jpg").write_text("no image")
     with pytest.raises(SystemExit):
-        main(["text.jpg", *SMALL, "--prompts", "bus"])
-    assert "text.jpg is no image" in capsys.readouterr().err
+        main(["prompts", "text.jpg", *SMALL, "--prompts", "bus"])
+    assert "text.jpg is not an image; replace or remove it." in capsys.readouterr().err
 
 
 def test_a_tokenizer_of_the_hub_gets_a_sentence():
@@ -114,7 +126,7 @@ def test_configurations_name_weights_that_are_there(path, capsys):
     tags = open_clip.list_pretrained_tags_by_model(names["model"])
     assert names["pretrained"] in tags
     with pytest.raises(SystemExit):
-        main(["street.jpg", "--config", str(path), "--prompts", "a red bus"])
+        main(["prompts", "street.jpg", "--config", str(path), "--prompts", "a red bus"])
     sentence = f"The weights {names['pretrained']!r} of {names['model']} cannot be fetched"
     assert sentence in capsys.readouterr().err
 
