@@ -23,7 +23,7 @@ from findings_report import MAIN, Measured
 from findings_rows import Row
 from findings_work import joined
 from libragrad_lightning.attribution import log_odds
-from libragrad_lightning.demo import GarmentsOnTextures, ImageClassifier
+from libragrad_lightning.demo import ImageClassifier, ScatteredGarments
 from libragrad_lightning.metrics.functional import Bootstrap
 from libragrad_lightning.models import explanation_state, read_token_model
 
@@ -43,7 +43,7 @@ ROWS: Mapping[str, Row] = {
 
 def measured(classifier: ImageClassifier, count: int) -> Measured:
     """Measure the rule sets on validation images of the demo."""
-    data = GarmentsOnTextures(batch_size=128, num_val=count)
+    data = ScatteredGarments(batch_size=128, num_val=count)
     data.setup("validate")
     batches = [
         {name: tensor.to(classifier.device) for name, tensor in batch.items()}

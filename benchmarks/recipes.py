@@ -27,9 +27,8 @@ from tqdm import tqdm
 import libragrad_lightning  # noqa: F401  (repairs torchvision before anything imports it)
 from libragrad_lightning import explain
 from libragrad_lightning.attribution import Explanation
-from libragrad_lightning.data import ObjectsDataModule
-from libragrad_lightning.data.scenes.datasets import AskedTwice
-from libragrad_lightning.demo import ImageClassifier, ScatteredGarments
+from libragrad_lightning.data import AskedTwice, ObjectsDataModule
+from libragrad_lightning.demo import GarmentPairs, ImageClassifier, ScatteredGarments
 from libragrad_lightning.metrics.functional import (
     bootstrap_interval,
     pointing_hits,
@@ -55,13 +54,23 @@ class Scenes:
 
     Attributes:
         all: Images, to measure the accuracy; the first of them are explained.
-        pairs: Questions about scenes with two objects, the two of a scene together; or None.
+        pairs: Questions about scenes with two objects, the two of a scene together.
         target: Which class of the first ones is explained, ``predicted`` or ``label``.
+        names: Names of the classes.
+        mean: Subtracted from each channel of the images, as a share of the pixel range.
+        std: Each channel is divided by it, the same share.
+        near: A quarter of a patch, pixels: how far beside its object a maximum is near it.
+        by_deletion: Whether maps are measured by deletion, too.
     """
 
     all: Dataset[dict[str, Tensor]]
-    pairs: Dataset[dict[str, Tensor]] | None
+    pairs: Dataset[dict[str, Tensor]]
     target: str
+    names: Sequence[str]
+    mean: Sequence[float]
+    std: Sequence[float]
+    near: int
+    by_deletion: bool
 
 
 @dataclass(frozen=True)
@@ -95,13 +104,18 @@ class Subject:
 def demo_scenes(checkpoint: Path) -> Scenes:
     """Return the demo's validation images."""
     data = ScatteredGarments.load_from_checkpoint(checkpoint)
-    return Scenes(data.build("val"), None, "predicted")
+    pairs = AskedTwice(GarmentPairs("val", 100))
+    looks = (data.class_names, data.image_mean, data.image_std)
+    return Scenes(data.build("val"), pairs, "predicted", *looks, near=1, by_deletion=True)
 
 
 def photograph_scenes(checkpoint: Path) -> Scenes:
     """Return scenes on held-out backgrounds that training never looked at, not even to stop."""
     data = ObjectsDataModule.load_from_checkpoint(checkpoint, num_test=400, num_pairs=64)
-    return Scenes(data.build("test"), AskedTwice(data.pairs()), "label")
+    looks = (data.class_names, data.image_mean, data.image_std)
+    return Scenes(
+        data.build("test"), AskedTwice(data.pairs()), "label", *looks, near=3, by_deletion=False
+    )
 
 
 RECIPES: Mapping[str, Callable[[Path], Scenes]] = {
@@ -134,6 +148,21 @@ def trained(name: str, seed: int, folder: Path, overrides: Sequence[str]) -> Pat
     return checkpoint
 
 
+def opened(name: str, checkpoint: Path) -> tuple[Scenes, Subject]:
+    """Return what a recipe is measured on, and the trained classifier, ready to be explained.
+
+    Args:
+        name: Name of the recipe.
+        checkpoint: The weights.
+    """
+    scenes = RECIPES[name](checkpoint)
+    classifier = ImageClassifier.load_from_checkpoint(
+        checkpoint, map_location="cpu", pretrained=False
+    ).eval()
+    image = scenes.all[0]["image"][None]
+    return scenes, Subject(classifier, read_token_model(classifier, image))
+
+
 def measured(name: str, checkpoint: Path, count: int) -> Values:
     """Return what is measured on a checkpoint, and keep it beside it.
 
@@ -144,14 +173,10 @@ def measured(name: str, checkpoint: Path, count: int) -> Values:
     """
     file = checkpoint.with_name(f"values_{count}.pt")
     if not file.exists():
-        scenes = RECIPES[name](checkpoint)
-        classifier = ImageClassifier.load_from_checkpoint(
-            checkpoint, map_location="cpu", pretrained=False
-        ).eval()
-        subject = Subject(classifier, read_token_model(classifier, scenes.all[0]["image"][None]))
-        values = {"accuracy": correctness(classifier, scenes.all)}
+        scenes, subject = opened(name, checkpoint)
+        values = {"accuracy": correctness(subject.classifier, scenes.all)}
         values |= of_images(subject, scenes, count)
-        values |= {} if scenes.pairs is None else of_pairs(subject, scenes.pairs)
+        values |= of_pairs(subject, scenes.pairs)
         torch.save(values, file)
     found: Values = torch.load(file, weights_only=True)
     return found
@@ -169,27 +194,35 @@ def of_images(subject: Subject, scenes: Scenes, count: int) -> Values:
     """Measure the maps of the first images on their masks, and by deletion."""
     parts = []
     for start in tqdm(range(0, count, _AT_ONCE), "Explaining images"):
-        batch = _batch(scenes.all, range(start, min(start + _AT_ONCE, count)))
+        batch = batch_of(scenes.all, range(start, min(start + _AT_ONCE, count)))
         images, masks, labels = batch["image"], batch["mask"], batch["label"]
         found = subject.explained(images, labels if scenes.target == "label" else "predicted")
-        maps = {rules: e.attribution for rules, e in found.items()}
-        with explanation_state(subject.classifier):
-            curves = deletion_logits(subject.model, images, maps)
         values: Values = {}
         for rules, e in found.items():
             heat = e.heatmap((masks.shape[-2], masks.shape[-1]))
-            gain = symmetric_relevance_gain(
-                curves[rules].most_influential_first,
-                curves[rules].least_influential_first,
-                e.target,
-            )
-            hits = pointing_hits(heat, masks)
             right = e.logits.argmax(1) == labels
             values[f"segmentation AP/{rules}"] = segmentation_average_precision(heat, masks)
-            values[f"symmetric relevance gain/{rules}"] = gain.mean(1)
-            values[f"maximum inside, where right/{rules}"] = hits.where(right, torch.nan)
+            for where, tolerance in (("on", 0), ("near", scenes.near)):
+                hits = pointing_hits(heat, masks, tolerance=tolerance)
+                name = f"maximum {where} the object, where right/{rules}"
+                values[name] = hits.where(right, torch.nan)
+        if scenes.by_deletion:
+            values |= gains(subject, images, found)
         parts.append(values)
     return _joined(parts)
+
+
+def gains(subject: Subject, images: Tensor, found: Mapping[str, Explanation]) -> Values:
+    """Measure what deletion of patches does, in the order of the maps and against it."""
+    maps = {rules: e.attribution for rules, e in found.items()}
+    with explanation_state(subject.classifier):
+        curves = deletion_logits(subject.model, images, maps)
+    values: Values = {}
+    for rules, e in found.items():
+        most, least = curves[rules].most_influential_first, curves[rules].least_influential_first
+        gain = symmetric_relevance_gain(most, least, e.target).mean(1)
+        values[f"symmetric relevance gain/{rules}"] = gain
+    return values
 
 
 def of_pairs(subject: Subject, pairs: Dataset[dict[str, Tensor]]) -> Values:
@@ -197,7 +230,7 @@ def of_pairs(subject: Subject, pairs: Dataset[dict[str, Tensor]]) -> Values:
     parts = []
     length = len(pairs)  # type: ignore[arg-type]
     for start in tqdm(range(0, length, _AT_ONCE), "Explaining pairs"):
-        batch = _batch(pairs, range(start, min(start + _AT_ONCE, length)))
+        batch = batch_of(pairs, range(start, min(start + _AT_ONCE, length)))
         mask, other = batch["mask"], batch["other_mask"]
         values: Values = {}
         for rules, e in subject.explained(batch["image"], batch["label"]).items():
@@ -230,7 +263,8 @@ def _pooled(values: Sequence[Tensor]) -> str:
     return f"{found.value:.3f} ({found.lower:.3f} to {found.upper:.3f})"
 
 
-def _batch(images: Dataset[dict[str, Tensor]], rows: Sequence[int]) -> dict[str, Tensor]:
+def batch_of(images: Dataset[dict[str, Tensor]], rows: Sequence[int]) -> dict[str, Tensor]:
+    """Return some images of a data set as a batch."""
     batch: dict[str, Tensor] = default_collate([images[i] for i in rows])
     return batch
 

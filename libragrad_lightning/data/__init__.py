@@ -9,9 +9,10 @@ from libragrad_lightning.data.imagenet_s import ImageNetSDataModule
 from libragrad_lightning.data.module import SplitDataModule
 from libragrad_lightning.data.mura import MuraDataModule
 from libragrad_lightning.data.oxford_pets import OxfordPetsDataModule
-from libragrad_lightning.data.scenes import CutoutDataModule, ObjectsDataModule
+from libragrad_lightning.data.scenes import AskedTwice, CutoutDataModule, ObjectsDataModule
 
 __all__ = [
+    "AskedTwice",
     "CocoDataModule",
     "CocoTogetherDataModule",
     "CutoutDataModule",

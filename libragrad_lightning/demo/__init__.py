@@ -6,6 +6,7 @@ lists the origins and licenses of the images.
 
 from libragrad_lightning.demo.classifier import ImageClassifier
 from libragrad_lightning.demo.composite_dataset import PIXEL_MEAN, PIXEL_STD
+from libragrad_lightning.demo.garment_pairs import GarmentPairs
 from libragrad_lightning.demo.garments import GarmentsOnTextures
 from libragrad_lightning.demo.marked_garments import MarkedGarments
 from libragrad_lightning.demo.prompted import prompted_garments
@@ -16,6 +17,7 @@ from libragrad_lightning.demo.two_garments import TwoGarments
 __all__ = [
     "PIXEL_MEAN",
     "PIXEL_STD",
+    "GarmentPairs",
     "GarmentsOnTextures",
     "ImageClassifier",
     "MarkedGarments",

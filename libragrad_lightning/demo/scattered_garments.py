@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from libragrad_lightning.data.batches import SPLITS, Bytes, Split, normalize
+from libragrad_lightning.data.batches import SPLITS, Bytes, Mask, Split, normalize
 from libragrad_lightning.data.module import SplitDataModule
 from libragrad_lightning.demo.composed_batches import ComposedBatches
 from libragrad_lightning.demo.composite_dataset import PIXEL_MEAN, PIXEL_STD, CompositeDataset
@@ -28,8 +28,7 @@ from libragrad_lightning.demo.compositing import (
 )
 from libragrad_lightning.demo.garments import GarmentsOnTextures
 
-_TAKEN = 28
-"""Height and width of a garment as it was taken, pixels."""
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,29 @@ class Look:
     brightness: float
     tint: float
     mirrored: bool
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Gray garments at their places, to be laid over photographs.
+
+    Attributes:
+        shades: Brightness times opacity, `[N, 32, 32]`, 0 to 255.
+        opacity: Share of each pixel that the garment covers, `[N, 32, 32]`, 0 to 1.
+    """
+
+    shades: Floats
+    opacity: Floats
+
+    @property
+    def mask(self) -> Mask:
+        """Pixels at least half covered, `[N, 32, 32]`."""
+        return self.opacity >= 0.5
+
+    def over(self, below: Floats, colors: Floats) -> Floats:
+        """Return pictures `[N, 32, 32, 3]`, 0 to 255, with the garments in colors `[N, 3]`."""
+        above = self.shades[..., None] * colors[:, None, None]
+        return np.asarray(above + (1 - self.opacity[..., None]) * below, np.float32)
 
 
 class ScatteredGarments(SplitDataModule):
@@ -164,26 +186,28 @@ def scatter(
         N composites, in the order of the garments.
     """
     count = len(garments.labels)
-    shades, opacity = _resized(garments.images, look, rng)
+    layer = resized(garments.images, look, (0, IMAGE_SIZE), rng)
     light = look.brightness * rng.uniform(1 - look.tint, 1 + look.tint, (count, 1, 1, 3))
     crops = random_crops(backgrounds, count, IMAGE_SIZE, rng)
     below = np.minimum(light.astype(np.float32) * crops, 255)
-    above = shades[..., None] * random_colors(count, rng)[:, None, None]
-    images = np.round(above + (1 - opacity[..., None]) * below).astype(np.uint8)
-    return Composites(images, garments.labels, opacity >= 0.5)
+    images = np.round(layer.over(below, random_colors(count, rng))).astype(np.uint8)
+    return Composites(images, garments.labels, layer.mask)
 
 
-def _resized(
-    images: Bytes, look: Look, rng: np.random.Generator
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return garments `[N, 28, 28]` at random sizes and places, `[N, 32, 32]`.
+def resized(images: Bytes, look: Look, columns: tuple[int, int], rng: np.random.Generator) -> Layer:
+    """Put garments at random sizes and places.
 
-    First their brightness times their opacity, 0 to 255, then their opacity, 0 to 1.
+    Args:
+        images: N garments as taken, `[N, 28, 28]`.
+        look: How large they are.
+        columns: First column that they may cover, and the one behind the last.
+        rng: Source of every random choice.
     """
     count = len(images)
     taken = np.stack([np.where(images > 0, SHADES[images], 0), (images > 0) * np.float32(1)], 1)
     half = rng.uniform(*look.garment_size, count) / 2
-    centers = half + (IMAGE_SIZE - 2 * half) * rng.random((2, count))
+    low, high = np.array([columns, (0, IMAGE_SIZE)]).T[:, :, None]
+    centers = low + half + (high - low - 2 * half) * rng.random((2, count))
     side = np.where(rng.random(count) < (0.5 if look.mirrored else 0), -1.0, 1.0)
     zeros = np.zeros(count)
     # From places in the image, -1 to 1, to places in the garment as it was taken.
@@ -193,4 +217,4 @@ def _resized(
     theta = torch.tensor(np.array(rows), dtype=torch.float32).movedim(2, 0)
     grid = F.affine_grid(theta, [count, 2, IMAGE_SIZE, IMAGE_SIZE], align_corners=False)
     placed = F.grid_sample(torch.from_numpy(taken).float(), grid, align_corners=False).numpy()
-    return placed[:, 0], placed[:, 1]
+    return Layer(placed[:, 0], placed[:, 1])

@@ -114,15 +114,15 @@ class AskedTwice(Dataset[dict[str, Tensor]]):
     """Scenes with two objects, each twice: asked for its first object, then for its second.
 
     Args:
-        scenes: Scenes with two objects.
+        scenes: Scenes with two objects, each with `other_label` and `other_mask`.
     """
 
-    def __init__(self, scenes: SceneDataset) -> None:
+    def __init__(self, scenes: Dataset[dict[str, Tensor]]) -> None:
         self._scenes = scenes
 
     def __len__(self) -> int:
         """Return the number of questions."""
-        return 2 * len(self._scenes)
+        return 2 * len(self._scenes)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Ask one question.
