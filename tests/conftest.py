@@ -13,6 +13,7 @@ class Panel(NamedTuple):
 
     image: torch.Tensor
     caption: str
+    notes: dict[str, str]
 
 
 @pytest.fixture(autouse=True)
@@ -27,11 +28,11 @@ def panels(monkeypatch):
     from libragrad_lightning.reporting import panels as drawing  # most tests need no Lightning
 
     found = []
-    draw = drawing.explanation_panel
+    draw = drawing.share_panel
 
-    def seen(image, maps, mask, caption, **kwargs):
-        found.append(Panel(image, caption))
-        return draw(image, maps, mask, caption, **kwargs)
+    def seen(image, targets, mask, caption, **kwargs):
+        found.append(Panel(image, caption, targets[0].notes))
+        return draw(image, targets, mask, caption, **kwargs)
 
-    monkeypatch.setattr(drawing, "explanation_panel", seen)
+    monkeypatch.setattr(drawing, "share_panel", seen)
     return found
