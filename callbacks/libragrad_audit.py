@@ -36,7 +36,8 @@ class LibraGradAudit(AuditHooks):
     images that it received. The training run stays bit-identical.
 
     Args:
-        max_samples: Size of the probe set, over all processes together.
+        max_samples: Size of the probe set, over all processes together. A fit keeps its images; in
+            `validate` and `test` they are explained as they come, so that it may be all there are.
         probe: Which images are in it: the ``first`` ones; ``stratified``, the first of every class,
             then the second of every class, and so on; or a list of places in the loader, from 0.
         rules: Rule sets to compare, by name (``plain``, ``libra``, ``attn_lrp``, ``ali_lrp``,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
-from libragrad_lightning.audit.samples import Samples, joined, with_object_masks
-from libragrad_lightning.audit.selection import Place, Selection
+from libragrad_lightning.audit.samples import MaskNumbers, Samples, joined, with_object_masks
+from libragrad_lightning.audit.selection import First, Place, Selection
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class ProbeSet:
         self._selection, self._shard = selection, shard
         self._kept: dict[Place, tuple[int, Samples]] = {}
         self._position = 0
+        self._mask_numbers = MaskNumbers()
         self.is_fixed = False
 
     @property
@@ -100,17 +101,45 @@ class ProbeSet:
         count = len(self._kept) if limit is None else self.own_part(limit)
         rows = [row for _, row in sorted(self._kept.items(), key=_place)]
         masked = with_object_masks([samples for _, samples in rows])[:count]
-        by_size: dict[Any, list[int]] = defaultdict(list)
-        for number, samples in enumerate(masked):
-            by_size[samples.size].append(number)
         return [
             ProbeGroup(
                 tuple(rows[n][0] for n in numbers),
                 tuple(numbers),
                 joined([masked[n] for n in numbers]),
             )
-            for numbers in by_size.values()
+            for numbers in _by_size(masked)
         ]
+
+    @property
+    def comes_in_order(self) -> bool:
+        """Whether it is known of each image at once that it is wanted, and which number it has."""
+        return isinstance(self._selection, First)
+
+    def has(self, count: int) -> bool:
+        """Return whether there are so many images of one size."""
+        sizes = Counter(samples.size for _, samples in self._kept.values())
+        return max(sizes.values(), default=0) >= count
+
+    def taken(self, count: int) -> list[ProbeGroup]:
+        """Return images by size, a multiple of so many of each, and keep them no longer.
+
+        Call it only if images come in order.
+
+        Raises:
+            AuditError: If their masks contradict those of images that were taken before.
+        """
+        places = sorted(self._kept)
+        sizes = _by_size([self._kept[place][1] for place in places])
+        whole = [numbers[: len(numbers) // count * count] for numbers in sizes]
+        return [self._take([places[n] for n in numbers]) for numbers in whole if numbers]
+
+    def _take(self, places: Sequence[Place]) -> ProbeGroup:
+        rank, world_size = self._shard.rank, self._shard.world_size
+        rows = [self._kept.pop(place) for place in places]
+        masked = self._mask_numbers.of_objects([samples for _, samples in rows])
+        ids = tuple(sample_id for sample_id, _ in rows)
+        numbers = tuple((sample_id - rank) // world_size for sample_id in ids)
+        return ProbeGroup(ids, numbers, joined(masked))
 
     def own_part(self, size: int) -> int:
         """Return how many images this process has of the first so many over all processes."""
@@ -156,6 +185,14 @@ def _classes(batch: Samples) -> Sequence[int | None]:
         return [None] * len(batch)
     found: list[int] = batch.labels.tolist()
     return found
+
+
+def _by_size(samples: Sequence[Samples]) -> Iterable[list[int]]:
+    """Return the numbers of samples that have one size."""
+    by_size: dict[Any, list[int]] = defaultdict(list)
+    for number, some in enumerate(samples):
+        by_size[some.size].append(number)
+    return by_size.values()
 
 
 def _place(item: tuple[Place, Any]) -> Place:

@@ -42,6 +42,8 @@ class AuditResult:
         peak_memory_gib: The most CUDA memory in use meanwhile, in GiB; None on other devices.
         failures: Why processes could not do their part.
         scores: What metrics give every image by itself.
+        forgotten_images: How many images are not among the fingerprints.
+        forgotten_maps: How many keys those have.
     """
 
     fingerprints: Mapping[Key, int] = field(default_factory=dict)
@@ -53,11 +55,19 @@ class AuditResult:
     peak_memory_gib: float | None = None
     failures: tuple[Failure, ...] = ()
     scores: ImageScores = field(default_factory=ImageScores, compare=False)
+    forgotten_images: int = 0
+    forgotten_maps: int = 0
 
     @property
     def samples(self) -> int:
         """How many images have finite scores."""
-        return len({sample_id for sample_id, _ in self.fingerprints}) - self.nonfinite
+        remembered = len({sample_id for sample_id, _ in self.fingerprints})
+        return remembered + self.forgotten_images - self.nonfinite
+
+    @property
+    def explained(self) -> int:
+        """How many maps there are under each rule set."""
+        return len(self.fingerprints) + self.forgotten_maps
 
     def changed(self, fingerprints: Mapping[Key, int]) -> set[Key]:
         """Return the keys under which other images are found now than in this audit."""
@@ -107,4 +117,6 @@ def merged(results: Sequence[AuditResult]) -> AuditResult:
         max(peaks, default=None),
         tuple(failure for result in results for failure in result.failures),
         joined_scores([result.scores for result in results]),
+        sum(result.forgotten_images for result in results),
+        sum(result.forgotten_maps for result in results),
     )

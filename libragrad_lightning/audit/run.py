@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,6 +64,7 @@ class AuditRun:
         added_up: Of how many first images attributions are added up for the logit.
         readings: What audits before have read of the module.
         budget: How much time there is.
+        remembered: Of about how many first maps something is kept for later audits.
     """
 
     module: nn.Module
@@ -74,6 +76,7 @@ class AuditRun:
     added_up: int
     readings: Readings = field(default_factory=Readings)
     budget: TimeBudget = field(default_factory=TimeBudget)
+    remembered: float = math.inf
     measurement: Measurement = field(init=False)
     _maps: dict[str, dict[Key, Tensor]] = field(init=False)
     _prints: dict[Key, int] = field(default_factory=dict)
@@ -81,6 +84,10 @@ class AuditRun:
     _nonfinite: int = 0
     _perturbation: str = ""
     _scores: list[ImageScores] = field(default_factory=list)
+    _seconds: float = 0.0
+    _peak: float | None = None
+    _forgotten_images: int = 0
+    _forgotten_maps: int = 0
 
     def __post_init__(self) -> None:
         self._device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
@@ -88,10 +95,30 @@ class AuditRun:
         self._maps = {name: {} for name in self.config.rule_names}
 
     def result(self, groups: Sequence[ProbeGroup]) -> AuditResult:
+        """Explain and measure images, and return what has been found; see `add`."""
+        self.add(groups)
+        return self.found()
+
+    def found(self) -> AuditResult:
+        """Return what has been found so far."""
+        return AuditResult(
+            self._prints,
+            self._maps,
+            dict(self._uninformative),
+            self._nonfinite,
+            self._perturbation,
+            self._seconds,
+            self._peak,
+            scores=joined_scores(self._scores).to_cpu(),
+            forgotten_images=self._forgotten_images,
+            forgotten_maps=self._forgotten_maps,
+        )
+
+    def add(self, groups: Sequence[ProbeGroup]) -> None:
         """Explain and measure images; call it inside of `explanation_state`.
 
         Args:
-            groups: The images of this process, by size.
+            groups: Images of this process, by size.
 
         Raises:
             AuditError: If the model or the images cannot be explained.
@@ -113,20 +140,11 @@ class AuditRun:
             else:
                 self._keep(part)
                 self.budget.took(len(part.samples), time.monotonic() - begin)
-        peak = None
         if on_cuda:
             torch.cuda.synchronize(self._device)
             peak = torch.cuda.max_memory_allocated(self._device) / 2**30
-        return AuditResult(
-            self._prints,
-            self._maps,
-            dict(self._uninformative),
-            self._nonfinite,
-            self._perturbation,
-            time.perf_counter() - start,
-            peak,
-            scores=joined_scores(self._scores).to_cpu(),
-        )
+            self._peak = max(peak, self._peak or 0.0)
+        self._seconds += time.perf_counter() - start
 
     def _parts(self, groups: Sequence[ProbeGroup]) -> Iterator[Part]:
         """Yield the images in parts that are explained at once, one again if memory ran out.
@@ -204,6 +222,16 @@ class AuditRun:
             )
         return inputs
 
+    def _remember(self, part: Part) -> tuple[Key, ...]:
+        """Keep the fingerprints of the first images, and return their keys."""
+        keys = part.keys
+        if self._forgotten_maps or len(self._prints) + len(keys) > self.remembered:
+            self._forgotten_images += len(part.truth.rows)
+            self._forgotten_maps += len(keys)
+            return ()
+        self._prints |= {key: part.prints[key] for key in keys}
+        return keys
+
     @property
     def _explain(self) -> Callable[..., list[dict[str, Explanation]]]:
         """Explains images as the configuration says, without a call in between."""
@@ -236,11 +264,12 @@ class AuditRun:
     def _keep(self, part: Part) -> None:
         keys, inputs, truth = part.keys, part.inputs or [], part.truth
         scores: dict[str, Tensor] = {}
-        self._prints |= {key: part.prints[key] for key in keys}
+        remembered = self._remember(part)
         for found in inputs:
             scores |= self.measurement.update(found)
             rules, maps = found.explanation.rules.name, found.explanation.attribution
-            self._maps[rules] |= zip(keys, maps.float().cpu(), strict=True)
+            kept = maps[: len(remembered)].float().cpu()
+            self._maps[rules] |= zip(remembered, kept, strict=True)
             self._uninformative[rules] += int((~found.informative).sum())
             if found.deletion is not None:
                 self._perturbation = found.deletion.perturbation

@@ -168,21 +168,46 @@ def checked_samples(samples: Samples) -> Samples:
     )
 
 
+@dataclass
+class MaskNumbers:
+    """What the numbers in masks mean, which is decided for all samples together.
+
+    255 is void where another number marks objects too, else the object. Negative numbers are void.
+    """
+
+    _void: bool = False
+    _objects: bool = False
+
+    def of_objects(self, samples: Sequence[Samples]) -> list[Samples]:
+        """Return samples with bool masks of objects, and void pixels among those to ignore.
+
+        Raises:
+            AuditError: If 255 was taken for the object in samples before, and is void in these.
+        """
+        marks = [p.masks for p in samples if p.masks is not None and p.masks.dtype != torch.bool]
+        self._void = self._void or any(map(_tells_void, marks))
+        if self._void and self._objects:
+            raise AuditError(
+                "Masks mark objects with 255 alone in the first images that LibraGradAudit saw, "
+                "and with other numbers beside it in later ones, so that 255 may be either object "
+                "or void; return bool masks of objects, as from `unpack`."
+            )
+        self._objects |= not self._void and any(bool((m == _VOID).any()) for m in marks)
+        return [_with_object_mask(part, self._void) for part in samples]
+
+
 def with_object_masks(samples: Sequence[Samples]) -> list[Samples]:
     """Return samples with bool masks of objects, and void pixels among those to ignore.
 
-    Whether 255 is the object or void is decided for all samples together: it is void where
-    another number marks objects too. Negative numbers are void.
+    What numbers mean is decided for all of them together, as `MaskNumbers` does.
     """
-    marks = [p.masks for p in samples if p.masks is not None and p.masks.dtype != torch.bool]
-    void = any(
-        bool(
-            ((m > 1 if m.is_floating_point() else m > 0) & (m != _VOID)).any()
-            or ((m == 1).any() and (m == _VOID).any())
-        )
-        for m in marks
-    )
-    return [_with_object_mask(part, void) for part in samples]
+    return MaskNumbers().of_objects(samples)
+
+
+def _tells_void(marks: Tensor) -> bool:
+    """Whether some numbers beside 255 mark objects."""
+    others = (marks > 1 if marks.is_floating_point() else marks > 0) & (marks != _VOID)
+    return bool(others.any() or ((marks == 1).any() and (marks == _VOID).any()))
 
 
 def plain(tensor: Tensor) -> Tensor:

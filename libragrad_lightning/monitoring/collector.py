@@ -180,6 +180,22 @@ class ProbeCollector:
             return [] if self._probe is None else self._probe.groups(limit)
 
     @property
+    def comes_in_order(self) -> bool:
+        """Whether images can be explained as they come, without the others."""
+        call = None if self._learned is None else self._learned.call
+        alone = call is None or not call.others
+        return self._probe is not None and self._probe.comes_in_order and alone
+
+    def has(self, count: int) -> bool:
+        """Return whether there are so many images of one size."""
+        return self._probe is not None and self._probe.has(count)
+
+    def taken(self, count: int) -> list[ProbeGroup]:
+        """Return the images of this process, a multiple of so many, and keep them no longer."""
+        with torch.inference_mode(False):
+            return [] if self._probe is None else self._probe.taken(count)
+
+    @property
     def size(self) -> int:
         """How many images of the probe set this process has."""
         return 0 if self._probe is None else len(self._probe.ids)

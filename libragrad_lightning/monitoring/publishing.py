@@ -111,6 +111,11 @@ class Publisher:
         owners = [trainer.datamodule, module, *named]  # type: ignore[attr-defined]
         return PanelDrawer(self._pictures.filled(owners), count)
 
+    def previous(self, trainer: pl.Trainer) -> AuditResult:
+        """Return what an audit is compared with."""
+        # Outside of a fit other images may lie in the same places, or these very weights.
+        return self.history.last if trainer.state.fn == "fit" else AuditResult()
+
     def write_coverage(self, trainer: pl.Trainer, reports: Sequence[CoverageReport]) -> None:
         """Write which rule every operation gets."""
         self._coverage = reports

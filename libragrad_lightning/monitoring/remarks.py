@@ -58,7 +58,7 @@ class Remarks:
             measured: The values of the metrics, NaN where nothing was measured.
             task: What the scores mean.
         """
-        found = len(result.fingerprints)
+        found = result.explained
         if result.nonfinite:
             self._notices.warn(
                 f"LibraGradAudit leaves out {result.nonfinite} of {found} images, whose scores are "

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -15,26 +14,22 @@ from libragrad_lightning.audit import (
     AuditConfig,
     AuditRecord,
     AuditResult,
-    AuditRun,
     Named,
     ProbeGroup,
-    Readings,
     merged,
     shard_of,
 )
-from libragrad_lightning.diagnosis import CoverageReport
 from libragrad_lightning.models import gathered
-from libragrad_lightning.monitoring.collector import ProbeCollector, audited_state
+from libragrad_lightning.monitoring.collector import ProbeCollector
 from libragrad_lightning.monitoring.failures import FailureGuard, OnError
+from libragrad_lightning.monitoring.in_progress import AuditInProgress
 from libragrad_lightning.monitoring.notices import Notices
 from libragrad_lightning.monitoring.overhead import Overhead
-from libragrad_lightning.monitoring.progress import audit_progress
 from libragrad_lightning.monitoring.publishing import Publisher, costs
 from libragrad_lightning.monitoring.remarks import resumes_something_else
-from libragrad_lightning.monitoring.watcher import RunWatcher
 from libragrad_lightning.monitoring.weights import ExplainedWeights, half_dtype
 from libragrad_lightning.monitoring.whole_weights import WholeWeights
-from libragrad_lightning.reporting import PanelDrawer, Pictures
+from libragrad_lightning.reporting import Pictures
 
 Write: TypeAlias = Callable[[Mapping[str, float]], None]
 """Logs values under their keys."""
@@ -72,12 +67,10 @@ class AuditSession:
         self._collector = ProbeCollector(config, self._notices)
         self._publisher = Publisher(config, pictures, num_images, self._notices, name)
         self._history = self._publisher.history
-        self._batch_size, self._readings = config.batch_size, Readings()
+        audited = config, self._collector, self._publisher, self.overhead
+        self._audits, self._weights = AuditInProgress(*audited), ExplainedWeights()
         self._resumed: list[int] | None = None
-        self._is_due, self._covered, self._weights = False, False, ExplainedWeights()
-        self._run: AuditRun | None = None
-        self._drawer: PanelDrawer | None = None
-        self._drop()
+        self._is_due = False
 
     @property
     def records(self) -> list[AuditRecord]:
@@ -95,8 +88,8 @@ class AuditSession:
         self._collector.reset()
         self._notices.forget()
         self._drop()
-        self._is_due, self._covered, self._resumed = False, False, None
-        self._batch_size = self.config.batch_size
+        self._is_due, self._resumed = False, None
+        self._audits.begin_anew()
         self._weights.forget()
         if fits and trainer.global_step == 0:
             self._publisher.begin_anew()
@@ -145,11 +138,15 @@ class AuditSession:
             collector.agree_on_task()
         self._guard.attempt(collector.keep)
         if trainer.sanity_checking:
-            self._whole.attempt(trainer, partial(self._dry_run, trainer), is_first)
+            self._whole.attempt(trainer, partial(self._audits.explain_one, trainer), is_first)
             return
         if not self._guard.has_failed and (collector.is_complete or is_last):
             collector.fix()
-        self._audit(trainer, self._is_due and self._run is None and collector.is_fixed)
+        if self._comes_and_goes(trainer):
+            self._audit_next(trainer, is_wanted=False)
+        else:
+            is_ready = collector.is_fixed and self._audits.run is None
+            self._audit(trainer, self._is_due and is_ready)
 
     def look_back(self, saw_all: bool) -> None:
         """Settle what the sanity check showed, and keep the probe set if it was long enough."""
@@ -164,11 +161,13 @@ class AuditSession:
         if not self._is_due:
             return
         self._collector.fix()
-        self._audit(trainer, self._run is None)  # Loaders may not say which batch is their last.
+        # Loaders may not say which batch is their last.
+        audit = self._audit_next if self._comes_and_goes(trainer) else self._audit
+        audit(trainer, self._audits.run is None)
         self._is_due = False
         if not self._guard.agree():
             self._collector.forget_probe()  # It may lack the images of a batch that failed.
-        elif self._run is not None:
+        elif self._audits.run is not None:
             self._publish(trainer, prefix, write)
         self._drop()
 
@@ -181,7 +180,7 @@ class AuditSession:
                 return
             self._say("the weights that the fit leaves behind")
         self._audit(trainer, is_wanted=True)
-        if self._guard.agree() and self._run is not None:
+        if self._guard.agree() and self._audits.run is not None:
             self._publish(trainer, self.name, write)
         self._drop()
 
@@ -213,57 +212,31 @@ class AuditSession:
         self.overhead.allow(state["max_samples"])
         self._resumed = self._history.probe_ids() or None
 
+    def _comes_and_goes(self, trainer: pl.Trainer) -> bool:
+        """Whether images are explained as they come: outside of a fit, which has one audit."""
+        outside = self._is_due and trainer.state.fn != "fit"
+        return outside and self._collector.comes_in_order
+
     def _is_first(self, trainer: pl.Trainer, batch_idx: int) -> bool:
         """Whether a batch is the first of those that there is something to learn from."""
         learns = self._is_due or trainer.sanity_checking or self._collector.is_collecting
         return batch_idx == 0 and learns
-
-    def _dry_run(self, trainer: pl.Trainer) -> None:
-        """Explain one image, so that what cannot work shows before training."""
-        groups = [group.first() for group in self._collector.groups()[:1]]
-        drawer = self._publisher.drawer(trainer, 0)
-        with self._running(trainer, drawer, groups, AuditResult()) as run:
-            run.result(groups)
 
     def _audit(self, trainer: pl.Trainer, is_wanted: bool) -> None:
         """Do this process's part of an audit, if it is wanted."""
         wanted = is_wanted and not self._guard.has_failed
         if wanted and self._weights.explain(trainer) == "averaged":
             self._say("weights that another callback averaged, not those that were trained")
-        self._whole.attempt(trainer, partial(self._explain, trainer), is_wanted)
+        self._whole.attempt(trainer, partial(self._audits.explain, trainer), is_wanted)
 
-    def _explain(self, trainer: pl.Trainer) -> None:
-        """Explain and measure this process's images."""
-        groups = self._collector.groups(self.overhead.max_samples)
-        drawer = self._drawer = self._publisher.drawer(trainer, self.overhead.pictures())
-        # Outside of a fit other images may lie in the same places, or these very weights.
-        previous = self._history.last if trainer.state.fn == "fit" else AuditResult()
-        with self._running(trainer, drawer, groups, previous) as run:
-            run.budget = self.overhead.budget(drawer.count)
-            self._result = run.result(groups)
-        self._run, self._batch_size = run, run.batch_size
-
-    @contextmanager
-    def _running(
-        self, trainer: pl.Trainer, drawer: PanelDrawer, groups: _Groups, previous: AuditResult
-    ) -> Iterator[AuditRun]:
-        """Let a module be explained, and leave no trace of it."""
-
-        def cover(reports: list[CoverageReport]) -> None:
-            self._covered = True
-            self._publisher.write_coverage(trainer, reports)
-
-        module, config, learned = trainer.lightning_module, self.config, self._collector.learned
-        count = sum(len(group.ids) for group in groups)
-        shown = audit_progress(trainer, self.name, count)
-        with shown as progress, audited_state(module, config.in_float32):
-            watcher = RunWatcher(module, config, drawer, progress, None if self._covered else cover)
-            # Inside, so that the states of metrics are no tensors of inference mode.
-            kept = self._batch_size, self._collector.added_up, self._readings
-            yield AuditRun(module, learned, config, previous, watcher, *kept)
+    def _audit_next(self, trainer: pl.Trainer, is_wanted: bool) -> None:
+        """Do what there is to do of an audit of images that come and go."""
+        count = 1 if self._collector.is_fixed else self._audits.at_once
+        explain = partial(self._audits.explain_next, trainer, count)
+        self._whole.attempt(trainer, explain, is_wanted or self._collector.has(count))
 
     def _publish(self, trainer: pl.Trainer, prefix: str, write: Write) -> None:
-        run, drawer, overhead = self._run, self._drawer, self.overhead
+        run, drawer, overhead = self._audits.run, self._audits.drawer, self.overhead
         assert run is not None
         assert drawer is not None
         begin = overhead.seconds
@@ -271,7 +244,7 @@ class AuditSession:
         overhead.settle(run.budget, len(drawer.drawn), overhead.seconds - begin)
         result = AuditResult()
         with self._guard.work():
-            result = merged(gathered(self._result))
+            result = merged(gathered(self._audits.result))
         task = self._collector.task
         found = result.scores, run.measurement.statistics, task
         self._guard.attempt(self._publisher.write_findings, trainer, drawer, prefix, *found)
@@ -290,7 +263,7 @@ class AuditSession:
         """Forget what has been found and not been published, and what it took."""
         self._guard.forget()
         self.overhead.begin_audit()
-        self._run, self._result, self._drawer = None, AuditResult(), None
+        self._audits.drop()
 
     def _say(self, what: str) -> None:
         """Say once in a fit what is explained."""

@@ -107,3 +107,38 @@ def test_fingerprints_tell_images_apart():
     assert [fingerprint(image) for image in images.bfloat16()] != prints
     images[0, 0, 0, 0] += 1e-6
     assert fingerprint(images[0]) not in prints
+
+
+@given(labels_lists, st.integers(1, 12), st.integers(1, 3), st.integers(1, 4))
+def test_images_that_are_taken_as_they_come_are_those_that_would_be_kept(labels, size, n, count):
+    kept = [collected(First(size), labels, rank, n) for rank in range(n)]
+    for rank, probe in enumerate(kept):
+        taken = ProbeSet(First(size), Shard(rank, n))
+        mine, everything, groups = range(rank, len(labels), n), samples(labels), []
+        for i in mine:
+            taken.add(Samples(everything.images[i : i + 1], everything.labels[i : i + 1]))
+            ready = taken.has(count)
+            came = taken.taken(count)
+            assert [len(g.ids) for g in came] == ([count] if ready else [])
+            groups += came
+        groups += taken.taken(1)
+        assert taken.ids == []
+        expected = probe.groups()
+        for name in ("ids", "numbers"):
+            found = [i for g in groups for i in getattr(g, name)]
+            assert found == [i for g in expected for i in getattr(g, name)]
+        pixels = [g.samples.images[:, 0, 0, 0].tolist() for g in groups]
+        assert [i for some in pixels for i in some] == probe.ids
+
+
+def test_images_of_several_sizes_are_taken_size_by_size():
+    probe = ProbeSet(First(9), Shard())
+    for side in (2, 3, 2, 3, 3, 2):
+        probe.add(Samples(torch.zeros(1, 1, side, side), torch.tensor([0])))
+    assert probe.comes_in_order
+    assert not ProbeSet(Stratified(9), Shard()).comes_in_order
+    assert not ProbeSet(Named([1]), Shard()).comes_in_order
+    assert [group.numbers for group in probe.taken(2)] == [(0, 2), (1, 3)]
+    assert not probe.has(2)
+    assert [group.numbers for group in probe.taken(1)] == [(4,), (5,)]
+    assert probe.taken(1) == []

@@ -8,7 +8,7 @@ import torch
 from config_cases import config
 from torch import nn
 
-from libragrad_lightning.audit import AuditResult, AuditRun, Learned, ProbeGroup, Samples
+from libragrad_lightning.audit import AuditResult, AuditRun, Learned, ProbeGroup, Samples, merged
 from libragrad_lightning.audit.probe_set import fingerprint
 from libragrad_lightning.audit.replay import ModelCall
 from libragrad_lightning.models import explanation_state
@@ -204,3 +204,30 @@ def test_quantities_are_those_that_the_model_returns():
     torch.testing.assert_close(run.watcher.chunks[0].outputs, call.forward(TALL[:2], ()))
     error = (call.forward(TALL, ()).detach() - labels).abs().mean()
     assert run.measurement.values()["mean_absolute_error"] == pytest.approx(float(error))
+
+
+def test_only_the_first_maps_are_remembered_and_all_are_measured():
+    module = Small()
+    whole, everything = audited([group(TALL, LABELS)], module)
+    call = ModelCall(lambda images, others: module(images))
+    learned, watcher = Learned(call, task="multiclass", outputs=3), Watcher(module)
+    run = AuditRun(module, learned, CONFIG, AuditResult(), watcher, 2, 0, remembered=3)
+    for start in (0, 2, 4):
+        part = slice(start, start + 2)
+        with explanation_state(module):
+            found = run.result([group(TALL[part], LABELS[part], start)])
+    first = [(10, -1), (11, -1)]
+    assert list(found.fingerprints) == first
+    assert {name: list(maps) for name, maps in found.maps.items()} == {
+        "plain": first,
+        "libra": first,
+    }
+    for key in first:
+        assert torch.equal(found.maps["libra"][key], everything.maps["libra"][key])
+    assert (found.forgotten_images, found.forgotten_maps) == (3, 3)
+    assert (found.samples, found.explained) == (everything.samples, everything.explained) == (5, 5)
+    assert found.uninformative == everything.uninformative
+    expected, values = whole.measurement.values(), run.measurement.values()
+    assert values == pytest.approx(expected, nan_ok=True)
+    both = merged([found, found])
+    assert (both.samples, both.explained, both.forgotten_images) == (8, 8, 6)

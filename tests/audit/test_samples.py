@@ -5,6 +5,7 @@ import torch
 
 from libragrad_lightning.audit import AuditError, ProbeSet, Samples, Shard
 from libragrad_lightning.audit.samples import (
+    MaskNumbers,
     checked_samples,
     joined,
     masks_of,
@@ -65,6 +66,20 @@ def test_images_without_pixels_to_ignore_ignore_none():
     both = joined([some(), some(ignore=ignore)])
     assert both.ignore.flatten(1).all(1).tolist() == [False, False, True, True]
     assert not both.ignore[:2].any()
+
+
+def test_what_255_is_may_not_change_from_some_images_to_others():
+    images = torch.zeros(1, 1, 1, 4)
+    alone, beside = (
+        Samples(images, masks=torch.tensor([[m]])) for m in ([0, 0, 0, 255], [0, 0, 3, 255])
+    )
+    numbers = MaskNumbers()
+    assert numbers.of_objects([beside])[0].masks.flatten().int().tolist() == [0, 0, 1, 0]
+    assert numbers.of_objects([alone])[0].masks.flatten().int().tolist() == [0, 0, 0, 0]
+    numbers = MaskNumbers()
+    assert numbers.of_objects([alone])[0].masks.flatten().int().tolist() == [0, 0, 0, 1]
+    with pytest.raises(AuditError, match=r"255 may be either object or void.*bool masks"):
+        numbers.of_objects([beside])
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,6 @@ def validated(found, run, loader, is_due=True, needs_probe=True, known=True):
         found.watch(run, "validation_step", batch, i)
         module.validation_step(batch, i)
         found.see(run, i, known and i + 1 == len(batches))
-        audited.append(found._run is not None)
+        audited.append(found._audits.run is not None)
     found.finish(run, found.name, logged.append)
     return logged, audited

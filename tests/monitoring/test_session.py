@@ -186,3 +186,35 @@ def test_a_step_is_watched_where_nothing_is_compiled_and_seen_again_where_it_may
     assert watcher.seen().watched is None
     assert [call.path for call in watcher.seen_again().watched.calls] == ["net"]
     assert module.step == 3
+
+
+def test_outside_of_a_fit_images_are_explained_as_they_come_and_forgotten(run, tmp_path):
+    kept = session(batch_size=3)
+    kept.start(run, True)
+    (expected,), _ = validated(kept, run, loader())
+    outside = trainer(tmp_path, Small(), "validate")
+    found, held = session(batch_size=3), []
+    found.start(outside, False)
+    see = found.see
+
+    def seen(*args):
+        see(*args)
+        held.append(found._collector.size)
+
+    found.see = seen
+    (values,), audited = validated(found, outside, loader())
+    assert audited == [True, True, True]
+    assert held == [1, 0, 0]  # of the eight images, in chunks of three
+    for key in set(expected) - {"audit/seconds"}:
+        assert values[key] == pytest.approx(expected[key], nan_ok=True)
+    assert found.records[0].samples == 8
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_images_that_come_and_go_are_explained_to_the_last(tmp_path, known):
+    outside = trainer(tmp_path, Small(), "test")
+    found = session(batch_size=4)
+    found.start(outside, False)
+    (_,), audited = validated(found, outside, loader(6), known=known)
+    assert audited == [True, True]
+    assert found.records[0].samples == 6
