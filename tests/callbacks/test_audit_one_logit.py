@@ -28,7 +28,9 @@ from libragrad_lightning.perturbation import deletion_logits
 COUNT = 8
 LEVELS = (0.3, 0.7)
 # Structural similarity needs larger maps than 4 x 4 patches.
-MEASURED = [name for name in METRICS if name != "drift_ssim"]
+MEASURED = [
+    name for name, entry in METRICS.items() if name != "drift_ssim" and entry.needs != "other_masks"
+]
 
 
 def binary_data():
