@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 import timm
 import torch
@@ -140,9 +141,9 @@ def _reason(error: Exception) -> str:
 def _explained(name: str, millions: float) -> ZooRow:
     begin = time.perf_counter()
     torch.manual_seed(_SEED)
-    model = timm.create_model(name).eval().to(default_device(), torch.float64)
-    size = model.pretrained_cfg["input_size"]
-    images = torch.randn(2, *size, dtype=torch.float64).to(default_device())
+    model: Any = timm.create_model(name).eval().to(default_device(), torch.float64)
+    size = tuple(model.pretrained_cfg["input_size"])
+    images = torch.randn((2, *size), dtype=torch.float64).to(default_device())
     draw_constants(model, images)
     plain, libra = (
         explain(model, images, rules=rules, sums=_SUMS, progress=False)

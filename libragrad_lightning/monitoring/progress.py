@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from rich.progress import Progress, TaskID
 from tqdm import tqdm
@@ -21,7 +21,7 @@ _DELAY = 2.0
 class AuditProgress(Protocol):
     """Is told how many images are done."""
 
-    def update(self, count: int) -> object:
+    def update(self, count: int, /) -> object:
         """Go on by a number of images."""
 
 
@@ -80,7 +80,7 @@ def audit_progress(trainer: pl.Trainer, name: str, total: int) -> Iterator[Audit
         yield lines
 
 
-def _tqdm(bar: pl.callbacks.ProgressBar | None, name: str, total: int, is_shown: bool) -> tqdm:
+def _tqdm(bar: ProgressBar | None, name: str, total: int, is_shown: bool) -> tqdm:
     """Return a bar below those of Lightning, if they are of the same kind."""
     if isinstance(bar, TQDMProgressBar):
         return Tqdm(
