@@ -82,6 +82,7 @@ class Epochs(L.Callback):
 
     def __init__(self, audit: LibraGradAudit, watch: Stopwatch) -> None:
         self._audit, self._watch, self._start = audit, watch, 0.0
+        self._hooks = self._others = 0.0
 
     def on_train_epoch_start(self, *_: Any) -> None:
         """Start the clock."""
@@ -90,10 +91,12 @@ class Epochs(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Print what this epoch took."""
         whole, hooks = time.perf_counter() - self._start, self._watch.seconds
-        last = self._audit.history[-1]
+        self._hooks, self._others = self._hooks + hooks, self._others + whole - hooks
+        found = [r for r in self._audit.history if r.epoch == trainer.current_epoch]
+        audit = f"{found[-1].samples} | {found[-1].seconds:.2f} s" if found else "postponed |"
         print(
             f"| {trainer.current_epoch} | {whole:.1f} s | {hooks / (whole - hooks):.3f} "
-            f"| {last.samples} | {last.seconds:.2f} s |",
+            f"| {self._hooks / self._others:.3f} | {audit} |",
             flush=True,
         )
 
@@ -129,8 +132,8 @@ def main() -> None:
         enable_model_summary=False,
         enable_progress_bar=False,
     )
-    print("| epoch | took | share of the hooks | images | audit/seconds |")
-    print("|--:|--:|--:|--:|--:|")
+    print("| epoch | took | share of the hooks | so far | images | audit/seconds |")
+    print("|--:|--:|--:|--:|--:|--:|")
     train = loader(arguments.batches * arguments.batch, side, arguments.batch)
     trainer.fit(Classifier(arguments.model), train, loader(64, side, arguments.batch))
 

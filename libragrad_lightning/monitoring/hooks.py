@@ -52,7 +52,7 @@ class AuditHooks(pl.Callback):
     ) -> None:
         super().__init__()
         self._session, self._schedule, self._index = session, schedule, dataloader_idx
-        self._overhead = session.overhead
+        self._overhead, self._postponement = session.overhead, session.postponement
         self._prints, self._last_step = print_summary, 0
 
     @property
@@ -157,6 +157,7 @@ class AuditHooks(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Decide whether this validation is audited."""
         is_due = trainer.state.fn != "fit" or self._schedule.at_validation(trainer.current_epoch)
+        is_due = is_due and self._postponement.has_time(trainer)
         needs_probe = is_due or self._schedule.every_n_train_steps is not None
         loader = probe_loader(trainer, trainer.val_dataloaders, self._index)
         self._session.begin(trainer, loader, is_due, needs_probe)

@@ -78,7 +78,9 @@ class AuditInProgress:
         shown = audit_progress(trainer, self._publisher.name, len(groups))
         with shown as bar, audited_state(trainer.lightning_module, self._config.in_float32):
             drawer = self._publisher.drawer(trainer, 0)
-            self._begun(trainer, drawer, bar, AuditResult()).add(groups)
+            run = self._begun(trainer, drawer, bar, AuditResult())
+            run.add(groups)
+        self._overhead.expect(run.budget.seconds)
 
     def explain(self, trainer: pl.Trainer) -> None:
         """Explain all images of this process that there is time for."""

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from libragrad_lightning.audit import TimeBudget
 from libragrad_lightning.models import gathered
@@ -18,6 +19,19 @@ _FIRST = 0.5
 """Share of the room for the first audit, of which nothing is known."""
 _SAFETY = 0.9
 """How much of the time that there will be is planned with."""
+
+
+@dataclass(frozen=True)
+class Lack:
+    """There is too little time for an audit.
+
+    Attributes:
+        needed: The seconds that one image takes, as far as is known.
+        left: The seconds that are left.
+    """
+
+    needed: float
+    left: float
 
 
 class Overhead:
@@ -40,6 +54,8 @@ class Overhead:
         self._in_epoch = self._in_audit = 0.0
         self._audits, self._picture, self._image = 0, _PICTURE, 0.0
         self._before = self._after = self._rest = self._settled = 0.0
+        self._one = self._saved = 0.0
+        self._is_postponed = False
 
     @property
     def is_limited(self) -> bool:
@@ -74,19 +90,38 @@ class Overhead:
     def begin_epoch(self) -> None:
         """Start the clock."""
         now = time.monotonic()
-        self._begin, self._in_epoch, self._audits = now, 0.0, 0
+        self._begin, self._in_epoch, self._audits, self._is_postponed = now, 0.0, 0, False
         if self._entered is not None:
             self._entered = now
 
     def end_epoch(self) -> None:
-        """Stop the clock: outside of epochs audits may take any time."""
-        self._begin = None
+        """Stop the clock: outside of epochs audits may take any time.
+
+        What an epoch leaves of the time for audits is saved while one is postponed.
+        """
+        left = self._left()
+        postponed = self._is_postponed and not self._audits
+        self._begin, self._saved = None, left if postponed and left is not None else 0.0
 
     def begin_audit(self) -> None:
         """Count what an audit takes from now on."""
         if self._settled:
             self._rest += self.seconds - self._settled
         self._in_audit, self._settled = -self._running(), 0.0
+
+    def expect(self, seconds: float) -> None:
+        """Learn what it takes to explain one image, before the first audit."""
+        self._one = seconds
+
+    def lacks(self) -> Lack | None:
+        """Return what the least audit lacks; None if there is time for it."""
+        left = self._left()
+        needed = self._rest + self._image if self._image else self._one
+        return None if left is None or left >= needed else Lack(needed, max(0.0, left))
+
+    def postpone(self) -> None:
+        """Save what this epoch leaves for a later audit."""
+        self._is_postponed = True
 
     def allow(self, max_samples: int | None) -> None:
         """Allow so many images; None for all of them."""
@@ -171,10 +206,16 @@ class Overhead:
             return 0.0
         return time.monotonic() - self._begin - self._in_epoch - self._running()
 
-    def _room(self) -> float | None:
-        """Return the seconds left for images and pictures; None if they may take any."""
+    def _left(self) -> float | None:
+        """Return the seconds left for audits; None if they may take any."""
         if self.largest_fraction is None or self._begin is None:
             return None
         taken = self._in_epoch + self._running()
-        room = self.largest_fraction * self._others() - taken
-        return room - self._after if self._image else _FIRST * room
+        return self.largest_fraction * self._others() - taken + self._saved
+
+    def _room(self) -> float | None:
+        """Return the seconds left for images and pictures; None if they may take any."""
+        left = self._left()
+        if left is None:
+            return None
+        return left - self._after if self._image else _FIRST * left

@@ -25,6 +25,7 @@ from libragrad_lightning.monitoring.failures import FailureGuard, OnError
 from libragrad_lightning.monitoring.in_progress import AuditInProgress
 from libragrad_lightning.monitoring.notices import Notices
 from libragrad_lightning.monitoring.overhead import Overhead
+from libragrad_lightning.monitoring.postponement import Postponement
 from libragrad_lightning.monitoring.publishing import Publisher, costs
 from libragrad_lightning.monitoring.remarks import resumes_something_else
 from libragrad_lightning.monitoring.weights import ExplainedWeights, half_dtype
@@ -50,6 +51,7 @@ class AuditSession:
     Attributes:
         config: What is explained and measured.
         overhead: The time that audits take.
+        postponement: Puts off those for which there is none.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class AuditSession:
     ) -> None:
         self.name, self.overhead = name, Overhead(max_overhead)
         self.config, self._notices, self._guard = config, Notices(), FailureGuard(on_error)
+        self.postponement = Postponement(name, self.overhead, self._notices)
         self._whole = WholeWeights(self._guard)
         self._collector = ProbeCollector(config, self._notices)
         self._publisher = Publisher(config, pictures, num_images, self._notices, name)
@@ -179,7 +182,7 @@ class AuditSession:
             if not self.has_probe or all(gathered(self._weights.are_explained)):
                 return
             self._say("the weights that the fit leaves behind")
-        self._audit(trainer, is_wanted=True)
+        self._audit(trainer, is_wanted=self.postponement.has_time(trainer))
         if self._guard.agree() and self._audits.run is not None:
             self._publish(trainer, self.name, write)
         self._drop()

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from audit_cases import Classifier, data, last, loader, probe_ids, quick_audit, trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch.utils.data import DataLoader, Subset
 
 
@@ -62,15 +62,19 @@ def test_kill_and_resume_give_the_curve_of_an_undisturbed_run(tmp_path, kwargs):
 def test_a_probe_set_that_shrank_stays_small_after_a_resume_and_not_in_another_fit(tmp_path):
     arguments = {"num_images": 0, "metrics": ["completeness_error"], "max_overhead": 1e-4}
     first, resumed = (quick_audit(**arguments) for _ in range(2))
+    stops = [EarlyStopping("audit/completeness_error/libra", patience=9)]  # asks for a first value
     with pytest.warns(UserWarning, match="explains 1 images in place of 4"):
-        run_with(tmp_path / "first", first, epochs=2)
-    assert [record.samples for record in first.history] == [1, 1]
-    run = run_with(tmp_path / "on", resumed, ckpt_path=tmp_path / "first" / "epoch=1.ckpt")
+        run_with(tmp_path / "first", first, stops, epochs=2)
+    assert [record.samples for record in first.history] == [1]
+    checkpoint = tmp_path / "first" / "epoch=1.ckpt"
+    with pytest.warns(UserWarning, match="postpones audits until there is time for one"):
+        run = run_with(tmp_path / "on", resumed, stops, ckpt_path=checkpoint)
+    assert [record.epoch for record in resumed.history] == [0, 2]
     run.validate(Certain(), loader(count=16), verbose=False)
-    assert [record.samples for record in resumed.history] == [1, 1, 1, 1, 1]
+    assert [record.samples for record in resumed.history] == [1, 1, 1]
     with pytest.warns(UserWarning, match="explains 1 images in place of 4"):
-        run_with(tmp_path / "again", resumed, epochs=2)
-    assert [record.samples for record in resumed.history] == [1, 1]
+        run_with(tmp_path / "again", resumed, stops, epochs=2)
+    assert [record.samples for record in resumed.history] == [1]
 
 
 def test_a_checkpoint_can_be_loaded_without_trust(tmp_path):

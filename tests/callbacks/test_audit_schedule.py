@@ -94,11 +94,31 @@ def test_the_cost_of_every_audit_is_logged(tmp_path):
 
 
 def test_an_audit_that_takes_too_long_shrinks_and_says_so(tmp_path):
-    callback = quick_audit(max_overhead=1e-4)
+    callback, checkpoint = (
+        quick_audit(max_overhead=1e-4),
+        ModelCheckpoint(tmp_path, monitor="audit/srg/libra"),
+    )
     with pytest.warns(UserWarning, match=r"explains 1 images in place of 4.*`max_overhead`"):
-        run = fit(tmp_path, callback)
-    assert [record.samples for record in callback.history] == [1, 1, 1]
-    assert list(logged(run, "audit/samples").values()) == [1, 1, 1]
+        run = fit(tmp_path, callback, [checkpoint])
+    assert [record.samples for record in callback.history] == [1]
+    assert list(logged(run, "audit/samples").values()) == [1]
+    assert checkpoint.best_model_score == callback.history[0].values["srg/libra"]
+
+
+@pytest.mark.parametrize("schedule", [{}, {"every_n_train_steps": 1}])
+def test_an_audit_for_which_there_is_no_time_is_postponed_and_that_is_said_once(
+    tmp_path, recwarn, schedule
+):
+    callback = quick_audit(max_overhead=1e-4, **schedule)
+    run = fit(tmp_path, callback, num_sanity_val_steps=-1)
+    assert callback.history == []
+    assert not any(key.startswith("audit/") for key in run.callback_metrics)
+    said = [str(w.message) for w in recwarn if "postpones" in str(w.message)]
+    assert len(said) == 1
+    assert "pass a larger `max_overhead` than 0.0001" in said[0]
+    callback = quick_audit(max_overhead=1e-4, at_end=True, **schedule)
+    fit(tmp_path, callback, num_sanity_val_steps=-1)
+    assert [record.weights for record in callback.history] == ["final"]
 
 
 def test_an_audit_within_its_budget_stays_as_it_is(tmp_path):

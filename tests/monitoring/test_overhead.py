@@ -7,6 +7,7 @@ import pytest
 
 from libragrad_lightning.audit import TimeBudget
 from libragrad_lightning.monitoring import Overhead
+from libragrad_lightning.monitoring.overhead import Lack
 
 
 class Clock:
@@ -164,3 +165,39 @@ def test_without_a_limit_or_an_epoch_everything_is_allowed(clock):
     assert audited(limited, clock) == 1
     limited.end_epoch()
     assert audited(limited, clock) == 64
+
+
+def test_time_that_epochs_leave_is_saved_for_a_postponed_audit(clock):
+    overhead, needed = Overhead(0.05), []
+    assert overhead.lacks() is None  # outside of epochs
+    overhead.expect(0.5)
+    for _ in range(5):
+        overhead.begin_epoch()
+        with overhead.counting():
+            clock.passes(0.03125)
+        clock.passes(4.0)
+        lack = overhead.lacks()
+        needed.append(lack and (lack.needed, round(lack.left, 6)))
+        if lack:
+            overhead.postpone()
+        else:
+            assert audited(overhead, clock, image=0.25, rest=0.0625, pictures=0) == 1
+        overhead.end_epoch()
+    # 0.05 * 4 s less 0.03125 s an epoch; then, one audit takes 0.0625 s and 0.25 s.
+    assert needed == [(0.5, 0.16875), (0.5, 0.3375), None, (0.3125, 0.16875), None]
+
+
+def test_what_an_audited_epoch_leaves_is_not_saved(clock):
+    overhead = Overhead(0.05)
+    overhead.begin_epoch()
+    clock.passes(200.0)
+    assert audited(overhead, clock, most=1, image=1.0, rest=0.25, pictures=0) == 1
+    overhead.end_epoch()
+    overhead.begin_epoch()
+    clock.passes(4.0)
+    assert overhead.lacks() == Lack(needed=1.25, left=0.2)
+    overhead.end_epoch()  # nothing was due in it
+    overhead.begin_epoch()
+    clock.passes(20.0)
+    assert overhead.lacks() == Lack(needed=1.25, left=1.0)
+    assert Overhead(None).lacks() is None
