@@ -24,9 +24,10 @@ class Schedule:
             audit. Written to the loggers only.
         max_overhead: Largest share of an epoch's other time that all work for audits may take, such
             as 0.05, with watching, drawing and writing. As many images are explained, and drawn, as
-            there is time for, but one in any case; and that later batches of the first validation
-            agree with what was learned from its first one is checked while there is time. No limit
-            by default.
+            there is time for. Where there is none for a single image, an audit is postponed until
+            what epochs leave adds up to it, unless a callback waits for a first value of it. That
+            later batches of the first validation agree with what was learned from its first one
+            is checked while there is time. No limit by default.
     """
 
     every_n_epochs: int = 1
