@@ -227,16 +227,21 @@ class AuditSession:
 
     def _audit(self, trainer: pl.Trainer, is_wanted: bool) -> None:
         """Do this process's part of an audit, if it is wanted."""
-        wanted = is_wanted and not self._guard.has_failed
-        if wanted and self._weights.explain(trainer) == "averaged":
-            self._say("weights that another callback averaged, not those that were trained")
+        self._name_weights(trainer, is_wanted)
         self._whole.attempt(trainer, partial(self._audits.explain, trainer), is_wanted)
 
     def _audit_next(self, trainer: pl.Trainer, is_wanted: bool) -> None:
         """Do what there is to do of an audit of images that come and go."""
         count = 1 if self._collector.is_fixed else self._audits.at_once
-        explain = partial(self._audits.explain_next, trainer, count)
-        self._whole.attempt(trainer, explain, is_wanted or self._collector.has(count))
+        is_wanted = is_wanted or self._collector.has(count)
+        self._name_weights(trainer, is_wanted and self._audits.run is None)
+        self._whole.attempt(trainer, partial(self._audits.explain_next, trainer, count), is_wanted)
+
+    def _name_weights(self, trainer: pl.Trainer, is_wanted: bool) -> None:
+        """Say which weights are explained, where an audit begins."""
+        wanted = is_wanted and not self._guard.has_failed
+        if wanted and self._weights.explain(trainer) == "averaged":
+            self._say("weights that another callback averaged, not those that were trained")
 
     def _publish(self, trainer: pl.Trainer, prefix: str, write: Write) -> None:
         run, drawer, overhead = self._audits.run, self._audits.drawer, self.overhead
