@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -219,3 +220,9 @@ def reached_through(path):
 @pytest.mark.parametrize("room", ["audit", "monitoring", "reporting", "callbacks"])
 def test_objects_leave_the_parts_of_others_alone(room):
     assert [found for path in files(room) for found in reached_through(path)] == []
+
+
+def test_no_two_files_of_tests_share_a_name():
+    """Pytest imports them by their names alone, and a whole run would not be collected."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("*.py"))
+    assert {name for name, count in names.items() if count > 1} <= {"conftest.py"}
