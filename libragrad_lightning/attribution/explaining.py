@@ -120,7 +120,10 @@ def explain_methods(
     job = _ExplanationJob(model, images, recording, classes, task, reward, unknown)
     # The last backward pass frees what was recorded as it goes.
     again = [True] * (len(rules) - 1) + [any(map(needs_graph, methods.values()))]
-    return [job.explanations(methods, sums, *pair) for pair in zip(rules, again, strict=True)]
+    found = []
+    for pair in zip(rules, again, strict=True):
+        found.append(job.explanations(methods, sums, *pair))
+    return found
 
 
 def _check_not_exchanged(residuals: Tensor) -> None:

@@ -91,7 +91,7 @@ class AuditInProgress:
         with shown as bar, audited_state(trainer.lightning_module, self._config.in_float32):
             run = self._begun(trainer, self.drawer, bar, self._publisher.previous(trainer))
             run.budget = self._overhead.budget(self.drawer.count)
-            run.result(groups)
+            run.add(groups)
         self.run, self._batch_size = run, run.batch_size
 
     def explain_next(self, trainer: pl.Trainer, count: int) -> None:

@@ -99,7 +99,7 @@ def validate_in_half(folder):
 
 def fail_in_the_second(folder, strategy):
     """One process fails in its second audit."""
-    result, audits = AuditRun.result, []
+    result, audits = AuditRun.add, []
 
     def failing(self, groups):
         audits.append(self)
@@ -107,10 +107,10 @@ def fail_in_the_second(folder, strategy):
             raise ValueError("planted")
         return result(self, groups)
 
-    AuditRun.result = failing
+    AuditRun.add = failing
     callback = quick_audit(metrics=METRICS, num_images=0, on_error="warn")
     run(folder, f"{strategy}_failing", [callback], strategy, fit=True)
-    AuditRun.result = result
+    AuditRun.add = result
 
 
 def remains(process, module):

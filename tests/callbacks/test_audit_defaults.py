@@ -35,7 +35,7 @@ def test_how_it_is_explained_by_default():
         "precision": "float32",
         "unpack": None,
         "num_images": 8,
-        "pictures": Pictures(224),
+        "pictures": Pictures(192),
         "schedule": Schedule(1),
         "unknown": "error",
         "on_error": "raise",

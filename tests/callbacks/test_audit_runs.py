@@ -137,13 +137,13 @@ def test_the_probe_set_is_the_same_at_every_audit_even_if_the_loader_shuffles(
     tmp_path, monkeypatch
 ):
     seen = []
-    result = AuditRun.result
+    result = AuditRun.add
 
     def spy(self, groups):
         seen.append(groups)
         return result(self, groups)
 
-    monkeypatch.setattr(AuditRun, "result", spy)
+    monkeypatch.setattr(AuditRun, "add", spy)
     L.seed_everything(0)
     run = trainer(tmp_path, [audit()], num_sanity_val_steps=0)
     run.fit(Classifier(), loader(), loader(shuffle=True))

@@ -90,6 +90,7 @@ def ran(command, folder):
     paths = os.pathsep.join([str(Path(__file__).parent / "offline"), str(ROOT / "examples")])
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     setting = {"PYTHONPATH": paths, "PATH": programs, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+    setting["WITHOUT_HUB"] = "1"
     return subprocess.run(
         command,
         cwd=folder,
