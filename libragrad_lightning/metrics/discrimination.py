@@ -21,7 +21,33 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class ClassDiscrimination(SampleMean):
+class TwoObjectsMetric(SampleMean):
+    """What the metrics have in common that look at two objects in each image.
+
+    Args:
+        kwargs: Further arguments of ``torchmetrics.Metric``.
+    """
+
+    higher_is_better: bool = True
+    plot_upper_bound: float = 1.0
+
+    num_skipped: Tensor
+    num_constant: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_count("num_skipped")
+        self.add_count("num_constant")
+
+    def _add_beside(
+        self, values: Tensor, objects: Tensor, left_out: Tensor, constant: Tensor
+    ) -> None:
+        """Add values [B] of images whose objects are [B, 2, H, W], but for pixels left out."""
+        found = (objects & ~left_out[:, None]).flatten(2).any(dim=2).all(dim=1)
+        self._add(values, num_skipped=~found, num_constant=constant)
+
+
+class ClassDiscrimination(TwoObjectsMetric):
     r"""How much better maps find the object of their own class than that of another in the image.
 
     With :math:`\text{AP}_{ij}` the average precision of the map of class i on the mask of class j,
@@ -58,18 +84,8 @@ class ClassDiscrimination(SampleMean):
         tensor(0.5833)
     """
 
-    higher_is_better: bool = True
     plot_lower_bound: float = -1.0
-    plot_upper_bound: float = 1.0
     total_name = "class_discrimination"
-
-    num_skipped: Tensor
-    num_constant: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_count("num_skipped")
-        self.add_count("num_constant")
 
     def update(
         self, class_attribution: Tensor, class_mask: Tensor, ignore: Tensor | None = None
@@ -83,28 +99,16 @@ class ClassDiscrimination(SampleMean):
         """
         values = class_discrimination(class_attribution, class_mask, ignore)
         left_out = contested(class_attribution, class_mask, ignore)
-        found = (class_mask & ~left_out[:, None]).flatten(2).any(dim=2).all(dim=1)
         first, second = (is_constant(maps, left_out) for maps in class_attribution.unbind(dim=1))
-        self._add(values, num_skipped=~found, num_constant=first | second)
+        self._add_beside(values, class_mask, left_out, first | second)
 
 
-class TargetMetric(SampleMean):
+class TargetMetric(TwoObjectsMetric):
     """What the metrics have in common that look at a map of one class, its object and another.
 
     Args:
         kwargs: Further arguments of ``torchmetrics.Metric``.
     """
-
-    higher_is_better: bool = True
-    plot_upper_bound: float = 1.0
-
-    num_skipped: Tensor
-    num_constant: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_count("num_skipped")
-        self.add_count("num_constant")
 
     def update(
         self, attribution: Tensor, mask: Tensor, other_mask: Tensor, ignore: Tensor | None = None
@@ -119,9 +123,8 @@ class TargetMetric(SampleMean):
         """
         left_out = shared_pixels(attribution, mask, other_mask, ignore)
         values = self._values(attribution, mask, other_mask, left_out)
-        objects = torch.stack([mask, other_mask], dim=1) & ~left_out[:, None]
-        found = objects.flatten(2).any(dim=2).all(dim=1)
-        self._add(values, num_skipped=~found, num_constant=is_constant(attribution, left_out))
+        objects = torch.stack([mask, other_mask], dim=1)
+        self._add_beside(values, objects, left_out, is_constant(attribution, left_out))
 
     @abstractmethod
     def _values(
