@@ -17,7 +17,7 @@ from libragrad_lightning.audit.config import (
 )
 from libragrad_lightning.audit.errors import AuditError
 from libragrad_lightning.audit.history import AuditHistory, AuditRecord
-from libragrad_lightning.audit.image_scores import ImageScores, Statistic
+from libragrad_lightning.audit.image_scores import ImageScores, Statistic, is_known
 from libragrad_lightning.audit.keys import Key
 from libragrad_lightning.audit.learning import ForwardFunction, Learned, SeenStep, Source
 from libragrad_lightning.audit.measurement import reasons_for_missing
@@ -74,6 +74,7 @@ __all__ = [
     "grouped",
     "images_added_up",
     "in_float32",
+    "is_known",
     "may_compile",
     "merged",
     "one_of",

@@ -68,6 +68,11 @@ def joined_scores(parts: Sequence[ImageScores]) -> ImageScores:
     )
 
 
+def is_known(values: Tensor) -> Tensor:
+    """Return which images have values `[N, *shape]`, bool `[N]`."""
+    return values.reshape(len(values), -1).isfinite().all(1)
+
+
 def latest_scores(metric: Metric, inputs: MetricInputs) -> Tensor | None:
     """Return what a metric has just been fed, a row per image of the chunk.
 

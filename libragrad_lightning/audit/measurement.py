@@ -39,6 +39,10 @@ class Measurement:
             for metric in config.own_metrics
             for rules in config.rules
         }
+        self._means: dict[str, dict[str, SampleMean]] = {r.name: {} for r in config.rules}
+        for (name, of_rules), metric in (self._metrics | self._own).items():
+            if isinstance(metric, SampleMean):
+                self._means[of_rules][name] = metric
         self._correctness = MeanMetric(nan_strategy="ignore").to(device)
         self._task: Task = task
 
@@ -51,7 +55,8 @@ class Measurement:
         """
         rules = inputs.explanation.rules.name
         some = bool(inputs.informative.any())
-        for metric in self._means(rules).values():
+        means = self._means[rules]
+        for metric in means.values():
             metric.latest = None
         for name in self._names:
             entry = METRICS[name]
@@ -60,18 +65,14 @@ class Measurement:
         for (_, of_rules), own in self._own.items():
             if of_rules == rules and some:
                 own.update(**own._filter_kwargs(**inputs.named()))
-        found = {name: latest_scores(m, inputs) for name, m in self._means(rules).items()}
+        found = {name: latest_scores(metric, inputs) for name, metric in means.items()}
         return {f"{name}/{rules}": scores for name, scores in found.items() if scores is not None}
 
     @property
     def statistics(self) -> dict[str, Statistic]:
         """How metrics read means over images, by their names, of those that are such means."""
-        metrics = (self._metrics | self._own).items()
-        return {name: m.statistic for (name, _), m in metrics if isinstance(m, SampleMean)}
-
-    def _means(self, rules: str) -> dict[str, SampleMean]:
-        metrics = (self._metrics | self._own).items()
-        return {name: m for (name, r), m in metrics if r == rules and isinstance(m, SampleMean)}
+        every = (means.items() for means in self._means.values())
+        return {name: metric.statistic for means in every for name, metric in means}
 
     def update_correctness(self, logits: Tensor, labels: Tensor | None) -> None:
         """Feed what tells how often the model is right."""

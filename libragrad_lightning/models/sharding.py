@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
 
 from libragrad_lightning.models.errors import UnreadableModelError, WeightsTooLargeError
-from libragrad_lightning.models.processes import gathered
+from libragrad_lightning.models.processes import gathered, is_grouped
 from libragrad_lightning.models.shared_images import parallelism_within_images
 from libragrad_lightning.models.wrappers import passed_through, without_hooks_of
 
@@ -47,7 +46,7 @@ class _Place:
 
 def is_sharded(model: nn.Module) -> bool:
     """Return whether weights of a model are spread over processes, and not gathered now."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if not is_grouped():
         return False
     wrapped = any(isinstance(m, FSDPModule) or _is_wrapper(m) for m in model.modules())
     return wrapped or parallelism_within_images(model) is not None

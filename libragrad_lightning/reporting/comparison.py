@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from libragrad_lightning.attribution import Task
-from libragrad_lightning.audit import ImageScores, Statistic
+from libragrad_lightning.audit import ImageScores, Statistic, is_known
 from libragrad_lightning.metrics import SegmentationAP
 from libragrad_lightning.metrics.functional import Interval, bootstrap_interval
 from libragrad_lightning.reporting.directions import has_direction
@@ -149,7 +149,7 @@ def differences(
         for metric in asked:
             pair = [scores.values.get(f"{metric}/{r}") for r in (name, baseline)]
             if all(values is not None for values in pair):
-                known = torch.stack([_known(v) for v in pair if v is not None]).all(0)
+                known = torch.stack([is_known(v) for v in pair if v is not None]).all(0)
                 if int(known.sum()) >= _FEWEST:
                     groups[known.numpy().tobytes()].append(metric)
         for metrics in groups.values():
@@ -192,20 +192,15 @@ def _intervals(columns: Mapping[K, Tensor]) -> dict[K, Interval]:
     """
     groups: dict[bytes, list[K]] = defaultdict(list)
     for key, values in columns.items():
-        groups[_known(values).numpy().tobytes()].append(key)
+        groups[is_known(values).numpy().tobytes()].append(key)
     found: dict[K, Interval] = {}
     for keys in groups.values():
         parts = [columns[key].double() for key in keys]
         interval = bootstrap_interval(torch.cat(parts, 1), statistic=lambda means: means)
         widths = [part.shape[1] for part in parts]
-        blank = float("nan") if int(_known(parts[0]).sum()) < _FEWEST else 1.0
+        blank = float("nan") if int(is_known(parts[0]).sum()) < _FEWEST else 1.0
         ends = (interval.value, blank * interval.lower, blank * interval.upper)
         split = zip(*(end.split(widths) for end in ends), strict=True)
         found |= {key: Interval(*each) for key, each in zip(keys, split, strict=True)}
     known = {key: i for key, i in found.items() if bool(i.value.isfinite().any())}
     return {key: known[key] for key in columns if key in known}
-
-
-def _known(values: Tensor) -> Tensor:
-    """Return which images have values, bool `[N]`."""
-    return values.reshape(len(values), -1).isfinite().all(1)

@@ -79,8 +79,10 @@ class Findings:
                 sink.write_images({f"{name}/curves": figure}, step)
             for kind, table in tables.items():
                 sink.write_text(f"{name}/{kind}", table.markdown(), step)
-            if not isinstance(sink, TensorBoardSink):
-                sink.write_table(f"{name}/scores", scores_table(self.scores, self.statistics), step)
+        if others := [sink for sink in sinks if not isinstance(sink, TensorBoardSink)]:
+            of_images = scores_table(self.scores, self.statistics)
+            for sink in others:
+                sink.write_table(f"{name}/scores", of_images, step)
         runs.write_differences(trainer, name, found, step)
         shown = {m: s for m, s in self.statistics.items() if has_direction(m)}
         runs.write_histograms(trainer, name, self.scores.scalars(shown), step)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from libragrad_lightning.audit import NO_LABEL, ImageScores, Key, Statistic
+from libragrad_lightning.audit import NO_LABEL, ImageScores, Key, Statistic, is_known
 from libragrad_lightning.reporting.captions import class_tag
 from libragrad_lightning.reporting.directions import LOWER, arrow, has_direction
 from libragrad_lightning.reporting.summary import number
@@ -77,10 +77,10 @@ def extremes_table(
         tags: The tags of images that are drawn; others are named by their place in the loader.
     """
     asked = {metric: statistics[metric] for metric in main_metrics(scores)}
-    rows = []
+    scalars, rows = scores.scalars(asked), []
     for metric in asked:
         for name in rules:
-            values = scores.scalars(asked).get(f"{metric}/{name}")
+            values = scalars.get(f"{metric}/{name}")
             if values is not None and bool(values.isfinite().any()):
                 known = values.isfinite().nonzero()[:, 0]
                 ranked = known[values[known].argsort(stable=True, descending=metric in LOWER)]
@@ -109,7 +109,7 @@ def scores_table(scores: ImageScores, statistics: Mapping[str, Statistic]) -> Ta
 def _mean(values: Tensor | None, own: Tensor, statistic: Statistic) -> float | None:
     if values is None:
         return None
-    known = own & values.reshape(len(values), -1).isfinite().all(1)
+    known = own & is_known(values)
     if not bool(known.any()):
         return None
     return float(statistic(values[known].mean(0, keepdim=True))[0])

@@ -109,6 +109,7 @@ class ObjectsDataModule(SplitDataModule):
         self._counts: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test}
         self._num_pairs = num_pairs
         self._seeds = (split_seed, seed)
+        self._parts: dict[Split, SceneParts] = {}
         self.image_mean, self.image_std = mean, std
 
     def build(self, split: Split) -> SceneDataset:
@@ -139,16 +140,21 @@ class ObjectsDataModule(SplitDataModule):
     def _scenes(
         self, kind: type[SceneDataset], composition: Composition, split: Split, length: int
     ) -> SceneDataset:
-        size = composition.image_size
-        places = self.backgrounds["train" if split == "train" else "val"]
-        parts = SceneParts(
-            [[read_cutout(path, size)] for path in self.objects],
-            [read_background(path, 2 * size) for path in places],
-        )
+        parts = self._read("train" if split == "train" else "val", composition.image_size)
         split_seed, seed = self._seeds
         seeds = (split_seed, SPLITS.index(split), seed if split == "train" else 0)
         numbers = (*seeds, composition.num_objects)
         return kind(parts, composition, length, numbers, self.image_mean, self.image_std)
+
+    def _read(self, places: Split, size: int) -> SceneParts:
+        """Return all objects, and the backgrounds of a split, read from their files once."""
+        if places not in self._parts:
+            known = next(iter(self._parts.values()), None)
+            self._parts[places] = SceneParts(
+                known.cutouts if known else [[read_cutout(path, size)] for path in self.objects],
+                [read_background(path, 2 * size) for path in self.backgrounds[places]],
+            )
+        return self._parts[places]
 
 
 def first_cutouts(files: dict[str, list[Path]], count: int) -> list[Path]:
