@@ -133,7 +133,7 @@ def audited(model: nn.Module, samples: Samples, config: AuditConfig, readings: R
     sizes = config.batch_size, images_added_up(config)
     run = AuditRun(model, learned, config, AuditResult(), Silent(), *sizes, readings)
     start = time.process_time()
-    run.result([ProbeGroup(numbers, numbers, samples)])
+    run.add([ProbeGroup(numbers, numbers, samples)])
     run.measurement.values()
     return time.process_time() - start
 

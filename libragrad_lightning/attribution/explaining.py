@@ -168,7 +168,13 @@ class _ExplanationJob:
         adds_up = "reward" in sums or ("logit" in sums and not again)
         # Images that see each other are found by their biases.
         biases = adds_up or self.recording.mixes_images or any(map(needs_biases, chosen))
-        logit_sums = self._logit_sums(rules, of_logit) if again else None
+        logit_sums = None
+        if again:
+            of = self._gradient(of_logit)
+            more = capture(
+                self.recording, of, rules, retain_graph=True, unknown="ignore", gradients=False
+            )
+            logit_sums = self._sums(more, of_logit)
         captured = capture(
             self.recording,
             self._gradient(self.reward),
@@ -212,18 +218,6 @@ class _ExplanationJob:
             reward_sums=reward_sums,
             linear_reward=None if reward_sums is None else self._combination(self.reward),
         )
-
-    def _logit_sums(self, rules: RuleSet, of_logit: Reward) -> Tensor:
-        """Return the FullGrad sums of the logit `[L, B]`, by a backward pass of its own."""
-        captured = capture(
-            self.recording,
-            self._gradient(of_logit),
-            rules,
-            retain_graph=True,
-            unknown="ignore",
-            gradients=False,
-        )
-        return self._sums(captured, of_logit)
 
     def _sums(self, captured: Captured, reward: Reward) -> Tensor:
         """Return the FullGrad sums `[L, B]`, unless those of images were exchanged."""

@@ -94,11 +94,6 @@ class AuditRun:
         self.measurement = Measurement(self.config, self.learned.task, self._device)
         self._maps = {name: {} for name in self.config.rule_names}
 
-    def result(self, groups: Sequence[ProbeGroup]) -> AuditResult:
-        """Explain and measure images, and return what has been found; see `add`."""
-        self.add(groups)
-        return self.found()
-
     def found(self) -> AuditResult:
         """Return what has been found so far."""
         return AuditResult(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, TypeAlias
 
 import lightning.pytorch as pl
@@ -135,13 +134,16 @@ class AuditSession:
         swap them there: what is explained are the weights that are being validated.
         """
         collector, is_first = self._collector, self._is_first(trainer, batch_idx)
-        learn = partial(collector.learn, trainer.lightning_module, is_first, self.overhead.has_room)
-        self._whole.attempt(trainer, learn, collector.is_watching)
+        with self._whole.there(trainer, collector.is_watching) as is_mine:
+            if is_mine:
+                collector.learn(trainer.lightning_module, is_first, self.overhead.has_room)
         if is_first and not self._guard.alone:
             collector.agree_on_task()
         self._guard.attempt(collector.keep)
         if trainer.sanity_checking:
-            self._whole.attempt(trainer, partial(self._audits.explain_one, trainer), is_first)
+            with self._whole.there(trainer, is_first) as is_mine:
+                if is_mine:
+                    self._audits.explain_one(trainer)
             return
         if not self._guard.has_failed and (collector.is_complete or is_last):
             collector.fix()
@@ -228,14 +230,18 @@ class AuditSession:
     def _audit(self, trainer: pl.Trainer, is_wanted: bool) -> None:
         """Do this process's part of an audit, if it is wanted."""
         self._name_weights(trainer, is_wanted)
-        self._whole.attempt(trainer, partial(self._audits.explain, trainer), is_wanted)
+        with self._whole.there(trainer, is_wanted) as is_mine:
+            if is_mine:
+                self._audits.explain(trainer)
 
     def _audit_next(self, trainer: pl.Trainer, is_wanted: bool) -> None:
         """Do what there is to do of an audit of images that come and go."""
         count = 1 if self._collector.is_fixed else self._audits.at_once
         is_wanted = is_wanted or self._collector.has(count)
         self._name_weights(trainer, is_wanted and self._audits.run is None)
-        self._whole.attempt(trainer, partial(self._audits.explain_next, trainer, count), is_wanted)
+        with self._whole.there(trainer, is_wanted) as is_mine:
+            if is_mine:
+                self._audits.explain_next(trainer, count)
 
     def _name_weights(self, trainer: pl.Trainer, is_wanted: bool) -> None:
         """Say which weights are explained, where an audit begins."""

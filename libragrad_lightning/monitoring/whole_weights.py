@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import lightning.pytorch as pl
 
@@ -24,18 +25,16 @@ class WholeWeights:
     def __init__(self, guard: FailureGuard) -> None:
         self._guard = guard
 
-    def attempt(self, trainer: pl.Trainer, work: Callable[[], object], is_wanted: bool) -> None:
-        """Do a piece of work if it is wanted, unless something went wrong before.
+    @contextmanager
+    def there(self, trainer: pl.Trainer, is_wanted: bool) -> Iterator[bool]:
+        """Tell whether to do a piece of work: if it is wanted, and nothing went wrong before.
 
-        Where weights are spread over processes, every process has to call it.
+        Where weights are spread over processes, every process has to enter it.
         """
         model = outermost(trainer)
         wanted = is_wanted and not self._guard.has_failed
-        if not is_sharded(model):
-            if wanted:
-                with self._guard.work():
-                    work()
-        elif any(gathered(wanted)):
-            with self._guard.work(), gathered_weights(model):
-                if wanted:
-                    work()
+        if not (any(gathered(wanted)) if is_sharded(model) else wanted):
+            yield False
+            return
+        with self._guard.work(), gathered_weights(model):
+            yield wanted

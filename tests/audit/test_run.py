@@ -74,7 +74,8 @@ def audited(groups, module=None, config=CONFIG, previous=AuditResult(), call=Non
     sizes = config.batch_size, 0
     run = AuditRun(module, Learned(call, **given), config, previous, watcher, *sizes)
     with explanation_state(module):
-        return run, run.result(groups)
+        run.add(groups)
+        return run, run.found()
 
 
 def test_images_are_explained_in_parts():
@@ -215,7 +216,8 @@ def test_only_the_first_maps_are_remembered_and_all_are_measured():
     for start in (0, 2, 4):
         part = slice(start, start + 2)
         with explanation_state(module):
-            found = run.result([group(TALL[part], LABELS[part], start)])
+            run.add([group(TALL[part], LABELS[part], start)])
+    found = run.found()
     first = [(10, -1), (11, -1)]
     assert list(found.fingerprints) == first
     assert {name: list(maps) for name, maps in found.maps.items()} == {
