@@ -117,20 +117,34 @@ def resized_column(
 def _map_column(
     shown: PanelColumn, title: str, attribution: Tensor, style: Style, colormap: str
 ) -> PanelColumn:
-    if attribution.ndim != 2:
-        raise ValueError(
-            f"map {title!r} must be [h, w], but its shape is {list(attribution.shape)}."
-        )
-    attribution = attribution.detach().cpu()
+    attribution = checked_map(title, attribution)
     size = (shown.image.shape[1], shown.image.shape[2])
     if style == "signed":
         heat = signed_heatmap(attribution[None], size)
-        gray = shown.image.mean(0, keepdim=True).expand_as(shown.image)
-        picture = overlay(gray[None], (heat + 1) / 2, colormap)[0]
+        picture = over_gray(shown.image, heat, colormap)
     else:
         heat = positive_heatmap(attribution[None], size)
         picture = overlay(shown.image[None], heat, colormap)[0]
     return PanelColumn(title + _remark(attribution, heat), picture)
+
+
+def checked_map(title: str, attribution: Tensor) -> Tensor:
+    """Return a map [h, w] on the CPU.
+
+    Raises:
+        ValueError: If it has another shape.
+    """
+    if attribution.ndim != 2:
+        raise ValueError(
+            f"map {title!r} must be [h, w], but its shape is {list(attribution.shape)}."
+        )
+    return attribution.detach().cpu()
+
+
+def over_gray(image: Tensor, heat: Tensor, colormap: str) -> Tensor:
+    """Lay heat [1, H, W] in [-1, 1] over an image [3, H, W] without its colors."""
+    gray = image.mean(0, keepdim=True).expand_as(image)
+    return overlay(gray[None], (heat + 1) / 2, colormap)[0]
 
 
 def _remark(attribution: Tensor, heat: Tensor) -> str:

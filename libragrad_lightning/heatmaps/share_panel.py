@@ -10,7 +10,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from libragrad_lightning.heatmaps.explanation import (
+    checked_map,
     mask_column,
+    over_gray,
     resized_column,
 )
 from libragrad_lightning.heatmaps.panel import PanelColumn, from_pil, grid
@@ -104,8 +106,7 @@ def share_overlay(image: Tensor, attribution: Tensor) -> Tensor:
         The picture [3, H, W], float32 in [0, 1].
     """
     heat = share_heat(attribution[None], (image.shape[1], image.shape[2]))
-    gray = image.mean(0, keepdim=True).expand_as(image)
-    return overlay(gray[None], (heat + 1) / 2, _COLORS)[0]
+    return over_gray(image, heat, _COLORS)
 
 
 def color_bar(width: int, font_size: int) -> Tensor:
@@ -134,12 +135,7 @@ def color_bar(width: int, font_size: int) -> Tensor:
 
 
 def _map_cell(shown: PanelColumn, target: PanelTarget, name: str) -> PanelColumn:
-    attribution = target.maps[name]
-    if attribution.ndim != 2:
-        raise ValueError(
-            f"map {name!r} must be [h, w], but its shape is {list(attribution.shape)}."
-        )
-    attribution = attribution.detach().cpu()
+    attribution = checked_map(name, target.maps[name])
     picture = share_overlay(shown.image, attribution)
     lines = [target.title, name, target.notes.get(name, "")]
     title = "\n".join(line for line in lines if line)

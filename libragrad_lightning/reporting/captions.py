@@ -18,8 +18,8 @@ _UNSAFE = re.compile(r"[^\w.-]+")
 _LONGEST_TAG = 40
 
 
-def caption(chunk: ExplainedChunk, row: int, names: Sequence[str] | None) -> str:
-    """Return the caption of an image of a chunk.
+def remarks(chunk: ExplainedChunk, row: int, names: Sequence[str] | None) -> list[str]:
+    """Return what there is to say of an image of a chunk: what is true first, if that is known.
 
     Args:
         chunk: The chunk.
@@ -29,7 +29,11 @@ def caption(chunk: ExplainedChunk, row: int, names: Sequence[str] | None) -> str
     first = chunk.inputs[0].explanation
     logits, target = chunk.outputs[row].float().cpu(), int(first.target[row])
     labels = chunk.labels
-    parts = said(first.task, logits, target, None if labels is None else labels[row], names)
+    return said(first.task, logits, target, None if labels is None else labels[row], names)
+
+
+def caption(parts: Sequence[str]) -> str:
+    """Return what there is to say of an image as one line."""
     return "  |  ".join(parts)
 
 

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from libragrad_lightning.audit import AuditError, ExplainedChunk, Key, at_least
 from libragrad_lightning.heatmaps import PanelTarget, StripMoment, share_panel, to_display_range
-from libragrad_lightning.reporting.captions import caption, explained, label_tag, map_note, title
+from libragrad_lightning.reporting.captions import (
+    caption,
+    explained,
+    label_tag,
+    map_note,
+    remarks,
+    title,
+)
 
 
 @dataclass(frozen=True)
@@ -152,16 +159,16 @@ class PanelDrawer:
         first = chunk.inputs[0]
         masks = first.masks if pictures.targets == 1 else samples.masks
         mask = None if masks is None or by_class else masks[row].cpu()
-        below = caption(chunk, row, names)
+        below = remarks(chunk, row, names)
         label, task = None if chunk.labels is None else chunk.labels[row], first.explanation.task
         tag = label_tag(label, task, names)
         return DrawnPanel(
             chunk.keys[row],
             f"image_{chunk.numbers[row]:03d}" + (f"/{tag}" if tag else ""),
-            share_panel(image, targets, mask, below, column_size=pictures.size),
+            share_panel(image, targets, mask, caption(below), column_size=pictures.size),
             image,
             StripMoment(explained(chunk, row, names), targets[0].maps),
-            "  |  ".join(part for part in below.split("  |  ") if part.startswith("label")),
+            caption([part for part in below if part.startswith("label")]),
         )
 
     def _targets(
