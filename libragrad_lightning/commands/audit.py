@@ -10,26 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from libragrad_lightning.callbacks import LibraGradAudit
+from libragrad_lightning.commands.arguments import CommandArguments
 from libragrad_lightning.commands.images import ImagesOfCategories, ImagesOfClasses
 from libragrad_lightning.commands.models import NamedModel, timm_model
-from libragrad_lightning.parsing import SentenceParser
 
 
 def run(arguments: Sequence[str]) -> None:
     """Run the command with the arguments behind its name."""
-    parser = SentenceParser(prog="libragrad audit", description=__doc__)
-    parser.add_argument("--config", action="config", help="A file with some of the arguments.")
-    parser.add_argument(
-        "--rules", nargs="+", type=str, default=["plain", "libra"], help="Rule sets to compare."
-    )
-    parser.add_argument(
-        "--random_weights", action="store_true", help="Leave the weights as they are drawn."
-    )
-    by_hand: set[str | int] = {"rules", "random_weights"}
-    parser.add_function_arguments(audit_folder, as_positional=True, skip=by_hand)
-    given = vars(parser.parse_args(list(arguments)))
-    given.pop("config")
-    audit_folder(**given)
+    command = CommandArguments("audit", __doc__)
+    command.add_rules("Rule sets to compare.")
+    command.add_random_weights()
+    command.call(audit_folder, arguments, as_positional=True)
 
 
 def audit_folder(

@@ -9,30 +9,19 @@ from typing import Literal
 from tqdm import tqdm
 
 from libragrad_lightning.attribution import compare, explained_captions
+from libragrad_lightning.commands.arguments import CommandArguments
 from libragrad_lightning.commands.models import default_device, timm_model
 from libragrad_lightning.image_files import image_paths
-from libragrad_lightning.parsing import SentenceParser
 
 
 def run(arguments: Sequence[str]) -> None:
     """Run the command with the arguments behind its name."""
-    parser = SentenceParser(prog="libragrad explain", description=__doc__)
-    parser.add_argument("--config", action="config", help="A file with some of the arguments.")
-    parser.add_argument("images", nargs="+", type=str, help="Files of images, and folders of them.")
-    parser.add_argument(
-        "--rules", nargs="+", type=str, default=["plain", "libra"], help="Rule sets, a column each."
-    )
-    parser.add_argument(
-        "--class_names", nargs="+", type=str, help="Names of the classes, in their order."
-    )
-    parser.add_argument(
-        "--random_weights", action="store_true", help="Leave the weights as they are drawn."
-    )
-    by_hand: set[str | int] = {"images", "rules", "class_names", "random_weights"}
-    parser.add_function_arguments(explain_files, skip=by_hand)
-    given = vars(parser.parse_args(list(arguments)))
-    given.pop("config")
-    explain_files(**given)
+    command = CommandArguments("explain", __doc__)
+    command.add_texts("images", "Files of images, and folders of them.")
+    command.add_rules("Rule sets, a column each.")
+    command.add_texts("--class_names", "Names of the classes, in their order.")
+    command.add_random_weights()
+    command.call(explain_files, arguments)
 
 
 def explain_files(

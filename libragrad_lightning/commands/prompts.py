@@ -12,34 +12,25 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from libragrad_lightning.commands.arguments import CommandArguments
 from libragrad_lightning.commands.models import default_device
 from libragrad_lightning.heatmaps import to_pil
 from libragrad_lightning.image_files import image_paths, read_rgb
-from libragrad_lightning.parsing import SentenceParser
 from libragrad_lightning.prompts import prompt_figure, text_prompts
 from libragrad_lightning.prompts.hub import RANDOM, hub_model
 
 
 def run(arguments: Sequence[str]) -> None:
     """Run the command with the arguments behind its name."""
-    parser = SentenceParser(prog="libragrad prompts", description=__doc__)
-    parser.add_argument("--config", action="config", help="A file with some of the arguments.")
-    parser.add_argument("images", nargs="+", type=str, help="Files of images, and folders of them.")
-    parser.add_argument(
-        "--prompts", nargs="+", type=str, required=True, help="What is looked for, one text each."
-    )
-    parser.add_argument(
-        "--templates", nargs="+", type=str, default=["{}"], help="Texts with {} for the prompt."
-    )
-    by_hand: set[str | int] = {"images", "prompts", "templates"}
-    parser.add_function_arguments(draw_prompts, skip=by_hand)
-    given = vars(parser.parse_args(list(arguments)))
-    given.pop("config")
+    command = CommandArguments("prompts", __doc__)
+    command.add_texts("images", "Files of images, and folders of them.")
+    command.add_texts("--prompts", "What is looked for, one text each.", required=True)
+    command.add_texts("--templates", "Texts with {} for the prompt.", default=["{}"])
     logging.disable(logging.ERROR)  # open_clip logs what the sentence says.
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            draw_prompts(**given)
+            given = command.call(draw_prompts, arguments)
     finally:
         logging.disable(logging.NOTSET)
     notes = [str(w.message) for w in caught if w.category is UserWarning]

@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from libragrad_lightning.attribution import Explanation, SumsOf, explain
 from libragrad_lightning.backward import LibraGradError
+from libragrad_lightning.commands.arguments import CommandArguments
 from libragrad_lightning.commands.models import default_device
 from libragrad_lightning.diagnosis import draw_constants
 from libragrad_lightning.models import is_out_of_memory
-from libragrad_lightning.parsing import SentenceParser
 
 _SEED = 0
 _SUMS: tuple[SumsOf, ...] = ("logit",)
@@ -68,13 +68,9 @@ HEADER = (
 
 def run(arguments: Sequence[str]) -> None:
     """Run the command with the arguments behind its name."""
-    parser = SentenceParser(prog="libragrad zoo", description=__doc__)
-    parser.add_argument("--config", action="config", help="A file with some of the arguments.")
-    parser.add_argument("models", nargs="+", type=str, help="Names of timm, or patterns: 'vit_*'.")
-    parser.add_function_arguments(print_zoo, skip={"models"})
-    given = vars(parser.parse_args(list(arguments)))
-    given.pop("config")
-    print_zoo(**given)
+    command = CommandArguments("zoo", __doc__)
+    command.add_texts("models", "Names of timm, or patterns: 'vit_*'.")
+    command.call(print_zoo, arguments)
 
 
 def print_zoo(
