@@ -78,15 +78,14 @@ class SceneDataset(Dataset[dict[str, Tensor]]):
         Raises:
             IndexError: If there is no such scene.
         """
-        self._check(index)
-        return self._composed([*self._seed, index])
-
-    def _check(self, index: int) -> None:
         if not 0 <= index < self._length:
             raise IndexError(f"There are {self._length} scenes, but scene {index} was asked for.")
+        rng = np.random.default_rng(self._numbers(index))
+        return compose_scene(self._parts, self._composition, rng)
 
-    def _composed(self, seed: Sequence[int]) -> Scene:
-        return compose_scene(self._parts, self._composition, np.random.default_rng(seed))
+    def _numbers(self, index: int) -> list[int]:
+        """Return what a scene depends on."""
+        return [*self._seed, index]
 
 
 class FreshSceneDataset(SceneDataset):
@@ -96,18 +95,8 @@ class FreshSceneDataset(SceneDataset):
     is repeated from `seed_everything` sees the same scenes, and no epoch those of another.
     """
 
-    def scene(self, index: int) -> Scene:
-        """Compose a scene that has not been there before.
-
-        Args:
-            index: Position, 0 to N - 1.
-
-        Raises:
-            IndexError: If there is no such scene.
-        """
-        self._check(index)
-        drawn = int(torch.randint(2**31, ()))
-        return self._composed([*self._seed, index, drawn])
+    def _numbers(self, index: int) -> list[int]:
+        return [*super()._numbers(index), int(torch.randint(2**31, ()))]
 
 
 class AskedTwice(Dataset[dict[str, Tensor]]):
