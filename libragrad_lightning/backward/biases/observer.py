@@ -37,15 +37,14 @@ _RANDOM = frozenset(
 )
 """Functions that draw the constant that they add."""
 
-_BIASES: dict[Callable[..., Any], tuple[int, int]] = {
-    F.linear: (2, -1),
-    F.layer_norm: (3, -1),
-    F.group_norm: (3, 1),
-    F.batch_norm: (4, 1),
-    F.instance_norm: (4, 1),
+_OPERANDS: dict[Callable[..., Any], tuple[str, ...]] = {
+    F.linear: ("input", "weight", "bias"),
+    F.layer_norm: ("input", "normalized_shape", "weight", "bias"),
+    F.group_norm: ("input", "num_groups", "weight", "bias"),
+    F.batch_norm: ("input", "running_mean", "running_var", "weight", "bias"),
+    F.instance_norm: ("input", "running_mean", "running_var", "weight", "bias"),
 }
-"""Functions that add a bias where the graph need not show it: its place among the arguments, and
-the axis of the output that it ends at, or begins at if that is 1."""
+"""Functions whose nodes do not show all that is added, and the names of their arguments."""
 
 
 class ConstantObserver(TorchFunctionMode):
@@ -100,16 +99,18 @@ class ConstantObserver(TorchFunctionMode):
     ) -> None:
         """Note what the operation that gave a result adds, if the graph may not hold it."""
         node: Node = result.grad_fn
-        operation = self._vocabulary.of(node)
-        if again in _BIASES and operation is not None:
-            _note_bias(node, result, again, args, kwargs)
-        elif operation is not None and operation.function is Function.THRESHOLD:
+        operation, hidden = self._vocabulary.of(node), _hidden(again, args, kwargs)
+        if operation is not None and operation.function is Function.THRESHOLD:
             note_threshold(node, args, kwargs)
         elif operation is not None and operation.function is Function.STEP:
             node.metadata[_KEY] = _Note(partial(Tensor.clone, result.detach()))
-        elif operation is None or operation.may_hide_constant(node):
+        elif operation is not None and hidden == {"bias"} and again is not F.linear:
+            # A norm of zeros is no constant of it: only its bias is.
+            node.metadata[_KEY] = _Note(partial(_norm_bias, result.shape, again, args, kwargs))
+        elif operation is None or operation.may_hide_constant(node) or hidden:
             operands = tree_map_only(Tensor, _without_value, (tuple(args), kwargs))
-            value = partial(_value_at_zero, again, operands)
+            read = _product_at_zero if "product" in hidden else _value_at_zero
+            value = partial(read, again, operands)
             node.metadata[_KEY] = _Note(value, is_known=operation is not None)
 
 
@@ -126,20 +127,26 @@ class _Note:
     is_known: bool = True
 
 
-def _note_bias(
-    node: Node,
-    result: Tensor,
-    func: Callable[..., Any],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-) -> None:
-    """Note a bias that does not require a gradient, of which nodes keep nothing."""
-    place, axis = _BIASES[func]
-    bias = args[place] if len(args) > place else kwargs.get("bias")
-    if isinstance(bias, Tensor) and not bias.requires_grad:
-        behind = [1] * (result.dim() - 2) if axis == 1 else []
-        note = bias.detach().reshape(*bias.shape, *behind).expand(result.shape)
-        node.metadata[_KEY] = _Note(partial(Tensor.clone, note))
+def _hidden(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> frozenset[str]:
+    """Return what a linear map or a norm adds without a record, its ``product`` or its ``bias``."""
+    if func not in _OPERANDS:
+        return frozenset()
+    given = dict(zip(_OPERANDS[func], args, strict=False)) | dict(kwargs)
+    recorded = {name for name, t in given.items() if isinstance(t, Tensor) and t.requires_grad}
+    bias = given.get("bias") is not None and "bias" not in recorded
+    product = not recorded & {"input", "weight"}
+    return frozenset({*(["bias"] if bias else []), *(["product"] if product else [])})
+
+
+def _norm_bias(
+    shape: torch.Size, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Tensor:
+    """Return the bias of a norm in the shape of its output."""
+    bias: Tensor = (dict(zip(_OPERANDS[func], args, strict=False)) | dict(kwargs))["bias"]
+    behind = [] if func is F.layer_norm else [1] * (len(shape) - 2)
+    return bias.reshape(*bias.shape, *behind).expand(shape).clone()
 
 
 def _note_write(
@@ -213,6 +220,18 @@ def _value_at_zero(func: Callable[..., Tensor], operands: tuple[Any, Any]) -> Te
     args, kwargs = tree_map_only(_Zeros, _Zeros.tensor, operands)
     with torch.no_grad():
         return func(*args, **kwargs)
+
+
+def _product_at_zero(func: Callable[..., Tensor], operands: tuple[Any, Any]) -> Tensor:
+    """Return what constants alone make of each other, where everything recorded is zero.
+
+    What a norm makes of zeros, by its running mean, is told by its node.
+    """
+    args, kwargs = operands
+    value = _value_at_zero(func, operands)
+    nothing = torch.zeros_like(args[0] if args else kwargs["input"])
+    rest = ((nothing, *args[1:]), kwargs) if args else ((), {**kwargs, "input": nothing})
+    return value - _value_at_zero(func, rest)
 
 
 def _written_at_zero(write: Write, func: Callable[..., Any], operands: tuple[Any, Any]) -> Tensor:

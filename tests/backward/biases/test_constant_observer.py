@@ -13,6 +13,7 @@ from libragrad_lightning.backward import LIBRA, PLAIN, BiasKind, ConstantObserve
 
 BUFFER = torch.linspace(-2, 3, 12, dtype=torch.float64).reshape(3, 4)
 MASK = torch.eye(3, 4, dtype=torch.bool)
+PARAMETER = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
 
 UNRECORDED = {
     "buffer_added": lambda x: x + BUFFER,
@@ -59,6 +60,12 @@ UNRECORDED = {
     "padded": lambda x: F.pad(x, (1, 0), value=0.5),
     "copied_rows": lambda x: x.index_copy(0, torch.tensor([2, 0]), BUFFER[:2]),
     "copied_rows_in_place": lambda x: (x * 1).index_copy_(0, torch.tensor([1]), BUFFER[:1]),
+    "constant_map_with_a_recorded_bias": lambda x: (
+        F.linear(x, BUFFER) + F.linear(BUFFER, BUFFER, PARAMETER)
+    ),
+    "constant_map_of_rows_with_a_recorded_bias": lambda x: (
+        F.linear(x, BUFFER) + F.linear(BUFFER[None], BUFFER, bias=PARAMETER)
+    ),
     "bias_of_a_linear_map_of_rows": lambda x: F.linear(x[None], BUFFER, bias=BUFFER[:, 0]),
     "bias_of_a_batch_norm": lambda x: F.batch_norm(
         x[None], BUFFER[:, 0], BUFFER[:, 1].square() + 1, None, BUFFER[:, 2]
