@@ -17,7 +17,12 @@ from libragrad_lightning.audit.config import (
 )
 from libragrad_lightning.audit.errors import AuditError
 from libragrad_lightning.audit.history import AuditHistory, AuditRecord
-from libragrad_lightning.audit.image_scores import ImageScores, Statistic, is_known
+from libragrad_lightning.audit.image_scores import (
+    MOST_SCORED,
+    ImageScores,
+    Statistic,
+    is_known,
+)
 from libragrad_lightning.audit.keys import Key
 from libragrad_lightning.audit.learning import ForwardFunction, Learned, SeenStep, Source
 from libragrad_lightning.audit.measurement import reasons_for_missing
@@ -36,6 +41,7 @@ from libragrad_lightning.audit.watch import WatchedStep, watched_step
 __all__ = [
     "DEFAULT_METRICS",
     "METRICS",
+    "MOST_SCORED",
     "NO_LABEL",
     "AuditConfig",
     "AuditError",

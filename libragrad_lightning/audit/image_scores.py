@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import TypeAlias
 
 import torch
@@ -17,10 +18,14 @@ from libragrad_lightning.metrics.sample_mean import SampleMean
 Statistic: TypeAlias = Callable[[Tensor], Tensor]
 """Takes means over images `[R, *shape]` of what a metric keeps to R values of the metric."""
 
+MOST_SCORED = 4096
+"""Of how many images of an audit scores are kept, so that neither memory nor what processes send
+each other grows with their number; an interval of so many is one part in 64 of their spread."""
+
 
 @dataclass(frozen=True, eq=False)
 class ImageScores:
-    """What is found of each image, N in all.
+    """What is found of each of N images, or of as many that were drawn of more.
 
     Attributes:
         keys: What the images are remembered by.
@@ -29,17 +34,27 @@ class ImageScores:
             that is unknown.
         values: By ``metric/rules``, what the metric's mean over images is made of, `[N, *shape]`,
             NaN for images that are not scored.
+        left_out: How many others were not drawn.
     """
 
     keys: tuple[Key, ...] = ()
     classes: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     correct: Tensor = field(default_factory=lambda: torch.zeros(0))
     values: Mapping[str, Tensor] = field(default_factory=dict)
+    left_out: int = 0
+
+    @property
+    def note(self) -> str:
+        """What is to be said where these images stand for more, or nothing."""
+        if not self.left_out:
+            return ""
+        count = len(self.keys)
+        return f"of {count} of the {count + self.left_out} images, drawn at random"
 
     def to_cpu(self) -> ImageScores:
         """Return the same on the CPU."""
         values = {name: v.cpu() for name, v in self.values.items()}
-        return ImageScores(self.keys, self.classes.cpu(), self.correct.cpu(), values)
+        return replace(self, classes=self.classes.cpu(), correct=self.correct.cpu(), values=values)
 
     def scalars(self, statistics: Mapping[str, Statistic]) -> dict[str, Tensor]:
         """Return the value `[N]` that each image alone gives to a metric, by ``metric/rules``.
@@ -65,6 +80,26 @@ def joined_scores(parts: Sequence[ImageScores]) -> ImageScores:
         torch.cat([part.classes for part in parts]),
         torch.cat([part.correct for part in parts]),
         {name: torch.cat([_filled(part, name, v) for part in parts]) for name, v in shapes.items()},
+        sum(part.left_out for part in parts),
+    )
+
+
+def drawn_scores(scores: ImageScores, most: int = MOST_SCORED) -> ImageScores:
+    """Return the scores of at most so many images, drawn at random, and always the same.
+
+    Those are drawn whose places have the smallest digests, so that what is drawn of all parts'
+    draws is what would be drawn of the whole.
+    """
+    if len(scores.keys) <= most:
+        return scores
+    digests = [blake2b(repr(key).encode(), digest_size=8).digest() for key in scores.keys]
+    rows = sorted(sorted(range(len(digests)), key=digests.__getitem__)[:most])
+    return ImageScores(
+        tuple(scores.keys[row] for row in rows),
+        scores.classes[rows],
+        scores.correct[rows],
+        {name: v[rows] for name, v in scores.values.items()},
+        scores.left_out + len(digests) - most,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from libragrad_lightning.audit.image_scores import ImageScores, joined_scores
+from libragrad_lightning.audit.image_scores import ImageScores, drawn_scores, joined_scores
 from libragrad_lightning.audit.keys import Key
 
 
@@ -41,7 +41,7 @@ class AuditResult:
         seconds: How long it took, in the slowest process.
         peak_memory_gib: The most CUDA memory in use meanwhile, in GiB; None on other devices.
         failures: Why processes could not do their part.
-        scores: What metrics give every image by itself.
+        scores: What metrics give images by themselves.
         forgotten_images: How many images are not among the fingerprints.
         forgotten_maps: How many keys those have.
     """
@@ -116,7 +116,7 @@ def merged(results: Sequence[AuditResult]) -> AuditResult:
         max(result.seconds for result in results),
         max(peaks, default=None),
         tuple(failure for result in results for failure in result.failures),
-        joined_scores([result.scores for result in results]),
+        drawn_scores(joined_scores([result.scores for result in results])),
         sum(result.forgotten_images for result in results),
         sum(result.forgotten_maps for result in results),
     )

@@ -19,7 +19,12 @@ from libragrad_lightning.audit.budget import TimeBudget
 from libragrad_lightning.audit.chunks import ExplainedChunk, Part
 from libragrad_lightning.audit.completeness import sums_of
 from libragrad_lightning.audit.config import AuditConfig
-from libragrad_lightning.audit.image_scores import ImageScores, joined_scores
+from libragrad_lightning.audit.image_scores import (
+    MOST_SCORED,
+    ImageScores,
+    drawn_scores,
+    joined_scores,
+)
 from libragrad_lightning.audit.keys import Key
 from libragrad_lightning.audit.learning import Learned
 from libragrad_lightning.audit.measurement import Measurement
@@ -65,6 +70,7 @@ class AuditRun:
         readings: What audits before have read of the module.
         budget: How much time there is.
         remembered: Of about how many first maps something is kept for later audits.
+        scored: Of how many images scores are kept.
     """
 
     module: nn.Module
@@ -77,6 +83,7 @@ class AuditRun:
     readings: Readings = field(default_factory=Readings)
     budget: TimeBudget = field(default_factory=TimeBudget)
     remembered: float = math.inf
+    scored: int = MOST_SCORED
     measurement: Measurement = field(init=False)
     _maps: dict[str, dict[Key, Tensor]] = field(init=False)
     _prints: dict[Key, int] = field(default_factory=dict)
@@ -104,7 +111,7 @@ class AuditRun:
             self._perturbation,
             self._seconds,
             self._peak,
-            scores=joined_scores(self._scores).to_cpu(),
+            scores=drawn_scores(joined_scores(self._scores), self.scored).to_cpu(),
             forgotten_images=self._forgotten_images,
             forgotten_maps=self._forgotten_maps,
         )
@@ -271,6 +278,8 @@ class AuditRun:
         outputs, task = self.learned.outputs_of(inputs[0].explanation.logits), self.learned.task
         classes, correct = classes_of(part.labels, outputs, inputs[0].explanation.target, task)
         self._scores.append(ImageScores(keys, classes, correct, scores))
+        if sum(len(each.keys) for each in self._scores) > 2 * self.scored:
+            self._scores = [drawn_scores(joined_scores(self._scores), self.scored)]
         logits = outputs[truth.rows.to(self._device)]
         self._nonfinite += int((~logits.isfinite().all(1)).sum())
         if truth.labels is not None:

@@ -6,7 +6,13 @@ import math
 
 import lightning.pytorch as pl
 
-from libragrad_lightning.audit import AuditConfig, AuditResult, AuditRun, Readings
+from libragrad_lightning.audit import (
+    MOST_SCORED,
+    AuditConfig,
+    AuditResult,
+    AuditRun,
+    Readings,
+)
 from libragrad_lightning.diagnosis import CoverageReport
 from libragrad_lightning.monitoring.collector import ProbeCollector, audited_state
 from libragrad_lightning.monitoring.overhead import Overhead
@@ -16,7 +22,7 @@ from libragrad_lightning.monitoring.watcher import RunWatcher
 from libragrad_lightning.reporting import PanelDrawer
 
 REMEMBERED = 1024
-"""Of how many maps in each process fingerprint and map are kept where images come and go."""
+"""Of how many maps in all processes fingerprint and map are kept where images come and go."""
 
 
 class _Unseen:
@@ -104,7 +110,8 @@ class AuditInProgress:
             if self.run is None or self.drawer is None:
                 self.drawer = self._publisher.drawer(trainer)
                 previous = self._publisher.previous(trainer)
-                self.run = self._begun(trainer, self.drawer, _Unseen(), previous, REMEMBERED)
+                remembered = _share(REMEMBERED, trainer)
+                self.run = self._begun(trainer, self.drawer, _Unseen(), previous, remembered)
             self.run.add(groups)
         self._batch_size = self.run.batch_size
 
@@ -126,4 +133,11 @@ class AuditInProgress:
         watcher = RunWatcher(module, config, drawer, bar, None if self._covered else cover)
         kept = self._batch_size, collector.added_up, self._readings
         learned = collector.learned
-        return AuditRun(module, learned, config, previous, watcher, *kept, remembered=remembered)
+        scored = _share(MOST_SCORED, trainer)
+        given = module, learned, config, previous, watcher, *kept
+        return AuditRun(*given, remembered=remembered, scored=scored)
+
+
+def _share(count: int, trainer: pl.Trainer) -> int:
+    """Return one process's share, so that what all of them have does not grow with their number."""
+    return math.ceil(count / trainer.world_size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from libragrad_lightning.heatmaps import (
@@ -26,7 +27,10 @@ _FIRST = "most influential first"
 
 
 def comparison_figure(
-    charts: Sequence[CurveChart], differences: Sequence[Difference], rules: Sequence[str]
+    charts: Sequence[CurveChart],
+    differences: Sequence[Difference],
+    rules: Sequence[str],
+    note: str = "",
 ) -> Tensor | None:
     """Draw the curves of an audit, and by how much rule sets are better than the first one.
 
@@ -38,6 +42,7 @@ def comparison_figure(
         differences: The differences; those without a common scale, such as errors in units of the
             logit, are left to the table.
         rules: The rule sets.
+        note: What is to be said of all of it.
 
     Returns:
         The figure [3, H, W], uint8; None if there is nothing to show.
@@ -51,6 +56,8 @@ def comparison_figure(
     shown = [d for d in differences if "error" not in d.metric]
     if shown:
         rows.append([PanelColumn(_said(shown), _intervals(shown, rules))])
+    if rows and note:
+        rows.append([PanelColumn(note, torch.full((3, 1, 2 * _SIDE), 255, dtype=torch.uint8))])
     return grid(rows, None, _FONT) if rows else None
 
 

@@ -26,10 +26,12 @@ class Shown:
     Attributes:
         figure: Curves and differences `[3, H, W]`, uint8, or None.
         tables: Tables, by name.
+        note: What is to be said of all of it, or nothing.
     """
 
     figure: Tensor | None = None
     tables: Mapping[str, TableRows] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +69,7 @@ class Findings:
             return Shown()
         found = differences(self.scores, self.rules, self.statistics)
         charts = curve_charts(self.scores, self.rules, self.levels, self.task)
-        figure = comparison_figure(charts, found, self.rules)
+        figure = comparison_figure(charts, found, self.rules, self.scores.note)
         known = (self.scores, self.rules, self.statistics)
         made = {
             "classes": class_table(*known, self.class_names),
@@ -78,7 +80,8 @@ class Findings:
             if figure is not None:
                 sink.write_images({f"{name}/curves": figure}, step)
             for kind, table in tables.items():
-                sink.write_text(f"{name}/{kind}", table.markdown(), step)
+                said = "\n\n".join(filter(None, (table.markdown(), self.scores.note)))
+                sink.write_text(f"{name}/{kind}", said, step)
         if others := [sink for sink in sinks if not isinstance(sink, TensorBoardSink)]:
             of_images = scores_table(self.scores, self.statistics)
             for sink in others:
@@ -86,4 +89,4 @@ class Findings:
         runs.write_differences(trainer, name, found, step)
         shown = {m: s for m, s in self.statistics.items() if has_direction(m)}
         runs.write_histograms(trainer, name, self.scores.scalars(shown), step)
-        return Shown(figure, tables)
+        return Shown(figure, tables, self.scores.note)

@@ -154,6 +154,8 @@ class AuditPage:
         if shown.figure is not None:
             yield "<h2>Curves and differences in the last audit</h2>"
             yield _figure("Curves of all rule sets, and their differences", shown.figure)
+        if shown.note:
+            yield f"<p>Curves, differences and the tables below are {escape(shown.note)}.</p>"
         for name, table in shown.tables.items():
             yield f"<h2>{escape(name.replace('_', ' ').capitalize())} in the last audit</h2>"
             yield table_html(table)

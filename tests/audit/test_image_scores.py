@@ -8,7 +8,7 @@ import torch
 from test_run import CONFIG, LABELS, TALL, Small, audited, group
 
 from libragrad_lightning.audit import AuditResult, ImageScores, merged
-from libragrad_lightning.audit.image_scores import joined_scores, latest_scores
+from libragrad_lightning.audit.image_scores import drawn_scores, joined_scores, latest_scores
 from libragrad_lightning.audit.metric_inputs import MetricInputs
 from libragrad_lightning.audit.tasks import classes_of
 from libragrad_lightning.metrics import DegenerateMapRate, SegmentationAP
@@ -83,3 +83,34 @@ def test_an_image_stands_for_its_label_or_for_what_is_explained():
     assert correct.isnan().all()
     assert classes_of(None, outputs, explained, "multiclass")[0].tolist() == [2, 1]
     assert classes_of(None, outputs, explained, "regression")[0].tolist() == [-1, -1]
+
+
+def test_what_is_drawn_of_draws_is_what_is_drawn_of_the_whole():
+    whole = scores(1000, srg_of_libra=torch.arange(1000.0)[:, None])
+    drawn = drawn_scores(whole, 100)
+    assert (len(drawn.keys), drawn.left_out) == (100, 900)
+    assert drawn.note == "of 100 of the 1000 images, drawn at random"
+    places = torch.tensor([place for place, _ in drawn.keys])
+    assert torch.equal(drawn.values["srg/libra"][:, 0], places.float())
+    assert torch.equal(drawn.classes, places)
+    # Neither the first nor the last ones: a mean of uniform draws, within four standard errors.
+    assert abs(float(places.float().mean()) - 499.5) < 4 * 1000 / math.sqrt(12 * 100)
+    halves = [
+        drawn_scores(scores(500, first, srg_of_libra=torch.arange(500.0)[:, None] + first), 100)
+        for first in (0, 500)
+    ]
+    again = drawn_scores(joined_scores(halves), 100)
+    assert set(again.keys) == set(drawn.keys)
+    assert again.left_out == 900
+    few = scores(3)
+    assert drawn_scores(few, 3) is few
+    assert few.note == ""
+
+
+def test_an_audit_keeps_the_scores_of_so_many_images_and_values_of_all():
+    every, found = audited([group(TALL, LABELS)])
+    some, drawn = audited([group(TALL, LABELS)], scored=2)
+    assert drawn.scores.keys == drawn_scores(found.scores, 2).keys
+    assert drawn.scores.left_out == 3
+    values = some.measurement.values(), every.measurement.values()
+    assert values[0] == pytest.approx(values[1], abs=0, nan_ok=True)

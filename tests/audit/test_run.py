@@ -9,6 +9,7 @@ from config_cases import config
 from torch import nn
 
 from libragrad_lightning.audit import AuditResult, AuditRun, Learned, ProbeGroup, Samples, merged
+from libragrad_lightning.audit.image_scores import MOST_SCORED
 from libragrad_lightning.audit.probe_set import fingerprint
 from libragrad_lightning.audit.replay import ModelCall
 from libragrad_lightning.models import explanation_state
@@ -67,12 +68,12 @@ CONFIG = config(metrics=["degenerate_rate", "drift_cosine"], batch_size=2)
 
 
 def audited(groups, module=None, config=CONFIG, previous=AuditResult(), call=None, **learned):  # noqa: B008
-    module = module or Small()
+    module, scored = module or Small(), learned.pop("scored", MOST_SCORED)
     call = call or ModelCall(lambda images, others: module(images))
     given = {"task": "multiclass", "outputs": 3} | learned
     watcher = Watcher(module)
     sizes = config.batch_size, 0
-    run = AuditRun(module, Learned(call, **given), config, previous, watcher, *sizes)
+    run = AuditRun(module, Learned(call, **given), config, previous, watcher, *sizes, scored=scored)
     with explanation_state(module):
         run.add(groups)
         return run, run.found()
