@@ -148,19 +148,18 @@ def trained(name: str, seed: int, folder: Path, overrides: Sequence[str]) -> Pat
     return checkpoint
 
 
-def opened(name: str, checkpoint: Path) -> tuple[Scenes, Subject]:
-    """Return what a recipe is measured on, and the trained classifier, ready to be explained.
+def opened(scenes: Scenes, checkpoint: Path) -> Subject:
+    """Return a trained classifier, ready to be explained.
 
     Args:
-        name: Name of the recipe.
+        scenes: What it is shown.
         checkpoint: The weights.
     """
-    scenes = RECIPES[name](checkpoint)
     classifier = ImageClassifier.load_from_checkpoint(
         checkpoint, map_location="cpu", pretrained=False
     ).eval()
     image = scenes.all[0]["image"][None]
-    return scenes, Subject(classifier, read_token_model(classifier, image))
+    return Subject(classifier, read_token_model(classifier, image))
 
 
 def measured(name: str, checkpoint: Path, count: int) -> Values:
@@ -173,7 +172,8 @@ def measured(name: str, checkpoint: Path, count: int) -> Values:
     """
     file = checkpoint.with_name(f"values_{count}.pt")
     if not file.exists():
-        scenes, subject = opened(name, checkpoint)
+        scenes = RECIPES[name](checkpoint)
+        subject = opened(scenes, checkpoint)
         values = {"accuracy": correctness(subject.classifier, scenes.all)}
         values |= of_images(subject, scenes, count)
         values |= of_pairs(subject, scenes.pairs)

@@ -171,9 +171,8 @@ def main() -> None:
     if given.one:
         fit(given.one, given.ranks[0], given.images[0], not given.without)
         return
-    print(
-        "| ranks | images | audit, CPU s | collectives | bytes sent | bytes received | peak MiB |"
-    )
+    columns = ("ranks", "images", "audit, CPU s", "collectives", "sent", "received", "peak MiB")
+    print(f"| {' | '.join(columns)} |")
     print("|--:" * len(columns) + "|")
     for images in given.images:
         for ranks in given.ranks:

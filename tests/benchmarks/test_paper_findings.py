@@ -13,13 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-import findings_pictured
 import findings_work
+import free_scenes as free
 import paper_findings
 from findings_figures import classes_figure, methods_figure
 from findings_page import Found, page
 from findings_pictured import (
-    CUTOUTS,
     free_scenes,
     free_scenes_of_two,
     once_for_each_class,
@@ -242,8 +241,8 @@ def test_free_scenes_have_the_models_classes(subject, monkeypatch):
     singles, pairs = free_scenes(data), free_scenes_of_two(data, 3)
     assert singles["image"].shape == (4, 3, 32, 32)
     assert singles["label"].tolist() == [1, 1, 2, 2]
-    listed = (Path(findings_pictured.__file__).parent / "assets" / "README.md").read_text()
-    assert all(f"`{name}.png`" in listed for name in CUTOUTS)
+    listed = (Path(free.__file__).parent / "assets" / "README.md").read_text()
+    assert all(f"`{name}.png`" in listed for name in free.CUTOUTS)
     both = once_for_each_class(pairs)
     assert both["image"].shape == (6, 3, 32, 32)
     assert torch.equal(both["image"][0], both["image"][1])

@@ -75,7 +75,8 @@ def test_the_table_has_a_column_for_each_seed_and_one_for_all():
 
 
 def test_scenes_with_two_objects_are_drawn_one_in_a_line(checkpoint):
-    scenes, subject = recipes.opened("demo", checkpoint)
+    scenes = recipes.demo_scenes(checkpoint)
+    subject = recipes.opened(scenes, checkpoint)
     one, two = (two_objects.figure(scenes, subject, range(n), 64) for n in (1, 2))
     assert one.dtype == torch.uint8
     assert two.shape == (3, 2 * one.shape[1], one.shape[2])
