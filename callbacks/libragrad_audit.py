@@ -58,7 +58,8 @@ class LibraGradAudit(AuditHooks):
             takes a backward pass beside that of the reward: ``some``, the first of the probe set,
             as many as take about 2 % of the time and at least 8; or ``all``.
         deletion: How patches are deleted.
-        batch_size: Images per explanation. If memory runs out, half as many are tried.
+        batch_size: Images per explanation; ``auto``, 32 or as many as there is room for. If memory
+            runs out, half as many are tried.
         precision: In which precision half-precision weights (``bf16-true``, ``16-true``) are
             explained: ``float32``, in copies, or ``module``, as they are.
         forward: What is explained, if it is not the call that the validation step shows: the path
@@ -98,7 +99,7 @@ class LibraGradAudit(AuditHooks):
         metrics: str | Metric | Sequence[str | Metric] | None = None,
         completeness_on: Literal["some", "all"] = "some",
         deletion: Deletion = Deletion(),
-        batch_size: int = 32,
+        batch_size: int | Literal["auto"] = "auto",
         precision: Literal["float32", "module"] = "float32",
         forward: str | ForwardFunction | None = None,
         backbone: str | None = None,

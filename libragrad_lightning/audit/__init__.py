@@ -1,5 +1,6 @@
 """An audit without a Trainer: what is asked, the probe set, the loop that explains and measures."""
 
+from libragrad_lightning.audit.arguments import at_least, grouped, one_of
 from libragrad_lightning.audit.batches import UnpackBatch, unpack_batch
 from libragrad_lightning.audit.budget import TimeBudget
 from libragrad_lightning.audit.chunks import ExplainedChunk, ExplainedTarget, ImageTargets
@@ -8,11 +9,8 @@ from libragrad_lightning.audit.completeness import images_added_up
 from libragrad_lightning.audit.config import (
     AuditConfig,
     Deletion,
-    at_least,
     audit_config,
     changed_settings,
-    grouped,
-    one_of,
     probe_request,
 )
 from libragrad_lightning.audit.errors import AuditError
@@ -31,6 +29,7 @@ from libragrad_lightning.audit.precision import in_float32
 from libragrad_lightning.audit.probe_set import ProbeGroup, ProbeSet, Shard, shard_of
 from libragrad_lightning.audit.readings import Readings
 from libragrad_lightning.audit.result import AuditResult, Failure, merged
+from libragrad_lightning.audit.room import MOST_AT_ONCE
 from libragrad_lightning.audit.run import AuditRun, AuditWatcher
 from libragrad_lightning.audit.samples import NO_LABEL, Samples
 from libragrad_lightning.audit.selection import Named, ProbeRequest, Selection
@@ -41,6 +40,7 @@ from libragrad_lightning.audit.watch import WatchedStep, watched_step
 __all__ = [
     "DEFAULT_METRICS",
     "METRICS",
+    "MOST_AT_ONCE",
     "MOST_SCORED",
     "NO_LABEL",
     "AuditConfig",

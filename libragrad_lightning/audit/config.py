@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torchmetrics import Metric
@@ -17,6 +17,7 @@ from libragrad_lightning.attribution import (
     attribution_method,
     reward_function,
 )
+from libragrad_lightning.audit.arguments import at_least, one_of
 from libragrad_lightning.audit.errors import AuditError
 from libragrad_lightning.audit.learning import Source
 from libragrad_lightning.audit.metric_table import DEFAULT_METRICS, METRICS
@@ -24,8 +25,6 @@ from libragrad_lightning.audit.own_metrics import needs_of
 from libragrad_lightning.audit.selection import ProbeRequest
 from libragrad_lightning.backward import RuleSet, UnknownPolicy, rule_set
 from libragrad_lightning.perturbation import LEVELS, PERTURBATIONS, check_levels
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class AuditConfig:
         own_metrics: Metrics of the user's own.
         levels: Deletion levels.
         perturbation: What deletion does to patches, a name from `PERTURBATIONS`.
-        batch_size: Images per explanation and rows per perturbed forward pass.
+        batch_size: Images per explanation, 0 for as many as there is room for.
         unknown: What to do about operations without a role.
         backbone: Path of the submodule in which blocks are looked for, or None.
         blocks: Paths of the blocks, or None to find them.
@@ -142,7 +141,7 @@ def audit_config(
     reward: str | Callable[..., Any],
     metrics: str | Metric | Sequence[str | Metric] | None,
     deletion: Deletion,
-    batch_size: int,
+    batch_size: int | str,
     unknown: UnknownPolicy,
     backbone: str | None,
     blocks: Sequence[str] | None,
@@ -179,7 +178,7 @@ def audit_config(
             own_metrics=tuple(m for m in asked if isinstance(m, Metric)),
             levels=levels,
             perturbation=deletion.perturbation,
-            batch_size=at_least(1, batch_size, "batch_size"),
+            batch_size=_batch_size(batch_size),
             unknown=unknown,
             backbone=backbone,
             blocks=None if blocks is None else tuple(_listed(blocks, (str,))),
@@ -188,6 +187,13 @@ def audit_config(
         )
     except ValueError as error:
         raise AuditError(f"LibraGradAudit: {error}") from error
+
+
+def _batch_size(value: int | str) -> int:
+    if isinstance(value, str):
+        one_of(("auto",), value, "batch_size")
+        return 0
+    return at_least(1, value, "batch_size")
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -221,50 +227,6 @@ def probe_request(
         at_least(1, max_samples, "max_samples"),
         at_least(0, dataloader_idx, "dataloader_idx"),
     )
-
-
-def at_least(least: int, value: int, argument: str) -> int:
-    """Return the value.
-
-    Raises:
-        AuditError: If it is smaller than it may be.
-    """
-    if value < least:
-        raise AuditError(f"LibraGradAudit needs `{argument}` of at least {least} but got {value}.")
-    return value
-
-
-def grouped(kind: type[T], value: Any, argument: str) -> T:
-    """Return a group of arguments, given as an object or as a mapping.
-
-    Raises:
-        AuditError: If it is something else, or has an argument that the group has not.
-    """
-    if isinstance(value, kind):
-        return value
-    if isinstance(value, Mapping):
-        known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-        strange = sorted(set(value) - set(known))
-        if not strange:
-            return kind(**value)
-        raise AuditError(f"LibraGradAudit has no {strange} in `{argument}`; it takes {known}.")
-    raise AuditError(
-        f"LibraGradAudit needs `{argument}` to be a `{kind.__name__}(...)` of "
-        f"`libragrad_lightning.callbacks` but got {value!r}."
-    )
-
-
-def one_of(names: Sequence[str], value: str, argument: str) -> str:
-    """Return the value.
-
-    Raises:
-        AuditError: If it is none of the names.
-    """
-    if value not in names:
-        raise AuditError(
-            f"LibraGradAudit does not know {value!r}; `{argument}` takes one of {list(names)}."
-        )
-    return value
 
 
 def _listed(given: Any, kinds: tuple[type, ...]) -> list[Any]:

@@ -33,6 +33,7 @@ from libragrad_lightning.audit.precision import floating_dtype
 from libragrad_lightning.audit.probe_set import ProbeGroup, fingerprint
 from libragrad_lightning.audit.readings import Readings
 from libragrad_lightning.audit.result import AuditResult
+from libragrad_lightning.audit.room import images_that_fit
 from libragrad_lightning.audit.rows import explained_rows
 from libragrad_lightning.audit.samples import Samples, masks_of, other_masks_of
 from libragrad_lightning.audit.targets import image_targets
@@ -65,7 +66,8 @@ class AuditRun:
         config: How, and what is measured.
         previous: What the audit before found.
         watcher: Looks on.
-        batch_size: How many images are explained at once; smaller after memory has run out.
+        batch_size: How many images are explained at once; 0 until it is known how many there is
+            room for, smaller after memory has run out.
         added_up: Of how many first images attributions are added up for the logit.
         readings: What audits before have read of the module.
         budget: How much time there is.
@@ -163,7 +165,9 @@ class AuditRun:
             if not prints:
                 continue
             changed = self.previous.changed(prints)
-            read = self._model(rows.samples[slice(0, 1)].to(self._device, dtype))
+            first_of_all = rows.samples[slice(0, 1)].to(self._device, dtype)
+            read = self._model(first_of_all)
+            self.batch_size = self.batch_size or images_that_fit(read, first_of_all.pixels)
             first = sum(number < self.added_up for number in rows.numbers)
             start = 0
             while start < len(rows.keys):

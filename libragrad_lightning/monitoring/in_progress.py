@@ -7,6 +7,7 @@ import math
 import lightning.pytorch as pl
 
 from libragrad_lightning.audit import (
+    MOST_AT_ONCE,
     MOST_SCORED,
     AuditConfig,
     AuditResult,
@@ -75,8 +76,8 @@ class AuditInProgress:
 
     @property
     def at_once(self) -> int:
-        """How many images are explained at once."""
-        return self._batch_size
+        """How many images are explained at once, as far as that is known."""
+        return self._batch_size or MOST_AT_ONCE
 
     def explain_one(self, trainer: pl.Trainer) -> None:
         """Explain one image, so that what cannot work shows before training."""
