@@ -31,7 +31,7 @@ def test_how_it_is_explained_by_default():
         "metrics": None,
         "completeness_on": "some",
         "deletion": Deletion(),
-        "batch_size": 32,
+        "batch_size": "auto",
         "precision": "float32",
         "unpack": None,
         "num_images": 8,
