@@ -6,7 +6,8 @@ from libragrad_lightning.monitoring.divergence import (
     find_divergence,
 )
 from libragrad_lightning.monitoring.failures import FailureGuard, OnError
-from libragrad_lightning.monitoring.hooks import AuditHooks, check_key
+from libragrad_lightning.monitoring.hooks import AuditHooks
+from libragrad_lightning.monitoring.keys import check_key
 from libragrad_lightning.monitoring.overhead import Overhead
 from libragrad_lightning.monitoring.schedule import Schedule
 from libragrad_lightning.monitoring.session import AuditSession

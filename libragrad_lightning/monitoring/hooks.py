@@ -108,9 +108,13 @@ class AuditHooks(pl.Callback):
         """Leave nothing on the module."""
         self._session.leave()
 
-    def on_exception(self, *_: Any) -> None:
-        """Leave nothing on the module."""
+    def on_exception(self, trainer: pl.Trainer, _: Any, exception: BaseException) -> None:
+        """Leave nothing on the module, and show the audits of a fit that its user has ended."""
         self._session.leave()
+        is_ended = isinstance(exception, KeyboardInterrupt) and trainer.state.fn == "fit"
+        # Other processes may not have been interrupted, and would be waited for.
+        if is_ended and trainer.world_size == 1 and self.history:
+            self._show(trainer, self._session.name, len(self.history))
 
     def on_fit_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Check the schedule, and let TensorBoard put the rule sets side by side."""
@@ -278,19 +282,3 @@ def _prints_results(trainer: pl.Trainer) -> bool:
     """Return whether Lightning prints what is logged, audits included."""
     loops = {"validate": trainer.validate_loop, "test": trainer.test_loop}
     return trainer.state.fn in loops and loops[trainer.state.fn].verbose
-
-
-def check_key(trainer: pl.Trainer, key: str, argument: str) -> None:
-    """Refuse a key that an audit of a Trainer should log, and does not.
-
-    Raises:
-        MisconfigurationException: If the key begins with the name of an audit that has no such
-            metric.
-    """
-    keys = [k for c in trainer.callbacks if isinstance(c, AuditHooks) for k in c.keys]  # type: ignore[attr-defined]
-    own = [k for k in keys if k.partition("/")[0] == key.partition("/")[0]]
-    if own and key not in own:
-        raise MisconfigurationException(
-            f"ShortcutAlarm watches `{key}`, which is not logged; set `{argument}` to one of "
-            f"{sorted(own)}."
-        )
