@@ -14,6 +14,7 @@ from libragrad_lightning.audit.config import AuditConfig
 from libragrad_lightning.audit.image_scores import Statistic, latest_scores
 from libragrad_lightning.audit.metric_inputs import MetricInputs
 from libragrad_lightning.audit.metric_table import METRICS
+from libragrad_lightning.audit.summed_states import summed_states
 from libragrad_lightning.audit.tasks import correctness, has_label
 from libragrad_lightning.metrics.sample_mean import SampleMean
 
@@ -86,7 +87,8 @@ class Measurement:
 
         How often the model is right has no rule set in its name.
         """
-        with warnings.catch_warnings():
+        every = [*self._metrics.values(), *self._own.values(), self._correctness]
+        with summed_states(every), warnings.catch_warnings():
             # No masks, or a process without samples, is no reason to worry anyone.
             warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
             found = {f"{m}/{r}": METRICS[m].value(x) for (m, r), x in self._metrics.items()}
