@@ -26,9 +26,15 @@ INNER = {
     "heatmaps": set(),
 }
 KNOWS = INNER | {
+    "both_lightnings": set(),
     "audit": {"attribution", "backward", "metrics", "models", "perturbation"},
-    "reporting": {"attribution", "audit", "diagnosis", "heatmaps", "metrics", "tables"},
-    "monitoring": {"attribution", "audit", "backward", "diagnosis", "models", "reporting"},
+    "reporting": {
+        *("attribution", "audit", "both_lightnings", "diagnosis", "heatmaps", "metrics", "tables"),
+    },
+    "monitoring": {
+        *("attribution", "audit", "backward", "both_lightnings", "diagnosis", "models"),
+        "reporting",
+    },
     "callbacks": {"attribution", "audit", "backward", "monitoring", "reporting"},
     "data": {"image_files"},
     "demo": {"audit", "data", "prompts"},
@@ -62,6 +68,7 @@ FOREIGN = {
     "heatmaps": {"torch", "numpy", "PIL", "matplotlib"},
     "data": {"torch", "torchvision", "timm", "numpy", "PIL", "pycocotools", "lightning"},
     "demo": {"torch", "timm", "numpy", "PIL", "lightning"},
+    "both_lightnings": set(),
     "audit": {"torch", "torchmetrics"},
     "reporting": {"torch", "lightning", "rich", "matplotlib", "tensorboard"},
     "monitoring": {"torch", "lightning", "rich", "tqdm"},

@@ -14,6 +14,8 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from rich.progress import Progress, TaskID
 from tqdm import tqdm
 
+from libragrad_lightning.both_lightnings import in_both
+
 _DELAY = 2.0
 """After how many seconds an audit is long enough to be shown."""
 
@@ -69,7 +71,7 @@ def audit_progress(trainer: pl.Trainer, name: str, total: int) -> Iterator[Audit
     """
     bar = trainer.progress_bar_callback
     is_shown = trainer.is_global_zero and bar is not None and getattr(bar, "is_enabled", True)
-    if is_shown and isinstance(bar, RichProgressBar) and bar.progress is not None:
+    if is_shown and isinstance(bar, in_both(RichProgressBar)) and bar.progress is not None:
         task = RichTask(bar.progress, name, total)
         try:
             yield task
@@ -82,7 +84,7 @@ def audit_progress(trainer: pl.Trainer, name: str, total: int) -> Iterator[Audit
 
 def _tqdm(bar: ProgressBar | None, name: str, total: int, is_shown: bool) -> tqdm:
     """Return a bar below those of Lightning, if they are of the same kind."""
-    if isinstance(bar, TQDMProgressBar):
+    if isinstance(bar, in_both(TQDMProgressBar)):
         return Tqdm(
             desc=name,
             total=total,

@@ -9,6 +9,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities import CombinedLoader
 
+from libragrad_lightning.both_lightnings import in_both
 from libragrad_lightning.monitoring.schedule import Schedule
 
 
@@ -16,28 +17,22 @@ def check_trainer(trainer: pl.Trainer, stage: str) -> None:
     """Refuse what cannot be audited.
 
     Raises:
-        MisconfigurationException: If the Trainer comes from another package, spreads the weights
-            over processes in a way from which they cannot be gathered, or will not validate.
+        MisconfigurationException: If the Trainer spreads the weights over processes in a way from
+            which they cannot be gathered, or will not validate.
     """
-    if not isinstance(trainer, pl.Trainer):
-        raise MisconfigurationException(
-            f"LibraGradAudit is a callback of `lightning.pytorch`, but this Trainer comes from "
-            f"`{type(trainer).__module__.partition('.')[0]}`; import `lightning.pytorch` in its "
-            "place, for the LightningModule too."
-        )
     _check_strategy(trainer.strategy)
     if stage == "fit":
         _check_validates(trainer)
 
 
 def _check_strategy(strategy: Strategy) -> None:
-    if isinstance(strategy, DeepSpeedStrategy) and strategy.zero_stage_3:
+    if isinstance(strategy, in_both(DeepSpeedStrategy)) and strategy.zero_stage_3:
         raise MisconfigurationException(
             "LibraGradAudit cannot explain weights that stage 3 of DeepSpeed spreads over "
             "processes; pass `strategy='deepspeed_stage_2'`, `'fsdp'` or `ModelParallelStrategy`, "
             "which audits gather."
         )
-    if isinstance(strategy, ModelParallelStrategy) and _is_tensor_parallel(strategy):
+    if isinstance(strategy, in_both(ModelParallelStrategy)) and _is_tensor_parallel(strategy):
         raise MisconfigurationException(
             "LibraGradAudit cannot explain a model that is spread over processes by tensor "
             "parallelism, as none of them computes the scores of an image alone; pass "

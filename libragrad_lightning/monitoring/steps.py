@@ -18,6 +18,7 @@ from libragrad_lightning.audit import (
     parameter_owners,
     watched_step,
 )
+from libragrad_lightning.both_lightnings import in_both
 
 
 class StepWatcher:
@@ -110,7 +111,7 @@ def _step_of(module: pl.LightningModule, name: str) -> Any:
 @contextmanager
 def silent(module: pl.LightningModule) -> Iterator[None]:
     """Let `self.log` and `self.log_dict` of a module and its parts do nothing."""
-    parts = [m for m in module.modules() if isinstance(m, pl.LightningModule)]
+    parts = [m for m in module.modules() if isinstance(m, in_both(pl.LightningModule))]
     names = ("log", "log_dict")
     before = [(part, {n: vars(part)[n] for n in names if n in vars(part)}) for part in parts]
     try:

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from libragrad_lightning.both_lightnings import in_both
 from libragrad_lightning.models import own_weights
 
 
@@ -94,7 +95,7 @@ def training_is_over(trainer: pl.Trainer) -> bool:
     It does so before an additional epoch that only recomputes statistics of batch norms.
     """
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    averages = (c for c in callbacks if isinstance(c, StochasticWeightAveraging))
+    averages = (c for c in callbacks if isinstance(c, in_both(StochasticWeightAveraging)))
     return any(trainer.current_epoch > average.swa_end for average in averages)
 
 

@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from libragrad_lightning.both_lightnings import in_both
 from libragrad_lightning.reporting.comparison import Difference
 from libragrad_lightning.reporting.directions import has_direction
 
@@ -116,5 +117,5 @@ def _difference(name: str) -> str:
 
 def _boards(trainer: pl.Trainer) -> Iterator[Any]:
     for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+        if isinstance(logger, in_both(TensorBoardLogger)) and trainer.is_global_zero:
             yield logger

@@ -25,6 +25,7 @@ from lightning.pytorch.loggers import (
 )
 from torch import Tensor
 
+from libragrad_lightning.both_lightnings import in_both
 from libragrad_lightning.heatmaps.panel import to_pil
 from libragrad_lightning.reporting.board_pictures import add_picture
 from libragrad_lightning.tables import TableRows
@@ -247,7 +248,7 @@ def unwritable_folder(trainer: pl.Trainer) -> str | None:
 
 
 def _sink(logger: Logger) -> Sink | None:
-    if isinstance(logger, CSVLogger):
+    if isinstance(logger, in_both(CSVLogger)):
         return FileSink(logger.log_dir)
     kinds: Sequence[tuple[type[Logger], type[Any]]] = (
         (TensorBoardLogger, TensorBoardSink),
@@ -255,7 +256,7 @@ def _sink(logger: Logger) -> Sink | None:
         (MLFlowLogger, MLFlowSink),
         (CometLogger, CometSink),
     )
-    return next((sink(logger) for kind, sink in kinds if isinstance(logger, kind)), None)
+    return next((sink(logger) for kind, sink in kinds if isinstance(logger, in_both(kind))), None)
 
 
 def _log_folder(trainer: pl.Trainer) -> str:

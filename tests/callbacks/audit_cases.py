@@ -14,7 +14,7 @@ from libragrad_lightning.callbacks import Deletion, LibraGradAudit, Pictures, Sc
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 
 
-class Classifier(L.LightningModule):
+class Steps:
     """Dropout and batch norm make a disturbed random stream or buffer visible."""
 
     def __init__(self, name="vit_tiny_patch16_224", forward=True):
@@ -37,6 +37,10 @@ class Classifier(L.LightningModule):
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.parameters(), lr=1e-3)
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
+
+
+class Classifier(Steps, L.LightningModule):
+    pass
 
 
 def data(count=48, seed=0):

@@ -2,7 +2,6 @@
 
 import lightning as L
 import pytest
-import pytorch_lightning
 from audit_cases import Classifier, audit, data, grouped, loader, trainer
 from lightning.fabric import Fabric
 from lightning.pytorch.strategies import DeepSpeedStrategy
@@ -66,17 +65,6 @@ def test_fabric():
     match = r"has no validation loop.*`libragrad_lightning.explain`"
     with pytest.raises(MisconfigurationException, match=match):
         Fabric(accelerator="cpu", devices=1, callbacks=[audit()]).setup(Classifier())
-
-
-def test_a_trainer_of_the_other_package(tmp_path):
-    class Module(pytorch_lightning.LightningModule):
-        forward = training_step = validation_step = configure_optimizers = lambda *_: None
-
-    run = pytorch_lightning.Trainer(
-        accelerator="cpu", callbacks=[audit()], default_root_dir=tmp_path, logger=False
-    )
-    with pytest.raises(MisconfigurationException, match="import `lightning"):
-        run.fit(Module(), loader(), loader())
 
 
 @pytest.mark.parametrize("steps", [0, 1])

@@ -2,13 +2,17 @@
 
 from types import SimpleNamespace
 
+import lightning.pytorch as pl
 import pytest
+import pytorch_lightning
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from rich.console import Console
 from rich.progress import Progress
 
 from libragrad_lightning.monitoring import progress
 from libragrad_lightning.monitoring.progress import audit_progress
+
+BOTH = pytest.mark.parametrize("package", [pl, pytorch_lightning])
 
 
 class OtherBar(ProgressBar):
@@ -19,16 +23,17 @@ def a_trainer(bar, rank_zero=True):
     return SimpleNamespace(progress_bar_callback=bar, is_global_zero=rank_zero)
 
 
-def rich_bar(console):
-    bar = RichProgressBar()
+def rich_bar(console, package=pl):
+    bar = package.callbacks.RichProgressBar()
     bar.progress = Progress(console=console, auto_refresh=False)
     bar.progress.start()
     return bar
 
 
-def test_a_long_audit_is_a_line_of_the_rich_bar_and_leaves_none(monkeypatch):
+@BOTH
+def test_a_long_audit_is_a_line_of_the_rich_bar_and_leaves_none(package, monkeypatch):
     monkeypatch.setattr(progress, "_DELAY", 0.0)
-    bar = rich_bar(Console(force_terminal=True, quiet=True))
+    bar = rich_bar(Console(force_terminal=True, quiet=True), package)
     bar.progress.add_task("Validation", total=8)
     with audit_progress(a_trainer(bar), "audit", 12) as shown:
         shown.update(4)
@@ -47,9 +52,11 @@ def test_a_short_audit_is_not_shown():
     bar.progress.stop()
 
 
-def test_a_bar_of_tqdm_stands_below_those_of_lightning(capsys, monkeypatch):
+@BOTH
+def test_a_bar_of_tqdm_stands_below_those_of_lightning(package, capsys, monkeypatch):
     monkeypatch.setattr(progress, "_DELAY", 0.0)
-    with audit_progress(a_trainer(TQDMProgressBar(process_position=1)), "audit", 12) as shown:
+    bar = package.callbacks.TQDMProgressBar(process_position=1)
+    with audit_progress(a_trainer(bar), "audit", 12) as shown:
         shown.update(4)
         assert (shown.total, shown.desc, shown.leave, shown.pos) == (12, "audit", False, -4)
     written = capsys.readouterr()
