@@ -11,7 +11,7 @@ import warnings
 
 import torch
 
-OLDEST = (2, 9)
+OLDEST = (2, 6)
 """The oldest release whose graphs were read in tests."""
 NEWEST = (2, 15)
 """The newest release whose graphs were read in tests."""
