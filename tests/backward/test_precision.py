@@ -42,12 +42,23 @@ def build(name):
     return layer
 
 
-def decomposed(layer, x, rules, autocast):
-    """Return the gradient and the bias record of <layer(x), weights>, and the sum itself."""
+def computed(layer, x, autocast):
+    """Return the input, layer(x) and the weights."""
     x = x.detach().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         y = layer(x)
-    weight = torch.linspace(-1, 2, y.numel(), dtype=torch.float64).reshape(y.shape)
+    return x, y, torch.linspace(-1, 2, y.numel(), dtype=torch.float64).reshape(y.shape)
+
+
+def ordinary(layer, x, autocast):
+    """Return the gradient of torch's own."""
+    x, y, weight = computed(layer, x, autocast)
+    return torch.autograd.grad(y, x, weight.to(y.dtype))[0]
+
+
+def decomposed(layer, x, rules, autocast):
+    """Return the gradient and the bias record of <layer(x), weights>, and the sum itself."""
+    x, y, weight = computed(layer, x, autocast)
     record = BiasRecord()
     (gradient,) = grad(y, x, weight.to(y.dtype), rules=rules, on_bias=record)
     assert gradient.dtype == x.dtype
@@ -62,8 +73,11 @@ def assert_close_in_half(name, x, layer, autocast, rules):
     exact, exact_parts, _ = decomposed(build(name).double(), x.double(), rules, autocast=False)
     size = exact.abs().max()
     # The sums of six elements that an instance norm forms in half precision nearly cancel.
-    tolerance = (64 if name == "instance_norm" else 16) * BF16
-    assert (gradient.double() - exact).abs().max() <= tolerance * size
+    tolerance = (64 if name == "instance_norm" else 16) * BF16 * size
+    if rules is PLAIN:  # as exact as torch itself, which has no kernel for RMSNorm before 2.9
+        error = (ordinary(layer, x, autocast).double() - exact).abs().max()
+        tolerance = torch.maximum(tolerance, error)
+    assert (gradient.double() - exact).abs().max() <= tolerance
     assert len(parts) == len(exact_parts)
     magnitude = torch.stack([part.abs().sum() for part in parts]).sum()
     for part, expected in zip(parts, exact_parts, strict=True):

@@ -190,11 +190,16 @@ def elu_gate(node: Node) -> Tensor:
     alpha, scale, input_scale = node._saved_alpha, node._saved_scale, node._saved_input_scale
     if hasattr(node, "_saved_self"):
         x: Tensor = node._saved_self
-        y = scale * torch.where(x > 0, x, alpha * torch.expm1(x * input_scale))
+        y = scale * _elu(x, alpha, input_scale)
     else:  # computed in place: x is the inverse of the result
         y = node._saved_result
         x = torch.where(y > 0, y / scale, _inverse_expm1(y / (scale * alpha)) / input_scale)
     return _quotient(y, x, scale * alpha * input_scale)
+
+
+def _elu(x: Tensor, alpha: float, input_scale: float) -> Tensor:
+    """Return ELU, near zero with the digits that some releases of torch lose by exp(x) - 1."""
+    return torch.where(x > 0, x, alpha * torch.expm1(x * input_scale))
 
 
 def celu_gate(node: Node) -> Tensor:
@@ -202,7 +207,7 @@ def celu_gate(node: Node) -> Tensor:
     alpha = node._saved_alpha
     if hasattr(node, "_saved_self"):
         x: Tensor = node._saved_self
-        return _quotient(F.celu(x, alpha), x, 1.0)
+        return _quotient(_elu(x, alpha, 1 / alpha), x, 1.0)
     y: Tensor = node._saved_result
     return _quotient(y, torch.where(y > 0, y, _inverse_expm1(y / alpha) * alpha), 1.0)
 

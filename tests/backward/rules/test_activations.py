@@ -20,6 +20,16 @@ class Activation:
     phi: Callable[[Tensor], Tensor]
     slope_at_zero: float
     far: float = 60.0  # beyond it the gate cannot be told from what autograd saved
+    exact: Callable[[Tensor], Tensor] | None = None  # phi, where torch loses digits of it
+
+
+def elu(alpha=1.0, scale=1.0, width=1.0):
+    """ELU and its kin as they are defined; before torch 2.9, theirs are exp(x) - 1 near zero."""
+    return lambda x: scale * torch.where(x > 0, x, alpha * torch.expm1(x / width))
+
+
+SELU = (1.0507009873554805, 1.6732632423543772)
+EXACT_SELU = elu(alpha=SELU[1], scale=SELU[0])
 
 
 def hardswish_gate(x):
@@ -32,10 +42,10 @@ ACTIVATIONS = {
     "silu": Activation(F.silu, 0.5),
     "hardswish": Activation(F.hardswish, 0.5),
     "mish": Activation(F.mish, math.tanh(math.log(2))),
-    "elu": Activation(F.elu, 1.0),
-    "elu_alpha": Activation(lambda x: F.elu(x, alpha=0.3), 0.3),
-    "selu": Activation(F.selu, 1.0507009873554805 * 1.6732632423543772),
-    "celu": Activation(lambda x: F.celu(x, alpha=1.7), 1.0),
+    "elu": Activation(F.elu, 1.0, exact=elu()),
+    "elu_alpha": Activation(lambda x: F.elu(x, alpha=0.3), 0.3, exact=elu(0.3)),
+    "selu": Activation(F.selu, math.prod(SELU), exact=EXACT_SELU),
+    "celu": Activation(lambda x: F.celu(x, alpha=1.7), 1.0, exact=elu(1.7, width=1.7)),
     "tanh": Activation(torch.tanh, 1.0, far=7.0),
     "erf": Activation(torch.erf, 2 / math.sqrt(math.pi)),
     "atan": Activation(torch.atan, 1.0),
@@ -59,13 +69,15 @@ ACTIVATIONS = {
     "relu6_in_place": Activation(lambda x: F.relu6(x.clone(), inplace=True), 1.0),
     "hardtanh_in_place": Activation(lambda x: F.hardtanh(x.clone(), inplace=True), 1.0),
     "clamp_in_place": Activation(lambda x: x.clone().clamp_(-1.5, 0.5), 1.0),
-    "elu_in_place": Activation(lambda x: F.elu(x.clone(), 0.3, inplace=True), 0.3, far=7.0),
-    "selu_in_place": Activation(
-        lambda x: F.selu(x.clone(), inplace=True),
-        1.0507009873554805 * 1.6732632423543772,
-        far=7.0,
+    "elu_in_place": Activation(
+        lambda x: F.elu(x.clone(), 0.3, inplace=True), 0.3, far=7.0, exact=elu(0.3)
     ),
-    "celu_in_place": Activation(lambda x: F.celu(x.clone(), 1.7, inplace=True), 1.0, far=7.0),
+    "selu_in_place": Activation(
+        lambda x: F.selu(x.clone(), inplace=True), math.prod(SELU), far=7.0, exact=EXACT_SELU
+    ),
+    "celu_in_place": Activation(
+        lambda x: F.celu(x.clone(), 1.7, inplace=True), 1.0, far=7.0, exact=elu(1.7, width=1.7)
+    ),
 }
 
 # Zeros, kinks, values where expm1 and erf lose digits if written carelessly, and saturation.
@@ -78,7 +90,9 @@ def by_quotient(activation):
 
     def reference(x):
         zero = x == 0
-        quotient = activation.phi(x.detach()) / x.detach().masked_fill(zero, 1)
+        quotient = (activation.exact or activation.phi)(x.detach()) / x.detach().masked_fill(
+            zero, 1
+        )
         return x * torch.where(zero, activation.slope_at_zero, quotient)
 
     return reference
