@@ -3,7 +3,10 @@
 A fresh environment gets what is named, and the newest of everything else that fits:
 
     python benchmarks/release.py torch==2.9.1
-    python benchmarks/release.py torch==2.6.0 timm==1.0.20 --python python3.10 --rooms tests/models
+    python benchmarks/release.py torch==2.7.1 timm==1.0.20 --python python3.12 --rooms tests/models
+    python benchmarks/release.py --oldest --python python3.10
+
+The last takes the lower bounds of pyproject.toml.
 
 `libragrad doctor` and the named tests run there, and the environment is removed.
 """
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,6 +31,13 @@ import platform, sys
 from importlib.metadata import version
 print(*map(version, sys.argv[1:]), platform.python_version())
 """
+
+
+def oldest() -> list[str]:
+    """Return requirements of the oldest releases that the package admits."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    bounds = dict(re.findall(r'"([\w-]+)>=([\d.]+)"', text))
+    return [f"{name}=={bounds[name]}.*" for name in PACKAGES]
 
 
 @dataclass(frozen=True)
@@ -105,14 +116,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("requirements", nargs="+", help="such as torch==2.9.1")
+    parser.add_argument("requirements", nargs="*", help="such as torch==2.9.1")
+    parser.add_argument("--oldest", action="store_true", help="the oldest releases of all")
     parser.add_argument("--python", default=sys.executable, help="the interpreter")
     parser.add_argument("--rooms", nargs="+", default=ROOMS, help="folders or files of tests")
     parser.add_argument("--workers", type=int, default=2, help="processes of the tests")
     arguments = parser.parse_args()
+    requirements = [*(oldest() if arguments.oldest else ()), *arguments.requirements]
     with tempfile.TemporaryDirectory() as folder:
         environment = Environment(Path(folder))
-        environment.create(arguments.python, arguments.requirements)
+        environment.create(arguments.python, requirements)
         row = [*environment.versions(), environment.doctor()]
         rooms = {room: environment.test(room, arguments.workers) for room in arguments.rooms}
     row += [f"`{room}`: {counts}" for room, counts in rooms.items()]

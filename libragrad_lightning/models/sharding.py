@@ -119,14 +119,24 @@ def _is_wrapper(module: nn.Module) -> bool:
     return isinstance(module, FullyShardedDataParallel) and "forward" not in vars(module)
 
 
+def parameter_groups(module: FSDPModule) -> list[Any]:
+    """Return what FSDP2 keeps of the parameters of a module: one group, or several in newer torch.
+
+    Args:
+        module: What `fully_shard` has returned.
+    """
+    state: Any = module._get_fsdp_state()
+    if hasattr(state, "_fsdp_param_groups"):
+        return list(state._fsdp_param_groups)
+    return [] if state._fsdp_param_group is None else [state._fsdp_param_group]
+
+
 def _places(model: nn.Module) -> list[_Place]:
     """Return where the parameters are that FSDP2 manages."""
     found = []
-    states = dict.fromkeys(
-        m._get_fsdp_state() for m in model.modules() if isinstance(m, FSDPModule)
-    )
-    for state in states:
-        for managed in (m for group in state._fsdp_param_groups for m in group.fsdp_params):
+    groups = (g for m in model.modules() if isinstance(m, FSDPModule) for g in parameter_groups(m))
+    for group in dict.fromkeys(groups):  # several modules may share one
+        for managed in group.fsdp_params:
             info = managed._module_info
             modules = (info.module, *info.shared_modules)
             names = (info.param_name, *info.shared_param_names)

@@ -23,6 +23,7 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from libragrad_lightning.audit import AuditRun
+from libragrad_lightning.models.sharding import parameter_groups
 
 BLOCK = timm.models.vision_transformer.Block
 
@@ -122,7 +123,7 @@ def remains(process, module):
 
 def flags(module):
     if isinstance(module, FSDPModule):
-        groups = module._get_fsdp_state()._fsdp_param_groups
+        groups = parameter_groups(module)
         return [(str(g._sharded_state), str(g._training_state)) for g in groups]
     if isinstance(module, FullyShardedDataParallel):
         flat = module._handle.flat_param

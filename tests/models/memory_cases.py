@@ -63,7 +63,9 @@ CASES = {
         lambda g: (g.rand(), g.randn()),
         lambda g: repr([str(part) for part in g.get_state()]),
     ),
-    "random.Random": case(lambda: random.Random(1), lambda g: g.gauss(), lambda g: g.getstate()),
+    "random.Random": case(
+        lambda: random.Random(1), lambda g: g.gauss(0, 1), lambda g: g.getstate()
+    ),
     "streams in a dict of lists": case(
         lambda: {"a": [random.Random(1)]},
         lambda held: held["a"][0].random(),

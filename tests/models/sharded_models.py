@@ -21,12 +21,14 @@ from torch.distributed.fsdp import (
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.distributed.pipelining import PipelineStage
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
-from torch.distributed.tensor.experimental._attention import _ContextParallel
+from torch.distributed.tensor.experimental import _attention
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     RowwiseParallel,
     parallelize_module,
 )
+
+from libragrad_lightning.models.sharding import parameter_groups
 
 CPU = torch.device("cpu")
 
@@ -161,7 +163,8 @@ def in_tensors_and_data(model):
 
 def in_context(model):
     """Attention to tokens of other processes."""
-    style = _ContextParallel(seq_dim=2, attention_type=_ContextParallel.AttentionType.SDPA)
+    kind = _attention._ContextParallel
+    style = kind(seq_dim=2, attention_type=kind.AttentionType.SDPA)
     parallelize_module(model.blocks[0].attn, init_device_mesh("cpu", (2,)), style)
     return model
 
@@ -174,7 +177,8 @@ def in_pipeline(model):
 
 WITHIN_IMAGES = {
     "tensor": (in_tensors, in_tensors_and_data),
-    "context": (in_context,),
+    # Older releases do it by hooks of tensor parallelism, and are refused as that.
+    "context": (in_context,) if hasattr(_attention, "_ContextParallel") else (),
     "pipeline": (in_pipeline,),
 }
 """Ways to compute the scores of an image in several processes, by what errors call them."""
@@ -209,8 +213,7 @@ def own(parameter):
 def flags(module):
     """Return what FSDP remembers of a module."""
     if isinstance(module, FSDPModule):
-        state = module._get_fsdp_state()
-        groups = state._fsdp_param_groups
+        state, groups = module._get_fsdp_state(), parameter_groups(module)
         managed = [(p.sharded_state, id(p.sharded_param)) for g in groups for p in g.fsdp_params]
         return (
             state._training_state,

@@ -1,6 +1,8 @@
 """The range of torch releases: older ones are refused, newer ones are warned about."""
 
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,9 +30,15 @@ def test_older_releases_are_refused(release):
 
 @pytest.mark.parametrize("release", [(2, NEWEST[1] + 1), (3, 0)])
 def test_newer_releases_are_warned_about(release):
-    with pytest.warns(UserWarning, match="were tested, but torch"):
+    with pytest.warns(UserWarning, match=r"were tested, but torch.*run `libragrad doctor`"):
         check_torch_version(version(release, "0+cpu"))
 
 
 def test_the_installed_release_is_not_older_than_what_was_tested():
     assert tuple(map(int, torch.__version__.split(".")[:2])) >= OLDEST
+
+
+def test_the_package_asks_for_what_the_engine_accepts():
+    project = Path(__file__).parents[3] / "pyproject.toml"
+    (bound,) = re.findall(r'"torch>=([\d.]+)"', project.read_text(encoding="utf-8"))
+    assert tuple(map(int, bound.split("."))) == OLDEST
