@@ -178,7 +178,7 @@ class CocoMaskAP(Float64Metric):
         lengths = kinds.new_tensor([len(counts) for counts in encoded])
         sizes = [torch.full_like(lengths, size) for size in masks.shape[1:]]
         self.instances.append(torch.stack([kinds, labels, *sizes, lengths], dim=1))
-        self.scores.append(scores.to(self._no_rows("scores")))
+        self.scores.append(scores.detach().to(self._no_rows("scores")))
         joined = torch.frombuffer(bytearray(b"".join(encoded)), dtype=torch.uint8)
         self.run_lengths.append(joined.to(masks.device))
 

@@ -44,13 +44,14 @@ class IntervalMetric(WrapperMetric):
                 "Expected argument `metric` to be a metric of this package that is a mean over"
                 f" samples but got {type(metric).__name__}."
             )
-        super().__init__(**kwargs)
+        super().__init__(**{"dist_sync_on_step": metric.dist_sync_on_step} | kwargs)
         self.bootstrap = bootstrap
         # Metric forbids to assign what is an attribute of the class.
         vars(self).update(higher_is_better=metric.higher_is_better)
         self.empty = deepcopy(metric)
         self.empty.reset()
         self.empty.keep_samples()
+        self.empty.dist_sync_on_step = False  # The wrapper gathers; such metrics do not merge.
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Add the samples of one batch and return the interval of the batch alone."""
@@ -61,14 +62,27 @@ class IntervalMetric(WrapperMetric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return ``value``, ``lower`` and ``upper`` bound of all samples, scalars."""
-        return _as_dict(self._interval(gather=True))
+        return _as_dict(self._interval(gather=self.sync_on_compute))
 
     def reset(self) -> None:
         """Forget all samples."""
         super().reset()
-        for child in self.children():
-            if isinstance(child, SampleMean):
-                child.reset()
+        for metric in self._measuring.values():
+            metric.reset()
+
+    def persistent(self, mode: bool = False) -> None:
+        """Choose whether ``state_dict`` holds the samples."""
+        for metric in self._measuring.values():
+            metric.persistent(mode)
+
+    @property
+    def metric_state(self) -> dict[str, list[Tensor] | Tensor]:
+        """The states of the metrics that are wrapped, by name, such as ``metric.num_samples``."""
+        return {
+            f"{name}.{state}": value
+            for name, metric in self._measuring.items()
+            for state, value in metric.metric_state.items()
+        }
 
     def plot(
         self,
@@ -85,6 +99,22 @@ class IntervalMetric(WrapperMetric):
             The figure and its axes.
         """
         return self._plot(val, ax)
+
+    @property
+    def _measuring(self) -> dict[str, SampleMean]:
+        """The metrics that hold samples, by name."""
+        found = {n: child for n, child in self.named_children() if isinstance(child, SampleMean)}
+        del found["empty"]
+        return found
+
+    def _reduce_states(self, incoming_state: dict[str, Any]) -> None:
+        if incoming_state.keys() != self.metric_state.keys():
+            raise ValueError(
+                f"Expected argument `incoming_state` to hold what {self.empty} measures, the states"
+                f" {sorted(self.metric_state)}, but got {sorted(incoming_state)}."
+            )
+        for name, metric in self._measuring.items():
+            metric.merge_state({s: incoming_state[f"{name}.{s}"] for s in metric.metric_state})
 
     def _interval(self, gather: bool) -> Interval:
         raise NotImplementedError

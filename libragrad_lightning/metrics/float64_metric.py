@@ -56,6 +56,18 @@ class Float64Metric(Metric):
         self.add_state(name, [], dist_reduce_fx="cat")
         self._row_likes[name] = like
 
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+        """Add the samples of another metric of the same kind and settings.
+
+        Args:
+            incoming_state: The metric, or its ``metric_state``.
+
+        Raises:
+            ValueError: If it is of another kind.
+        """
+        super().merge_state(incoming_state)
+        self._states_changed()
+
     def plot(
         self, val: Tensor | Sequence[Tensor] | None = None, ax: Axes | None = None
     ) -> tuple[Figure | None, Any]:
@@ -69,6 +81,20 @@ class Float64Metric(Metric):
             The figure and its axes.
         """
         return self._plot(val, ax)
+
+    def _states_changed(self) -> None:
+        """Forget the value that was computed of other states."""
+        self._computed = None
+        self._update_count = max(1, self._update_count)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        loads = any(prefix + name in state_dict for name in self._defaults)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        for name in self._row_likes:
+            # The list of the dictionary would grow with the state.
+            setattr(self, name, [self._rows(name)])
+        if loads:
+            self._states_changed()
 
     def _rows(self, name: str) -> Tensor:
         """Return all rows of a state, of all processes while they are gathered."""

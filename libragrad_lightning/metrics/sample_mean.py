@@ -63,7 +63,9 @@ class SampleMean(Float64Metric):
     def keep_samples(self) -> None:
         """Keep one value per sample from now on, as confidence intervals need it."""
         if "kept" not in self._defaults:
-            self.add_rows("kept", torch.zeros(0, *self.shape, dtype=torch.float64))
+            rows = torch.zeros(0, *self.shape, dtype=torch.float64)
+            self.add_rows("kept", rows)
+            self.persistent(any(self._persistent.values()))
 
     def samples(self, gather: bool = True) -> Tensor:
         """Return the values kept by ``keep_samples`` [N, *shape], NaN for samples left out.
@@ -85,6 +87,7 @@ class SampleMean(Float64Metric):
             left_out: Samples to leave out [B], boolean, by the state that counts them. A sample is
                 counted once, by the first that names it, else as invalid.
         """
+        values = values.detach()
         valid = values.reshape(len(values), -1).isfinite().all(dim=1)
         waiting = torch.ones_like(valid)
         for count, flags in left_out.items():

@@ -24,7 +24,7 @@ def sort_values(values: Tensor) -> Tensor:
     """
     # numpy sorts with vector instructions where torch's sort, which also moves indices, does not.
     if values.device.type == "cpu":
-        return torch.from_numpy(np.sort(values.numpy(), axis=-1))
+        return torch.from_numpy(np.sort(values.detach().numpy(), axis=-1))
     return values.sort(dim=-1).values
 
 
@@ -38,7 +38,7 @@ def argsort(values: Tensor) -> Tensor:
         Indices [..., P], int64.
     """
     if values.device.type == "cpu":
-        return torch.from_numpy(np.argsort(values.numpy(), axis=-1))
+        return torch.from_numpy(np.argsort(values.detach().numpy(), axis=-1))
     return values.argsort(dim=-1)
 
 
