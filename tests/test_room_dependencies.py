@@ -14,22 +14,24 @@ OURS = "libragrad_lightning"
 INNER = {
     "lookup": set(),
     "tables": set(),
+    "placement": set(),
     "image_files": set(),
     "inputs": {"image_files"},
     "backward": {"lookup"},
-    "models": {"backward"},
-    "attribution": {"backward", "heatmaps", "inputs", "lookup", "models"},
+    "models": {"backward", "placement"},
+    "attribution": {"backward", "heatmaps", "inputs", "lookup", "models", "placement"},
     "perturbation": {"lookup", "models"},
     "diagnosis": {"backward", "models", "tables"},
     "prompts": {"attribution", "backward", "heatmaps", "models"},
     "metrics": set(),
-    "heatmaps": set(),
+    "heatmaps": {"placement"},
 }
 KNOWS = INNER | {
     "both_lightnings": set(),
     "audit": {"attribution", "backward", "metrics", "models", "perturbation"},
     "reporting": {
-        *("attribution", "audit", "both_lightnings", "diagnosis", "heatmaps", "metrics", "tables"),
+        *("attribution", "audit", "both_lightnings", "diagnosis", "heatmaps", "metrics"),
+        *("placement", "tables"),
     },
     "monitoring": {
         *("attribution", "audit", "backward", "both_lightnings", "diagnosis", "models"),
@@ -56,6 +58,7 @@ Nobody knows the data but the demo and the commands, and nobody the demo.
 FOREIGN = {
     "lookup": set(),
     "tables": set(),
+    "placement": {"torch"},
     "image_files": {"numpy", "PIL"},
     "inputs": {"torch", "PIL", "timm"},
     "backward": {"torch"},

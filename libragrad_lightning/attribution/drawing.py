@@ -175,6 +175,7 @@ def explanation_figure(
                 caption=captions[i],
                 style=style,
                 column_size=column_size,
+                placement=first.placement,
             )
             for i in range(len(first))
         ]

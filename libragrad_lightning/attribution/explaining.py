@@ -217,6 +217,7 @@ class _ExplanationJob:
             task=self.task,
             reward_sums=reward_sums,
             linear_reward=None if reward_sums is None else self._combination(self.reward),
+            placement=self.model.placement(self.images),
         )
 
     def _sums(self, captured: Captured, reward: Reward) -> Tensor:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from libragrad_lightning.attribution.drawing import (
@@ -20,6 +19,7 @@ from libragrad_lightning.attribution.drawing import (
 from libragrad_lightning.attribution.rewards import reward_function
 from libragrad_lightning.attribution.tasks import Task
 from libragrad_lightning.backward import LibraGradError, RuleSet
+from libragrad_lightning.placement import Placement
 
 SumsOf: TypeAlias = Literal["reward", "logit"]
 """What attributions are added up for: what is differentiated, or the target's logit."""
@@ -50,6 +50,7 @@ class Explanation(Drawing):
             combination of logits that is differentiated. None without `reward_sums`.
         logit_sums: `[L, B]`, the FullGrad sums of the target's logit at every level; each row is
             the logit if the rule set is complete. None if nobody asked for it.
+        placement: Where the patches of the map lie in the image.
         shown: The images, to draw the maps over them; those of audits are not kept.
     """
 
@@ -64,6 +65,7 @@ class Explanation(Drawing):
     reward_sums: Tensor | None = None
     linear_reward: Tensor | None = None
     logit_sums: Tensor | None = None
+    placement: Placement = Placement()
     shown: ExplainedImages | None = None
 
     def __repr__(self) -> str:
@@ -132,11 +134,11 @@ class Explanation(Drawing):
         return self.logit_sums - self.target_logit
 
     def heatmap(self, size: tuple[int, int]) -> Tensor:
-        """Return the signed map upsampled bicubically to `[B, H, W]`, as the paper scores it."""
-        resized = F.interpolate(
-            self.attribution[:, None], size=size, mode="bicubic", align_corners=False
-        )
-        return resized[:, 0]
+        """Return the signed map upsampled bicubically to `[B, H, W]`, as the paper scores it.
+
+        Patches lie where the model read them; what it does not read of the image has 0.
+        """
+        return self.placement.upsampled(self.attribution, size)
 
     @property
     def columns(self) -> Mapping[str, Explanation]:

@@ -16,6 +16,7 @@ from libragrad_lightning.heatmaps.render import (
     positive_heatmap,
     signed_heatmap,
 )
+from libragrad_lightning.placement import Placement
 
 Style: TypeAlias = Literal["positive", "signed"]
 """What of a map is shown: its positive part as the paper does, or both signs on one scale."""
@@ -32,6 +33,7 @@ def explanation_panel(
     column_size: int = 224,
     style: Style = "positive",
     colormap: str | None = None,
+    placement: Placement = Placement(),
 ) -> Tensor:
     """Compose the explanation of one sample: image | map | map | ... | mask.
 
@@ -52,6 +54,7 @@ def explanation_panel(
         style: ``positive`` shows the positive part; ``signed`` both signs, red and blue, over a
             gray image.
         colormap: Name of a matplotlib colormap; by default magma, and RdBu_r for both signs.
+        placement: Where the patches of the maps lie in the image; by default they divide it evenly.
 
     Returns:
         The panel [3, Hp, Wp], uint8, on the CPU.
@@ -64,7 +67,9 @@ def explanation_panel(
         raise ValueError(f"style must be one of {get_args(Style)}, but it is {style!r}.")
     colormap = colormap or _COLORMAPS[style]
     shown = resized_column(PanelColumn("image", image), column_size)
-    columns = [shown, *(_map_column(shown, *item, style, colormap) for item in maps.items())]
+    columns = [shown]
+    for title, found in maps.items():
+        columns.append(_map_column(shown, title, found, placement, style, colormap))
     if mask is not None:
         columns.append(mask_column(shown, mask))
     return panel(columns, caption, _font_size(column_size))
@@ -115,15 +120,20 @@ def resized_column(
 
 
 def _map_column(
-    shown: PanelColumn, title: str, attribution: Tensor, style: Style, colormap: str
+    shown: PanelColumn,
+    title: str,
+    attribution: Tensor,
+    placement: Placement,
+    style: Style,
+    colormap: str,
 ) -> PanelColumn:
     attribution = checked_map(title, attribution)
     size = (shown.image.shape[1], shown.image.shape[2])
     if style == "signed":
-        heat = signed_heatmap(attribution[None], size)
+        heat = signed_heatmap(attribution[None], size, placement)
         picture = over_gray(shown.image, heat, colormap)
     else:
-        heat = positive_heatmap(attribution[None], size)
+        heat = positive_heatmap(attribution[None], size, placement)
         picture = overlay(shown.image[None], heat, colormap)[0]
     return PanelColumn(title + _remark(attribution, heat), picture)
 

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from libragrad_lightning.placement import Placement
+
 OUTLIER_QUANTILE = 0.99
 """Everything above this quantile of a map is shown at full heat (paper: 1 % are outliers)."""
 
@@ -24,7 +26,12 @@ _LARGEST_RATIO = 1e6
 """Keeps the bicubic sums finite; the surplus is clamped away after upsampling in any case."""
 
 
-def positive_heatmap(attribution: Tensor, size: tuple[int, int]) -> Tensor:
+_EVEN = Placement()
+
+
+def positive_heatmap(
+    attribution: Tensor, size: tuple[int, int], placement: Placement = _EVEN
+) -> Tensor:
     """Render the positive part of attribution maps, as the figures of the paper do.
 
     Negative values are removed, the map is divided by its 99 % quantile (by its maximum where
@@ -36,6 +43,7 @@ def positive_heatmap(attribution: Tensor, size: tuple[int, int]) -> Tensor:
     Args:
         attribution: Signed maps [B, h, w], of any floating-point type and scale.
         size: Height and width (H, W) of the display, in pixels.
+        placement: Where the patches lie in the image; by default they divide it evenly.
 
     Returns:
         Heat [B, H, W], float32 in [0, 1].
@@ -44,13 +52,16 @@ def positive_heatmap(attribution: Tensor, size: tuple[int, int]) -> Tensor:
         ValueError: If ``attribution`` is not [B, h, w], or ``size`` is not positive.
     """
     finite = zero_where_not_finite(attribution)
-    heat = resize_bicubic(_divide_by_quantile(finite.clamp(min=0)), size).clamp(0, 1)
+    heat = resize_bicubic(_divide_by_quantile(finite.clamp(min=0)), size, placement)
+    heat = heat.clamp(0, 1)
     low = heat.amin(dim=(1, 2), keepdim=True)
     span = heat.amax(dim=(1, 2), keepdim=True) - low
     return torch.where(span > _SMALLEST_SPAN, (heat - low) / span, 0.0)
 
 
-def signed_heatmap(attribution: Tensor, size: tuple[int, int]) -> Tensor:
+def signed_heatmap(
+    attribution: Tensor, size: tuple[int, int], placement: Placement = _EVEN
+) -> Tensor:
     """Render both signs of attribution maps, for a diverging colormap.
 
     The map is divided by the 99 % quantile of its absolute value (by the maximum where that
@@ -62,6 +73,7 @@ def signed_heatmap(attribution: Tensor, size: tuple[int, int]) -> Tensor:
     Args:
         attribution: Signed maps [B, h, w], of any floating-point type and scale.
         size: Height and width (H, W) of the display, in pixels.
+        placement: Where the patches lie in the image; by default they divide it evenly.
 
     Returns:
         Heat [B, H, W], float32 in [-1, 1]; zeros for a map with a value that is not finite.
@@ -70,7 +82,7 @@ def signed_heatmap(attribution: Tensor, size: tuple[int, int]) -> Tensor:
         ValueError: If ``attribution`` is not [B, h, w], or ``size`` is not positive.
     """
     finite = zero_where_not_finite(attribution)
-    return resize_bicubic(_divide_by_quantile(finite), size).clamp(-1, 1)
+    return resize_bicubic(_divide_by_quantile(finite), size, placement).clamp(-1, 1)
 
 
 def colorize(heat: Tensor, colormap: str = "magma") -> Tensor:
@@ -169,19 +181,22 @@ def _divide_by_quantile(maps: Tensor) -> Tensor:
     return (maps / scale[:, None, None]).clamp(-_LARGEST_RATIO, _LARGEST_RATIO).float()
 
 
-def resize_bicubic(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return maps [B, h, w] at another size [B, H, W].
+def resize_bicubic(maps: Tensor, size: tuple[int, int], placement: Placement = _EVEN) -> Tensor:
+    """Return maps [B, h, w] at another size [B, H, W]; 0 where no patch lies.
 
     Raises:
         ValueError: If ``size`` is not positive.
     """
     if min(size) < 1:
         raise ValueError(f"size must be a positive height and width, but it is {size}.")
-    shrinks = size[0] < maps.shape[-2] or size[1] < maps.shape[-1]
-    # Antialiasing uses another cubic kernel, so it must stay off where the map is enlarged.
-    return F.interpolate(
-        maps[:, None], size, mode="bicubic", align_corners=False, antialias=shrinks
-    )[:, 0]
+    times = [-(-side // pixels) for side, pixels in zip(maps.shape[-2:], size, strict=True)]
+    if max(times) == 1:
+        return placement.upsampled(maps, size)
+    # Shrunk from a size at which every patch has a pixel.
+    fine = placement.upsampled(maps, (size[0] * times[0], size[1] * times[1]))
+    return F.interpolate(fine[:, None], size, mode="bicubic", align_corners=False, antialias=True)[
+        :, 0
+    ]
 
 
 def _dilate(mask: Tensor, radius: int) -> Tensor:

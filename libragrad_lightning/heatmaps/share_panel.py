@@ -19,6 +19,7 @@ from libragrad_lightning.heatmaps.panel import PanelColumn, from_pil, grid
 from libragrad_lightning.heatmaps.render import overlay
 from libragrad_lightning.heatmaps.shares import FULL, share_heat
 from libragrad_lightning.heatmaps.typography import font_for
+from libragrad_lightning.placement import Placement
 
 _COLORS = "RdBu_r"
 _BAR = 10
@@ -50,6 +51,7 @@ def share_panel(
     caption: str | None = None,
     *,
     column_size: int = 192,
+    placement: Placement = Placement(),
 ) -> Tensor:
     """Compose what an image is explained for: image and mask, and below them the maps.
 
@@ -63,6 +65,7 @@ def share_panel(
         mask: Object mask [H', W'] of the whole image, whatever is explained; or None.
         caption: Text below the pictures.
         column_size: Aim for the longer side of each picture, in pixels.
+        placement: Where the patches of the maps lie in the image; by default they divide it evenly.
 
     Returns:
         The panel [3, Hp, Wp], uint8, on the CPU.
@@ -74,7 +77,7 @@ def share_panel(
     shown = sharp_column("image", image, column_size)
     rows = [[shown] if mask is None else [shown, mask_column(shown, mask)]]
     for target in targets:
-        cells = [_map_cell(shown, target, name) for name in target.maps]
+        cells = [_map_cell(shown, target, name, placement) for name in target.maps]
         cells += [] if target.mask is None else [mask_column(shown, target.mask)]
         rows += [cells[i : i + _COLUMNS] for i in range(0, len(cells), _COLUMNS)]
     font = max(12, round(column_size / 12))
@@ -95,17 +98,18 @@ def sharp_column(title: str, image: Tensor, column_size: int) -> PanelColumn:
     return resized_column(column, column_size, Image.Resampling.NEAREST)
 
 
-def share_overlay(image: Tensor, attribution: Tensor) -> Tensor:
+def share_overlay(image: Tensor, attribution: Tensor, placement: Placement = Placement()) -> Tensor:
     """Lay a map over a gray image, red for and blue against, on the scale of `share_heat`.
 
     Args:
         image: Image [3, H, W], floating point in [0, 1].
         attribution: Signed map [h, w].
+        placement: Where its patches lie in the image; by default they divide it evenly.
 
     Returns:
         The picture [3, H, W], float32 in [0, 1].
     """
-    heat = share_heat(attribution[None], (image.shape[1], image.shape[2]))
+    heat = share_heat(attribution[None], (image.shape[1], image.shape[2]), placement)
     return over_gray(image, heat, _COLORS)
 
 
@@ -134,9 +138,11 @@ def color_bar(width: int, font_size: int) -> Tensor:
     return from_pil(picture)
 
 
-def _map_cell(shown: PanelColumn, target: PanelTarget, name: str) -> PanelColumn:
+def _map_cell(
+    shown: PanelColumn, target: PanelTarget, name: str, placement: Placement
+) -> PanelColumn:
     attribution = checked_map(name, target.maps[name])
-    picture = share_overlay(shown.image, attribution)
+    picture = share_overlay(shown.image, attribution, placement)
     lines = [target.title, name, target.notes.get(name, "")]
     title = "\n".join(line for line in lines if line)
     return PanelColumn(title + _remark(attribution), picture)

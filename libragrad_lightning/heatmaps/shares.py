@@ -22,6 +22,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from libragrad_lightning.heatmaps.render import resize_bicubic, zero_where_not_finite
+from libragrad_lightning.placement import Placement
 
 FULL = 8.0
 """Full color: so many times as much as the average patch. Of the maps of trained vision
@@ -40,12 +41,15 @@ def amount(attribution: Tensor) -> Tensor:
     return zero_where_not_finite(attribution).abs().flatten(1).sum(1)
 
 
-def share_heat(attribution: Tensor, size: tuple[int, int]) -> Tensor:
+def share_heat(
+    attribution: Tensor, size: tuple[int, int], placement: Placement = Placement()
+) -> Tensor:
     """Render maps by the share of each patch, at display size.
 
     Args:
         attribution: Signed maps [B, h, w], of any floating-point type and scale.
         size: Height and width (H, W) of the display, in pixels.
+        placement: Where the patches lie in the image; by default they divide it evenly.
 
     Returns:
         Heat [B, H, W], float32 in [-1, 1]: 1 is `FULL` times the average patch, in favor; zeros for
@@ -59,4 +63,4 @@ def share_heat(attribution: Tensor, size: tuple[int, int]) -> Tensor:
     unit = average.where(average > 0, 1.0)[:, None, None]
     # Clamped first, since no cubic sum of what is far beyond the scale would be finite.
     times = (maps / unit).float().clamp(-1e3, 1e3)
-    return (resize_bicubic(times, size) / FULL).clamp(-1, 1)
+    return (resize_bicubic(times, size, placement) / FULL).clamp(-1, 1)

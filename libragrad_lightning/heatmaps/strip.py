@@ -9,6 +9,7 @@ from torch import Tensor
 
 from libragrad_lightning.heatmaps.panel import PanelColumn, grid
 from libragrad_lightning.heatmaps.share_panel import color_bar, share_overlay, sharp_column
+from libragrad_lightning.placement import Placement
 
 _COLUMNS = 4
 _SIZE = 96
@@ -23,10 +24,12 @@ class StripMoment:
     Attributes:
         title: When it was, and what was explained.
         maps: Signed maps [h, w], by rule set.
+        placement: Where their patches lie in the image; by default they divide it evenly.
     """
 
     title: str
     maps: Mapping[str, Tensor]
+    placement: Placement = Placement()
 
 
 def strip(image: Tensor, moments: Sequence[StripMoment], caption: str | None = None) -> Tensor:
@@ -49,7 +52,7 @@ def strip(image: Tensor, moments: Sequence[StripMoment], caption: str | None = N
         line = moments[start : start + _COLUMNS]
         for place, rules in enumerate(line[0].maps):
             titles = [rules if place else f"{moment.title}\n{rules}" for moment in line]
-            pictures = [share_overlay(shown.image, moment.maps[rules]) for moment in line]
+            pictures = [share_overlay(shown.image, m.maps[rules], m.placement) for m in line]
             rows.append([PanelColumn(*cell) for cell in zip(titles, pictures, strict=True)])
     if rows:
         width = min(len(moments), _COLUMNS) * max(shown.image.shape[2], 80)

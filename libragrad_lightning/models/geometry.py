@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from libragrad_lightning.models.continuity import carried
 from libragrad_lightning.models.feature_view import FeatureView, View, joined_view
-from libragrad_lightning.models.levels import Level
+from libragrad_lightning.models.levels import Level, Point, seen_at
+from libragrad_lightning.models.logits import logits_of
 from libragrad_lightning.models.measuring import measured_entry, measured_levels, view_of
 from libragrad_lightning.models.places import Movement, has_aspect, is_in_order, places
 from libragrad_lightning.models.refusals import unless_refused
@@ -81,6 +83,24 @@ def located_levels(
             view, by = _by_number(before, recorded[i], size), "number"
         found.append(Located(view, by))
     return found
+
+
+def recorded_levels(
+    forward: Callable[[Tensor], object], levels: Sequence[Level], image: Tensor
+) -> list[list[Tensor]]:
+    """Return the features of every level, one tensor for each pass, of the same image twice.
+
+    Args:
+        forward: Runs the model on images.
+        levels: The levels.
+        image: `[1, C, H, W]`.
+    """
+    seen: dict[Point, Tensor] = {}
+    with torch.enable_grad(), ExitStack() as stack:
+        for point in (point for level in levels for point in level.points):
+            stack.enter_context(seen_at(point, partial(seen.__setitem__, point)))
+        logits_of(forward(image.repeat(2, 1, 1, 1).requires_grad_()))
+    return [[seen[point] for point in level.points] for level in levels]
 
 
 def _all_or_none(steps: Sequence[Tensor | None]) -> tuple[Tensor, ...] | None:

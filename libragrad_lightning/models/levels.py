@@ -125,7 +125,8 @@ def features_at(
     """
     points = [point for level in levels for point in level.points]
     try:
-        seen = seen_until_the_last(forward, points, images)
+        with torch.no_grad():
+            seen = seen_until_the_last(forward, points, images)
     except REFUSALS as error:
         if not is_out_of_memory(error) or len(images) == 1:
             raise
@@ -144,16 +145,16 @@ def seen_until_the_last(
 ) -> dict[Point, Tensor]:
     """Return the tensors at some points, after a forward pass that ends at the last of them.
 
-    A point that is not reached has none.
+    A point that is not reached has none. Where gradients are enabled, they lead to the images.
     """
     seen: dict[Point, Tensor] = {}
 
     def look(point: Point, tensor: Tensor) -> None:
-        seen[point] = tensor.detach().clone()  # it may be overwritten afterwards
+        seen[point] = tensor.clone()  # it may be overwritten afterwards
         if len(seen) == len(points):
             raise _SeenError
 
-    with ExitStack() as stack, torch.no_grad():
+    with ExitStack() as stack:
         for point in points:
             stack.enter_context(seen_at(point, partial(look, point)))
         with suppress(_SeenError):

@@ -1,8 +1,7 @@
 """A model as tokens, levels and logits.
 
-The explained tensor is z0, the token sequence after patch embedding, prefix tokens and position
-embedding (Mehri et al. 2025, section 4), or the feature map that enters the first block. Forward
-hooks stand on the entry and on the blocks only while a forward pass of ours runs.
+The explained tensor is z0, the tokens after patch and position embedding (Mehri et al. 2025, sec.
+4), or the feature map that enters the first block. Hooks stand only while a pass of ours runs.
 """
 
 from __future__ import annotations
@@ -26,12 +25,14 @@ from libragrad_lightning.models.feature_view import (
     joined_features,
     parts_of,
 )
-from libragrad_lightning.models.geometry import Located, located_levels
+from libragrad_lightning.models.geometry import Located, located_levels, recorded_levels
 from libragrad_lightning.models.hooks import tables_read_at
 from libragrad_lightning.models.levels import Level, Point, seen_at, seen_until_the_last
 from libragrad_lightning.models.logits import logits_of
+from libragrad_lightning.models.reading_areas import measured_placement
 from libragrad_lightning.models.recording import AxesMemory, Recording, bytes_saved
 from libragrad_lightning.models.refusals import unless_refused
+from libragrad_lightning.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,7 @@ class TokenModel:
         blocks: The blocks.
         ends: What the last block returns, in each pass; the output of its module by default.
         readout: The tokens of the last block's output on which the logits depend.
-        located_by: What told where the tokens of each level lie: ``"pixels"`` that move them, the
-            ``"graph"`` from the level before, or their ``"number"`` alone.
+        located_by: What told where the tokens of each level lie, as `Located.by`.
         left_out: How many blocks were left out, as their tokens lie in no grid of the image.
     """
 
@@ -57,6 +57,7 @@ class TokenModel:
     located_by: tuple[str, ...] = ()
     left_out: int = 0
     _views: dict[torch.Size, tuple[View, ...]] = field(default_factory=dict, repr=False)
+    _placements: dict[torch.Size, Placement] = field(default_factory=dict, repr=False)
     _drops: dict[torch.Size, bool] = field(default_factory=dict, repr=False)
     _shared_stem: dict[torch.Size, bool] = field(default_factory=dict, repr=False)
     _bytes: dict[torch.Size, int] = field(default_factory=dict, repr=False)
@@ -92,20 +93,14 @@ class TokenModel:
 
     def located(self, image: Tensor) -> list[Located]:
         """Measure where the tokens of all levels lie in an image."""
-        image = image.detach()
-        seen: dict[Point, Tensor] = {}
-        with torch.enable_grad(), ExitStack() as stack:
-            for point in (point for level in self.levels for point in level.points):
-                stack.enter_context(seen_at(point, partial(seen.__setitem__, point)))
-            logits = self.logits(image.repeat(2, 1, 1, 1).requires_grad_())
-        recorded = [[seen[point] for point in level.points] for level in self.levels]
-        del logits
-        return located_levels(self.forward, self.levels, recorded, image, self.readout)
+        recorded = recorded_levels(self.forward, self.levels, image.detach())
+        return located_levels(self.forward, self.levels, recorded, image.detach(), self.readout)
 
     def set_views(self, images: Tensor, views: tuple[View, ...]) -> None:
         """Keep how to read features of images of a size."""
         self._views[images.shape[1:]] = views
 
+    @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
         """Return z0 `[B, T, D]` without a graph; the forward pass ends there."""
         points = self.levels[0].points
@@ -116,6 +111,14 @@ class TokenModel:
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Return the rows and columns of the patches or cells of z0."""
         return self.views(images)[0].grid
+
+    def placement(self, images: Tensor) -> Placement:
+        """Return where the patches or cells of z0 lie; measured once per image size."""
+        if images.shape[1:] not in self._placements:
+            first = (self.levels[0], self.views(images)[0])
+            found = measured_placement(self.forward, *first, images[:1])
+            self._placements[images.shape[1:]] = found
+        return self._placements[images.shape[1:]]
 
     def prefix(self, images: Tensor) -> int:
         """Return how many tokens of z0 lie nowhere in the images."""
@@ -158,8 +161,8 @@ class TokenModel:
     def placeholder_images(self, images: Tensor, rows: Tensor) -> Tensor:
         """Return the images with which forward passes from other tokens may start.
 
-        What the layers before z0 make of the images is thrown away there, so that one image is
-        enough, unless the model remembers the size of the batch. Looked at once per image size.
+        What is made of them before z0 is thrown away there: one image is enough, unless the model
+        remembers the size of the batch. Looked at once per image size.
 
         Args:
             images: `[B, C, H, W]`.
@@ -176,9 +179,8 @@ class TokenModel:
     def record(self, images: Tensor) -> Recording:
         """Run a forward pass and record z0 and the block inputs.
 
-        Needs gradients enabled. The graph starts at z0, so nothing before it is differentiated.
-        Where images are in the operations is looked at once per image size and state of the
-        weights, in a forward pass of two.
+        Needs gradients enabled. The graph starts at z0. Where images are in the operations is
+        looked at once per image size and state of the weights, in a forward pass of two.
         """
         recording = self.record_alone(images)
         twice = partial(self.record_alone, images[:1].expand(2, -1, -1, -1))
@@ -196,8 +198,8 @@ class TokenModel:
 
     def _steps(self) -> int:
         """Return how often the weights have been changed."""
-        parameters = (p for block in self.blocks for p in block.parameters())
-        return sum(p._version for p in parameters if not p.is_inference())
+        weights = (p for block in self.blocks for p in block.parameters() if not p.is_inference())
+        return sum(p._version for p in weights)
 
     def record_alone(self, images: Tensor) -> Recording:
         """Run and record a forward pass as `record` does, without looking where images are."""
@@ -282,9 +284,9 @@ class TokenModel:
         """Return whether patch tokens carry their positions, so that some may be left out.
 
         That is so if the model accepts fewer tokens, still reads out the same one, and gives the
-        same logits for the patch tokens in another order, up to rounding. Position tables that the
-        blocks receive (rotary ones) are reordered with them. Models with relative positions,
-        windows, convolutions or token mixing do not. Looked at once per image size.
+        same logits for the patch tokens in another order, up to rounding. Tables that the blocks
+        receive (rotary ones) are reordered with them. Relative positions, windows, convolutions and
+        token mixing forbid it. Looked at once per image size.
         """
         view, first, size = self.views(images)[0], self.levels[0], images.shape[1:]
         if not (isinstance(view, FeatureView) and view.axes.is_sequence and first.is_whole):
@@ -293,7 +295,6 @@ class TokenModel:
             tokens = self.tokens(images[:1])
             go_on = partial(self.logits_from_patches, images[:1])
             with torch.no_grad():
-                self._drops[size] = accepts_fewer(go_on, tokens, view) and ignores_order(
-                    go_on, tokens, view
-                )
+                needed = (accepts_fewer, ignores_order)
+                self._drops[size] = all(holds(go_on, tokens, view) for holds in needed)
         return self._drops[size]

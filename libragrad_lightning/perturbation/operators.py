@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
@@ -114,11 +113,11 @@ class ReplacePixels:
     def begin(self, model: TokenModel, images: Tensor) -> Masked:
         """Compute the filling."""
         filling, grid = self.fill(images), model.grid(images)
-        size = (images.shape[-2], images.shape[-1])
+        size, placement = (images.shape[-2], images.shape[-1]), model.placement(images)
 
         def logits(rows: Tensor, kept: Tensor, count: int) -> Tensor:
-            cells = kept.unflatten(1, grid)[:, None].to(images.dtype)
-            visible = F.interpolate(cells, size=size, mode="nearest-exact") > 0
+            cells = kept.unflatten(1, grid)[:, None]
+            visible = placement.on_pixels(cells, size, elsewhere=True)
             return model.logits(torch.where(visible, images[rows], filling[rows]))
 
         return logits

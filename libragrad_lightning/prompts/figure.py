@@ -77,6 +77,7 @@ def prompt_figure(
     maps: dict[str, list[Tensor]] = {}
     errors = []
     with explanation_state(prompts):
+        placement = read.placement(images)
         for title, column in columns.items():
             try:
                 maps[title] = [
@@ -94,6 +95,7 @@ def prompt_figure(
             {title: found[number][image] for title, found in maps.items()},
             caption=prompt,
             column_size=column_size,
+            placement=placement,
         )
         for image in range(len(images))
         for number, prompt in enumerate(prompts.prompts)

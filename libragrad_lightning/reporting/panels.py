@@ -160,14 +160,19 @@ class PanelDrawer:
         masks = first.masks if pictures.targets == 1 else samples.masks
         mask = None if masks is None or by_class else masks[row].cpu()
         below = remarks(chunk, row, names)
+        placement = first.explanation.placement
         label, task = None if chunk.labels is None else chunk.labels[row], first.explanation.task
         tag = label_tag(label, task, names)
         return DrawnPanel(
             chunk.keys[row],
             f"image_{chunk.numbers[row]:03d}" + (f"/{tag}" if tag else ""),
-            share_panel(image, targets, mask, caption(below), column_size=pictures.size),
+            share_panel(
+                *(image, targets, mask, caption(below)),
+                column_size=pictures.size,
+                placement=placement,
+            ),
             image,
-            StripMoment(explained(chunk, row, names), targets[0].maps),
+            StripMoment(explained(chunk, row, names), targets[0].maps, placement),
             caption([part for part in below if part.startswith("label")]),
         )
 

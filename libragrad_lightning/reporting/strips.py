@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from libragrad_lightning.audit import AuditRecord, Key
 from libragrad_lightning.heatmaps import StripMoment, strip
+from libragrad_lightning.placement import Placement, Span
 from libragrad_lightning.reporting.panels import DrawnPanel
 from libragrad_lightning.reporting.summary import moment_name
 
@@ -110,6 +111,7 @@ class Strips:
                         "weights": k.weights,
                         "title": k.moment.title,
                         "maps": dict(k.moment.maps),
+                        "placement": asdict(k.moment.placement),
                     }
                     for k in own.kept
                 ],
@@ -132,10 +134,14 @@ def _moments(kept: Sequence[Mapping[str, Any]]) -> list[_Kept]:
         _Kept(
             *(k["number"], k["epoch"], k["step"]),
             weights=k["weights"],
-            moment=StripMoment(k["title"], k["maps"]),
+            moment=StripMoment(k["title"], k["maps"], _placement(k["placement"])),
         )
         for k in kept
     ]
+
+
+def _placement(kept: Mapping[str, Mapping[str, float]]) -> Placement:
+    return Placement(Span(**kept["rows"]), Span(**kept["columns"]))
 
 
 def _small(attribution: Tensor) -> Tensor:

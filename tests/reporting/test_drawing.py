@@ -61,7 +61,7 @@ def chunk(masks=True):
 def drawn(monkeypatch):
     found = []
 
-    def draw(image, targets, mask, caption, column_size):
+    def draw(image, targets, mask, caption, column_size, placement):
         found.append(SimpleNamespace(**locals()))
         return torch.zeros(3, 1, 1)
 
