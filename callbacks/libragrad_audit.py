@@ -52,8 +52,8 @@ class LibraGradAudit(AuditHooks):
             rank patches alike; ``probability`` underflows when the model is certain.
         metrics: What is measured, names from `audit.METRICS` or torchmetrics of your own, whose
             `update` is given what it names of ``attribution``, ``mask``, ``other_mask``,
-            ``ignore``, ``logits``, ``target``, ``mif_logits`` and ``lif_logits``; the usual ones if
-            omitted.
+            ``ignore``, ``logits``, ``target``, ``mif_logits``, ``lif_logits``, ``group_logits`` and
+            ``salience``; the usual ones if omitted.
         completeness_on: On how many images the completeness error of the logit is measured, which
             takes a backward pass beside that of the reward: ``some``, the first of the probe set,
             as many as take about 2 % of the time and at least 8; or ``all``.

@@ -11,6 +11,7 @@ import math
 from libragrad_lightning.attribution import SumsOf, Task, reward_function
 from libragrad_lightning.audit.config import AuditConfig
 from libragrad_lightning.audit.own_metrics import needs_of
+from libragrad_lightning.perturbation import GROUPS
 
 _LEAST, _SHARE = 8, 0.02
 
@@ -24,8 +25,9 @@ def images_added_up(config: AuditConfig) -> int:
     size, rules = config.request.selection().size, len(config.rules)
     if config.completeness_on == "all":
         return size
-    left = sum(1 - level for level in config.levels) if config.deletes else 0.0
-    passes = 1 + rules + 2 * rules * left
+    left = 2 * sum(1 - level for level in config.levels) if "deletion" in config.needs else 0.0
+    without_groups = GROUPS - 1 if "groups" in config.needs else 0
+    passes = 1 + rules + rules * (left + without_groups)
     return max(_LEAST, math.ceil(_SHARE * size * passes / rules))
 
 

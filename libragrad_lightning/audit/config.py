@@ -92,11 +92,6 @@ class AuditConfig:
         return {*own, *(METRICS[name].needs for name in self.metrics)}
 
     @property
-    def deletes(self) -> bool:
-        """Whether any metric needs logits under deletion."""
-        return "deletion" in self.needs
-
-    @property
     def logged_names(self) -> list[str]:
         """The names under which metrics are logged, those of the user's own by their classes."""
         return [*self.metrics, *(type(metric).__name__ for metric in self.own_metrics)]

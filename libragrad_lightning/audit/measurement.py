@@ -61,7 +61,7 @@ class Measurement:
             metric.latest = None
         for name in self._names:
             entry = METRICS[name]
-            if some or entry.needs not in ("deletion", "masks", "other_masks"):
+            if some or entry.needs not in ("deletion", "groups", "masks", "other_masks"):
                 entry.update(self._metrics[name, rules], inputs)
         for (_, of_rules), own in self._own.items():
             if of_rules == rules and some:

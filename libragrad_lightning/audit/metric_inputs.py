@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from libragrad_lightning.attribution import Explanation
-from libragrad_lightning.perturbation import DeletionLogits
+from libragrad_lightning.perturbation import DeletionLogits, GroupLogits
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class MetricInputs:
         previous: The maps of the audit before, `[B, h, w]`, NaN for images it did not have; None if
             there was none of this size.
         other_masks: Masks of other objects, bool `[B, H, W]`, or None.
+        groups: Logits without groups of patches, or None if no metric asks for them.
     """
 
     explanation: Explanation
@@ -34,6 +35,7 @@ class MetricInputs:
     deletion: DeletionLogits | None = None
     previous: Tensor | None = None
     other_masks: Tensor | None = None
+    groups: GroupLogits | None = None
 
     @cached_property
     def heatmaps(self) -> Tensor | None:
@@ -61,6 +63,8 @@ class MetricInputs:
             "mif_logits": mif,
             "lif_logits": lif,
             "reference": self.previous,
+            "group_logits": None if self.groups is None else self.groups.logits,
+            "salience": None if self.groups is None else self.groups.salience,
         }
         given = {name: self.scored(t) for name, t in inputs.items() if t is not None}
         if found.logit_sums is not None:

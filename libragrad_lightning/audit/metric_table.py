@@ -30,6 +30,7 @@ from libragrad_lightning.metrics import (
     PointingGame,
     RelativeCompletenessError,
     RelativeDrop,
+    SaCo,
     SegmentationAP,
     SegmentationMaxF1,
     SymmetricRelevanceGain,
@@ -52,9 +53,9 @@ class MetricEntry:
     Attributes:
         create: Makes the metric.
         update: Feeds it.
-        needs: What it needs beside the maps: ``deletion``, ``masks``, ``other_masks``,
-            ``previous``, that attributions are added up for the ``logit`` or the ``reward``, or
-            nothing.
+        needs: What it needs beside the maps: ``deletion``, deletion of ``groups`` of patches,
+            ``masks``, ``other_masks``, ``previous``, that attributions are added up for the
+            ``logit`` or the ``reward``, or nothing.
         tasks: The tasks in which it makes sense.
         is_drift: Whether it is a similarity of which the distance from 1 is logged.
     """
@@ -125,6 +126,15 @@ def _update_drift(metric: Metric, inputs: MetricInputs) -> None:
 
 def _update_gain(metric: Metric, inputs: MetricInputs) -> None:
     metric.update(_mif(inputs), _lif(inputs), _target(inputs))
+
+
+def _update_saco(metric: Metric, inputs: MetricInputs) -> None:
+    task: Any = inputs.explanation.task
+    groups, target = inputs.groups, _target(inputs)
+    assert groups is not None
+    intact = target_probability(inputs.scored(inputs.explanation.logits), target, task)
+    left = target_probability(inputs.scored(groups.logits), target, task)
+    metric.update(inputs.scored(groups.salience), intact[:, None] - left)
 
 
 def _update_scores(
@@ -217,6 +227,7 @@ METRICS: Mapping[str, MetricEntry] = {
     ),
     "mif_log_odds_drop": _drop(LogOddsDrop, _mif),
     "lif_log_odds_drop": _drop(LogOddsDrop, _lif),
+    "saco": MetricEntry(lambda *_: SaCo(), _update_saco, "groups", _CLASSES),
     "segmentation_max_f1": _mask(SegmentationMaxF1),
     "mask_iou": _mask(MaskIoU),
     "pixel_accuracy": _mask(PixelAccuracy),

@@ -8,6 +8,7 @@ from torchmetrics import Metric
 
 _NEEDS: Mapping[str, str] = {
     **dict.fromkeys(("masked_logits", "mif_logits", "lif_logits"), "deletion"),
+    **dict.fromkeys(("group_logits", "salience"), "groups"),
     "attribution_total": "logit",
 }
 """By the names of what their `update` may ask for, as in `MetricEntry`."""

@@ -6,7 +6,7 @@ import gc
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -32,6 +32,7 @@ from libragrad_lightning.audit.metric_inputs import MetricInputs
 from libragrad_lightning.audit.precision import floating_dtype
 from libragrad_lightning.audit.probe_set import ProbeGroup, fingerprint
 from libragrad_lightning.audit.readings import Readings
+from libragrad_lightning.audit.removal import logits_under_deletion, logits_without_groups
 from libragrad_lightning.audit.result import AuditResult
 from libragrad_lightning.audit.room import images_that_fit
 from libragrad_lightning.audit.rows import explained_rows
@@ -40,7 +41,7 @@ from libragrad_lightning.audit.targets import image_targets
 from libragrad_lightning.audit.tasks import classes_of
 from libragrad_lightning.metrics.functional.maps import is_degenerate
 from libragrad_lightning.models import TokenModel, is_out_of_memory
-from libragrad_lightning.perturbation import DeletionLogits, deletion_logits
+from libragrad_lightning.perturbation import FastestRows
 
 
 class AuditWatcher(Protocol):
@@ -210,7 +211,9 @@ class AuditRun:
             model, samples.pixels, samples.labels, target=self.config.target, sums=part.sums
         )
         explanations = [by_method[""] for by_method in found]
-        deletion = self._deletion(model, samples.pixels, explanations)
+        known = (model, samples.pixels, explanations, self.config, self.batch_size)
+        deletion = logits_under_deletion(*known, self._fastest(samples.pixels))
+        groups = logits_without_groups(*known)
         inputs = []
         for explanation in explanations:
             maps, rules = explanation.attribution, explanation.rules.name
@@ -224,6 +227,7 @@ class AuditRun:
                     deletion.get(rules),
                     self.previous.previous_maps(rules, part.keys, part.other_images, size),
                     other_masks_of(samples, explanation.target),
+                    groups.get(rules),
                 )
             )
         return inputs
@@ -254,18 +258,9 @@ class AuditRun:
     def _of_class(self, model: TokenModel, images: Tensor, number: int) -> list[Explanation]:
         return [found[""] for found in self._explain(model, images, target=number, sums=())]
 
-    def _deletion(
-        self, model: TokenModel, images: Tensor, explanations: Sequence[Explanation]
-    ) -> Mapping[str, DeletionLogits]:
-        if not self.config.deletes:
-            return {}
-        scores = {e.rules.name: e.attribution for e in explanations}
-        most, config = 2 * len(scores) * self.batch_size, self.config
+    def _fastest(self, images: Tensor) -> FastestRows | None:
         on_cpu = self._device.type == "cpu"
-        fastest = self.readings.fastest_rows[images.shape[1:]] if on_cpu else None
-        return deletion_logits(
-            model, images, scores, config.levels, most, config.perturbation, fastest
-        )
+        return self.readings.fastest_rows[images.shape[1:]] if on_cpu else None
 
     def _keep(self, part: Part) -> None:
         keys, inputs, truth = part.keys, part.inputs or [], part.truth
@@ -277,8 +272,8 @@ class AuditRun:
             kept = maps[: len(remembered)].float().cpu()
             self._maps[rules] |= zip(remembered, kept, strict=True)
             self._uninformative[rules] += int((~found.informative).sum())
-            if found.deletion is not None:
-                self._perturbation = found.deletion.perturbation
+            if (removed := found.deletion or found.groups) is not None:
+                self._perturbation = removed.perturbation
         outputs, task = self.learned.outputs_of(inputs[0].explanation.logits), self.learned.task
         classes, correct = classes_of(part.labels, outputs, inputs[0].explanation.target, task)
         self._scores.append(ImageScores(keys, classes, correct, scores))

@@ -22,6 +22,7 @@ from libragrad_lightning.metrics.localization import EnergyInside, PointingGame
 from libragrad_lightning.metrics.probability_drop import AOPC, LogOddsDrop
 from libragrad_lightning.metrics.relative_drop import RelativeDrop
 from libragrad_lightning.metrics.relevance_gain import SymmetricRelevanceGain
+from libragrad_lightning.metrics.salience import SaCo
 from libragrad_lightning.metrics.segmentation import MaskIoU, PixelAccuracy
 from libragrad_lightning.metrics.segmentation_ap import SegmentationAP, SegmentationMaxF1
 from libragrad_lightning.metrics.similarity import (
@@ -54,6 +55,7 @@ __all__ = [
     "PointingGame",
     "RelativeCompletenessError",
     "RelativeDrop",
+    "SaCo",
     "SegmentationAP",
     "SegmentationMaxF1",
     "SymmetricRelevanceGain",

@@ -7,6 +7,7 @@ from libragrad_lightning.perturbation.deletion import (
     deletion_logits,
     insertion_logits,
 )
+from libragrad_lightning.perturbation.groups import GROUPS, GroupLogits, group_logits
 from libragrad_lightning.perturbation.operators import (
     PERTURBATIONS,
     DropOrZeroTokens,
@@ -23,18 +24,21 @@ from libragrad_lightning.perturbation.operators import (
 from libragrad_lightning.perturbation.rows import FastestRows
 
 __all__ = [
+    "GROUPS",
     "LEVELS",
     "PERTURBATIONS",
     "DeletionLogits",
     "DropOrZeroTokens",
     "DropTokens",
     "FastestRows",
+    "GroupLogits",
     "Perturbation",
     "ReplacePixels",
     "ZeroTokens",
     "blur_fill",
     "check_levels",
     "deletion_logits",
+    "group_logits",
     "insertion_logits",
     "mean_fill",
     "noise_fill",

@@ -26,7 +26,7 @@ def test_the_defaults():
     assert (found.metrics, found.asked, found.own_metrics) == (DEFAULT_METRICS, False, ())
     assert (found.levels, found.perturbation) == (tuple(LEVELS), "tokens")
     assert (found.blocks, found.backbone, found.in_float32) == (None, None, True)
-    assert found.deletes
+    assert "deletion" in found.needs
 
 
 def test_one_thing_may_stand_for_a_list():
@@ -47,19 +47,26 @@ class Drop(MeanMetric):
         super().update(mif_logits[range(len(target)), :, target])
 
 
+class Groups(MeanMetric):
+    def update(self, group_logits, salience):
+        super().update(group_logits.mean() + salience.mean())
+
+
 @pytest.mark.parametrize(
-    ("metrics", "deletes"),
+    ("metrics", "needed"),
     [
-        ("srg", True),
-        (["completeness_error", "mif_aopc"], True),
-        (["completeness_error", "segmentation_ap", "drift_rank"], False),
-        ([], False),
-        (MulticlassAccuracy(3), False),
-        (Drop(), True),
+        ("srg", {"deletion"}),
+        ("saco", {"groups"}),
+        (["completeness_error", "mif_aopc", "saco"], {"deletion", "groups"}),
+        (["completeness_error", "segmentation_ap", "drift_rank"], set()),
+        ([], set()),
+        (MulticlassAccuracy(3), set()),
+        (Drop(), {"deletion"}),
+        (Groups(), {"groups"}),
     ],
 )
-def test_patches_are_deleted_only_for_metrics_that_need_it(metrics, deletes):
-    assert config(metrics=metrics).deletes is deletes
+def test_patches_are_deleted_only_for_metrics_that_need_it(metrics, needed):
+    assert config(metrics=metrics).needs & {"deletion", "groups"} == needed
 
 
 def test_half_precision_and_functions():

@@ -27,6 +27,7 @@ from libragrad_lightning.metrics import (
     PointingGame,
     RelativeCompletenessError,
     RelativeDrop,
+    SaCo,
     SegmentationAP,
     SegmentationMaxF1,
     SymmetricRelevanceGain,
@@ -90,6 +91,8 @@ def draw(size: int, seed: int = 0) -> Batch:
         "score": normal(),
         "output": normal(CLASSES),
         "masked_output": normal(LEVELS, CLASSES),
+        "salience": normal(LEVELS).sort(1, descending=True).values,
+        "drops": normal(LEVELS),
     }
 
 
@@ -127,6 +130,7 @@ CASES = {
     "insertion_auc": Case(
         lambda: InsertionAUC(FRACTIONS), ("insertion_scores",), "insertion_scores"
     ),
+    "saco": Case(SaCo, ("salience", "drops"), "drops"),
     "segmentation_ap": Case(SegmentationAP, MASKED, "attribution"),
     "max_f1": Case(SegmentationMaxF1, MASKED, "attribution"),
     "mask_iou": Case(MaskIoU, MASKED, "attribution"),

@@ -41,7 +41,8 @@ SHARES = (
     "accuracy accuracy_drop segmentation_ap max_f1 mask_iou pixel_accuracy pointing_game "
     "energy_inside target_share degenerate_maps"
 ).split()
-SIGNED = "aopc srg cosine rank_correlation ssim class_discrimination target_discrimination".split()
+SIGNED = "aopc saco srg cosine rank_correlation ssim".split()
+SIGNED += ["class_discrimination", "target_discrimination"]
 ERRORS = ["completeness", "relative_completeness"]
 
 

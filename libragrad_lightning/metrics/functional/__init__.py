@@ -28,6 +28,7 @@ from libragrad_lightning.metrics.functional.discrimination import (
 )
 from libragrad_lightning.metrics.functional.localization import energy_inside, pointing_hits
 from libragrad_lightning.metrics.functional.maps import is_degenerate
+from libragrad_lightning.metrics.functional.salience import salience_coefficient
 from libragrad_lightning.metrics.functional.scores import (
     target_accuracy,
     target_log_probability,
@@ -73,6 +74,7 @@ __all__ = [
     "pixel_accuracy",
     "pointing_hits",
     "relative_completeness_error",
+    "salience_coefficient",
     "segmentation_average_precision",
     "segmentation_max_f1",
     "segmentation_precision",
