@@ -57,6 +57,7 @@ class Readings:
         model = read_token_model(
             module, images, backbone=config.backbone or "", blocks=config.blocks, forward=forward
         )
+        model.placement(images)  # Here, where memory may run out without a chunk being at fault.
         self._kept.pop(size, None)
         if model.is_located:
             self._kept[size] = modules, model
