@@ -67,7 +67,7 @@ FOREIGN = {
     "perturbation": {"torch", "torchvision"},
     "diagnosis": {"torch", "rich"},
     "prompts": {"torch", "PIL", "open_clip"},
-    "metrics": {"torch", "torchmetrics", "numpy", "matplotlib", "pycocotools"},
+    "metrics": {"torch", "torchmetrics", "numpy", "scipy", "matplotlib", "pycocotools"},
     "heatmaps": {"torch", "numpy", "PIL", "matplotlib"},
     "data": {"torch", "torchvision", "timm", "numpy", "PIL", "pycocotools", "lightning"},
     "demo": {"torch", "timm", "numpy", "PIL", "lightning"},

@@ -88,8 +88,8 @@ def explain(
     Raises:
         UnreadableModelError: If the model's features cannot be found, or the images do not fit.
         UnknownOperationError: If an operation has no rule and `unknown` is ``"error"``.
-        ValueError: If a name is unknown, the target is out of range or of the wrong length, or
-            pictures cannot be read or prepared.
+        ValueError: If a name is unknown, the batch size is not positive, the target is no class or
+            of the wrong length, or pictures cannot be read or prepared.
 
     Example:
         >>> from libragrad_lightning import explain
@@ -101,6 +101,8 @@ def explain(
         >>> bool(explanation.residuals.abs().max() < 1e-4)
         True
     """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"`batch_size` must be a positive number of images but is {batch_size}.")
     chosen, rules = attribution_method(method), rule_set(rules)
     task = task or said_task(forward or (reading.forward if reading else model))
     rewarded = reward_function(reward, task or "multiclass")

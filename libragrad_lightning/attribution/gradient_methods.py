@@ -104,10 +104,12 @@ def xgradcam_skip_plus(captured: Captured) -> Tensor:
 
 
 def random(captured: Captured) -> Tensor:
-    """Uniform noise in [0, 1), the same at every call: the baseline of all comparisons."""
-    generator = torch.Generator().manual_seed(_RANDOM_SEED)
-    noise = torch.rand(captured.features[0].shape[:2], generator=generator)
-    return noise.to(captured.features[0])
+    """Uniform noise in [0, 1), the baseline of all comparisons; an image has always the same."""
+    features = captured.features[0]
+    drawn = [
+        torch.rand(features.shape[1], generator=g) for g in captured.passes.generators(_RANDOM_SEED)
+    ]
+    return torch.stack(drawn).to(features)
 
 
 def _half(captured: Captured) -> int:

@@ -14,6 +14,7 @@ from libragrad_lightning.backward import AttentionWatch, LibraGradError, RuleSet
 from libragrad_lightning.models import (
     Recording,
     TokenModel,
+    image_generators,
     joined_features,
     logits_behind,
     logits_of_tokens_alone,
@@ -23,6 +24,10 @@ from libragrad_lightning.models import (
 
 class Passes(Protocol):
     """What methods may ask of the model, under the rules and the reward of the explanation."""
+
+    def generators(self, seed: int) -> list[torch.Generator]:
+        """Return for every image a source of random numbers, which its pixels determine."""
+        ...
 
     def gradient_at(self, tokens: Tensor) -> Tensor:
         """Return the gradient of the reward at other tokens `[B, T_0, D_0]` in place of z0."""
@@ -95,6 +100,10 @@ class ModelPasses:
     reward: Reward
     rules: RuleSet
     recording: Recording
+
+    def generators(self, seed: int) -> list[torch.Generator]:
+        """Return for every image a source of random numbers, which its pixels determine."""
+        return image_generators(self.images, seed)
 
     def gradient_at(self, tokens: Tensor) -> Tensor:
         """Return the gradient of the reward at other tokens in place of z0."""

@@ -65,7 +65,7 @@ class SmoothGrad:
     Attributes:
         samples: Number of noisy copies.
         noise: Standard deviation of the noise, as a fraction of the range of each image's z0.
-        seed: Seed of the noise.
+        seed: Seed of the noise, of which an image has its own, in whatever batch.
     """
 
     samples: int = 50
@@ -75,11 +75,11 @@ class SmoothGrad:
     def __call__(self, captured: Captured) -> Tensor:
         """Return the attributions `[B, T]`, which are not negative."""
         z0 = captured.features[0]
-        generator = torch.Generator().manual_seed(self.seed)
+        generators = captured.passes.generators(self.seed)
         spread = self.noise * (z0.amax((1, 2)) - z0.amin((1, 2)))[:, None, None]
         total = torch.zeros_like(z0)
         for _ in range(self.samples):
-            noise = torch.randn(z0.shape, generator=generator).to(z0)
+            noise = torch.stack([torch.randn(z0.shape[1:], generator=g) for g in generators]).to(z0)
             total += captured.passes.gradient_at(z0 + spread * noise)
         return (total / self.samples).norm(dim=-1)
 

@@ -52,19 +52,30 @@ def target_classes(
     elif callable(target):
         chosen = target(logits.detach(), labels)
     else:
-        chosen = torch.full((count,), int(target))
-    chosen = chosen.to(device=logits.device, dtype=torch.int64)
+        chosen = torch.as_tensor(target).expand(count)
     if chosen.shape != (count,):
         raise TargetError(
             f"`target` must name one class for each of {count} images but has shape "
             f"{tuple(chosen.shape)}."
         )
+    chosen = _whole_numbers(chosen, classes).to(logits.device)
     if count and not (int(chosen.min()) >= 0 and int(chosen.max()) < classes):
         raise TargetError(
             f"`target` names classes from {int(chosen.min())} to {int(chosen.max())}, but the "
             f"model has {classes} classes (0 to {classes - 1})."
         )
     return chosen
+
+
+def _whole_numbers(chosen: Tensor, classes: int) -> Tensor:
+    """Return classes as int64; those of two may be named by truth values."""
+    between = chosen.is_floating_point() and not bool((chosen == chosen.floor()).all())
+    if between or chosen.is_complex() or (chosen.dtype is torch.bool and classes != 2):
+        raise TargetError(
+            f"`target` must name classes by whole numbers but holds {chosen.flatten()[:4].tolist()}"
+            f" ({chosen.dtype}); round them, or pass indices."
+        )
+    return chosen.to(torch.int64)
 
 
 def _only_output(outputs: Tensor) -> Tensor:

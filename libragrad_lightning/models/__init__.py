@@ -18,6 +18,7 @@ from libragrad_lightning.models.hooks import Enter, Leave, hooked_modules
 from libragrad_lightning.models.image_axes import ImageAxis
 from libragrad_lightning.models.levels import Level, Point
 from libragrad_lightning.models.logits import logits_of, matrix_of
+from libragrad_lightning.models.noise import image_generators
 from libragrad_lightning.models.processes import gathered, is_grouped
 from libragrad_lightning.models.reading import read_token_model, submodule
 from libragrad_lightning.models.recording import Recording
@@ -56,6 +57,7 @@ __all__ = [
     "gathered",
     "gathered_weights",
     "hooked_modules",
+    "image_generators",
     "is_differentiable",
     "is_grouped",
     "is_out_of_memory",

@@ -2,8 +2,8 @@
 
 The gradients of all tokens together, of each row times the root of its number, and of each column
 likewise, have energies whose quotients say for every line of pixels which row or column reads it,
-on average where several do. Where that passes from one to the next, a patch ends. So four images
-and three backward passes through the stem tell the areas of all patches, whatever their number.
+on average where several do. Where that passes from one to the next, a patch ends. So a few passes
+of one image through the stem tell the areas of all patches, whatever their number.
 """
 
 from __future__ import annotations
@@ -57,26 +57,29 @@ def _energies(
     forward: Callable[[Tensor], object], level: Level, view: View, image: Tensor
 ) -> Tensor | None:
     """Return the energies `[3, H, W]` of all tokens, times their rows, and times their columns."""
-    with torch.enable_grad():
-        images = other_image(image.detach()).expand(_DRAWS, -1, -1, -1)
-        images = (images + noise_like(images, 2) * images.std()).requires_grad_()
-        seen = seen_until_the_last(forward, level.points, images)
-        parts = [
-            part.tokens(seen[point])[:, part.prefix :]
-            for part, point in zip(view.passes, level.points, strict=True)
-        ]
+    numbers = torch.arange(view.grid[0] * view.grid[1], device=image.device)
+    weights = [torch.ones_like(numbers), numbers // view.grid[1], numbers % view.grid[1]]
+    found = torch.zeros(len(weights), *image.shape[-2:], dtype=torch.float64)
+    other = other_image(image.detach())
+    for draw in range(_DRAWS):
+        drawn = (other + noise_like(other, 2 + draw) * other.std()).requires_grad_()
+        with torch.enable_grad():
+            seen = seen_until_the_last(forward, level.points, drawn)
+            parts = [
+                part.tokens(seen[point])[:, part.prefix :]
+                for part, point in zip(view.passes, level.points, strict=True)
+            ]
         if not all(part.requires_grad for part in parts):
             return None
-        numbers = torch.arange(view.grid[0] * view.grid[1], device=image.device)
-        weights = [numbers + 1, numbers // view.grid[1], numbers % view.grid[1]]
-        weights[0] = torch.ones_like(numbers)
-        return torch.stack([_energy(images, parts, weight) for weight in weights])
+        found += torch.stack([_energy(drawn, parts, weight, draw) for weight in weights])
+    return found
 
 
-def _energy(images: Tensor, parts: Sequence[Tensor], weights: Tensor) -> Tensor:
+def _energy(images: Tensor, parts: Sequence[Tensor], weights: Tensor, draw: int) -> Tensor:
     """Return the energy `[H, W]` of the gradient of tokens times the roots of weights `[T]`."""
     of_tokens = [
-        noise_like(part, seed) * weights.sqrt().to(part)[:, None] for seed, part in enumerate(parts)
+        noise_like(part, draw + _DRAWS * i) * weights.sqrt().to(part)[:, None]
+        for i, part in enumerate(parts)
     ]
     gradients = torch.autograd.grad(
         list(parts), images, of_tokens, retain_graph=True, allow_unused=True

@@ -51,11 +51,12 @@ def check_levels(levels: Sequence[float]) -> tuple[float, ...]:
     Raises:
         ValueError: If there are none or one is not in [0, 1].
     """
-    if not levels or not all(0 <= level <= 1 for level in levels):
+    fractions = tuple(float(level) for level in levels)
+    if not fractions or not all(0 <= level <= 1 for level in fractions):
         raise ValueError(
-            f"`levels` must be fractions of deleted patches in [0, 1] but is {list(levels)}."
+            f"`levels` must be fractions of deleted patches in [0, 1] but is {list(fractions)}."
         )
-    return tuple(levels)
+    return fractions
 
 
 @torch.no_grad()
@@ -89,12 +90,14 @@ def deletion_logits(
         fastest: Finds out how many rows are fastest, up to `batch_size`; as many by default.
 
     Raises:
-        ValueError: If a level is out of range, the name of the perturbation is unknown, or scores
-            do not fit the images.
+        ValueError: If there is no image, a level or the batch size is out of range, the name of the
+            perturbation is unknown, scores are not those of the patches of these images, or no
+            patch is left where the model needs one.
         UnreadableModelError: If tokens are to be left out of a model that does not allow it.
     """
+    _check_rows(images, batch_size)
     operator = perturbation_operator(perturbation, model, images)
-    patches = _check_scores(scores, len(images))
+    patches = _check_scores(scores, len(images), model.grid(images))
     counts = _deleted_counts(check_levels(levels), patches)
     rows, ties = [score.flatten(1) for score in scores.values()], tie_breakers(images, patches)
     ranks = torch.stack([order for row in rows for order in deletion_ranks(row, ties)])
@@ -131,20 +134,29 @@ def insertion_logits(
     }
 
 
-def _check_scores(scores: Mapping[str, Tensor], batch: int) -> int:
+def _check_rows(images: Tensor, batch_size: int) -> None:
+    if len(images) == 0:
+        raise ValueError("`images` must hold at least one image but is empty; leave the call out.")
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` must be a positive number of rows but is {batch_size}.")
+
+
+def _check_scores(scores: Mapping[str, Tensor], batch: int, grid: tuple[int, int]) -> int:
     """Return the number of patches."""
-    shapes = {tuple(score.flatten(1).shape) for score in scores.values()}
-    if len(shapes) != 1 or next(iter(shapes))[0] != batch:
+    patches = grid[0] * grid[1]
+    shapes = [tuple(score.shape) for score in scores.values()]
+    if not shapes or not {*shapes} <= {(batch, patches), (batch, *grid)}:
         raise ValueError(
-            f"`scores` must hold attributions [B, N] or [B, h, w] for {batch} images but has the "
-            f"shapes {[tuple(score.shape) for score in scores.values()]}."
+            f"`scores` must hold attributions [B, N] or [B, h, w] for {batch} images of "
+            f"{grid[0]} x {grid[1]} patches, without those of prefix tokens, but has the shapes "
+            f"{shapes}."
         )
-    return next(iter(shapes))[1]
+    return patches
 
 
 def _deleted_counts(levels: Sequence[float], patches: int) -> list[int]:
-    # A level such as 0.29 of 100 patches is 28.999999999999996 of them.
-    return [math.floor(level * patches + 1e-9) for level in levels]
+    # A level such as 0.29 of 100 patches is 28.999999999999996 of them; in float32 it is less.
+    return [math.floor(level * patches + 1e-6 * patches) for level in levels]
 
 
 @dataclass(frozen=True)

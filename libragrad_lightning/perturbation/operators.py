@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -16,13 +17,25 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from libragrad_lightning.lookup import named
-from libragrad_lightning.models import TokenModel, UnreadableModelError
+from libragrad_lightning.models import (
+    TokenModel,
+    UnreadableModelError,
+    image_generators,
+    unless_refused,
+)
 
 Masked: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
 """Image numbers `[R]`, kept patches bool `[R, N]` and how many they are to logits `[R, C]`."""
 
 Fill: TypeAlias = Callable[[Tensor], Tensor]
 """Images `[B, C, H, W]` to what replaces their deleted pixels, in the same shape."""
+
+
+_NOTHING_LEFT = (
+    "Deleting all patches leaves nothing that this model could read its logits from; pass `levels` "
+    "at which some are left, below 1 for deletion and above 0 for insertion, or "
+    "`perturbation='zero_tokens'`."
+)
 
 
 @runtime_checkable
@@ -66,14 +79,18 @@ class DropTokens:
 
         def logits(rows: Tensor, kept: Tensor, count: int) -> Tensor:
             if count + prefix == 0:
-                raise ValueError(
-                    "Deleting all patches leaves no token of this model, which has no prefix "
-                    "tokens; pass `levels` below 1, or `perturbation='zero_tokens'`."
-                )
+                raise ValueError(_NOTHING_LEFT)
             # The kept ones in their order; `nonzero` would wait for the device.
             patches = kept.byte().argsort(dim=1, descending=True, stable=True)[:, :count]
             stem = model.placeholder_images(images, rows)
-            return model.logits_from_patches(stem, tokens[rows], patches)
+            go_on = partial(model.logits_from_patches, stem, tokens[rows], patches)
+            if count:
+                return go_on()
+            # What pools over patches has nothing to pool: the mean of none is no number.
+            found = unless_refused(go_on)
+            if found is None or not bool(found.isfinite().all()):
+                raise ValueError(_NOTHING_LEFT)
+            return found
 
         return logits
 
@@ -158,10 +175,13 @@ def blur_fill(images: Tensor, share: float = 0.1) -> Tensor:
 
 
 def noise_fill(images: Tensor, seed: int = 0) -> Tensor:
-    """Return normal noise with the mean and deviation of each channel of each image."""
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(images.shape[1:], generator=generator).to(images)
-    spread, mean = torch.std_mean(images, (2, 3), keepdim=True)
+    """Return normal noise with the mean and deviation of each channel of each image.
+
+    An image has its own noise, which its pixels determine, whatever else is in the batch.
+    """
+    drawn = [torch.randn(images.shape[1:], generator=g) for g in image_generators(images, seed)]
+    noise = torch.stack(drawn).to(images)
+    spread, mean = torch.std_mean(images, (2, 3), correction=0, keepdim=True)
     return mean + spread * noise
 
 

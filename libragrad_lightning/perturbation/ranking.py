@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_SEED = 0
+from libragrad_lightning.models import image_generators
 
 
 def tie_breakers(images: Tensor, patches: int) -> Tensor:
@@ -31,10 +31,7 @@ def tie_breakers(images: Tensor, patches: int) -> Tensor:
     Returns:
         Permutations `[B, N]`, int64, on the device of the images.
     """
-    orders = [
-        torch.randperm(patches, generator=torch.Generator().manual_seed(seed))
-        for seed in _seeds(images)
-    ]
+    orders = [torch.randperm(patches, generator=g) for g in image_generators(images)]
     return torch.stack(orders).to(images.device)
 
 
@@ -53,13 +50,3 @@ def deletion_ranks(scores: Tensor, ties: Tensor) -> tuple[Tensor, Tensor]:
     places = torch.arange(order.shape[1], device=order.device).expand_as(order)
     ranks = torch.empty_like(order).scatter_(1, order, places)
     return ranks, order.shape[1] - 1 - ranks
-
-
-def _seeds(images: Tensor) -> list[int]:
-    """Return 32 bits for every image by multilinear hashing, which wraps alike on all devices."""
-    generator = torch.Generator().manual_seed(_SEED)
-    weights = torch.randint(2**63 - 1, images.shape[1:], generator=generator).to(images.device)
-    # One image at a time, as its products take more memory than the image.
-    sums = [(image.float().view(torch.int32) * weights).sum() for image in images]
-    # The upper half: the lower bits of a product know nothing of the upper bits of its factors.
-    return [value >> 32 & 0xFFFFFFFF for value in torch.stack(sums).tolist()]

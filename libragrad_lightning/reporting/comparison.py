@@ -199,7 +199,8 @@ def _intervals(columns: Mapping[K, Tensor]) -> dict[K, Interval]:
         interval = bootstrap_interval(torch.cat(parts, 1), statistic=lambda means: means)
         widths = [part.shape[1] for part in parts]
         blank = float("nan") if int(is_known(parts[0]).sum()) < _FEWEST else 1.0
-        ends = (interval.value, blank * interval.lower, blank * interval.upper)
+        bounds = (blank * interval.lower, blank * interval.upper)
+        ends = (interval.value, *bounds, interval.is_reliable)
         split = zip(*(end.split(widths) for end in ends), strict=True)
         found |= {key: Interval(*each) for key, each in zip(keys, split, strict=True)}
     known = {key: i for key, i in found.items() if bool(i.value.isfinite().any())}

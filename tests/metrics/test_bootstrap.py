@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from metric_cases import CASES, LEVELS, SPOILABLE, draw
+from scipy import stats
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryAccuracy
 
@@ -37,6 +38,13 @@ def values(count=200, seed=0):
 
 def resampling(count, seed):
     return Resampling(count, np.random.Generator(np.random.SFC64(seed)))
+
+
+def tails(confidence, count):
+    """Return the shares of resampled values below the bounds of an expanded interval."""
+    quantile = stats.t.ppf((1 + confidence) / 2, count - 1)
+    outside = stats.norm.sf(np.sqrt(count / (count - 1)) * quantile)
+    return [outside, 1 - outside]
 
 
 def bounds(interval):
@@ -81,7 +89,9 @@ def test_groups_of_any_size_equal_a_loop_over_the_same_draws():
         torch.cat([part for part, n in zip(parts, times, strict=True) for _ in range(n)]).mean()
         for times in resampling(len(parts), seed=3).times(60).tolist()
     ]
-    expected = torch.stack(means).quantile(torch.tensor([0.05, 0.95], dtype=torch.float64))
+    expected = torch.stack(means).quantile(
+        torch.tensor(tails(0.9, len(parts)), dtype=torch.float64)
+    )
     settings = Bootstrap(0.9, num_resamples=60, seed=3)
     shuffled = torch.randperm(12)
     for order in (torch.arange(12), shuffled):
@@ -121,7 +131,7 @@ def test_interval_equals_a_loop_over_the_same_draws():
     ordered = np.sort(samples.numpy())
     means = [np.repeat(ordered, n).mean() for n in resampling(20, seed=3).times(100).numpy()]
     found = bootstrap_interval(samples, Bootstrap(0.9, 100, seed=3))
-    expected = (samples.mean().item(), *np.quantile(means, [0.05, 0.95]))
+    expected = (samples.mean().item(), *np.quantile(means, tails(0.9, 20)))
     assert bounds(found) == pytest.approx(expected, abs=1e-12)
 
 

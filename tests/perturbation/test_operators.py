@@ -171,7 +171,7 @@ def test_everything_deleted_needs_a_prefix_token():
     kept = deletion_logits(read_token_model(vit(), IMAGES), IMAGES, scores, (1.0,))["a"]
     assert kept.most_influential_first.isfinite().all()
     without = read_token_model(vit(class_token=False, global_pool="avg"), IMAGES)
-    with pytest.raises(ValueError, match=r"leaves no token .* pass `levels` below 1"):
+    with pytest.raises(ValueError, match=r"leaves nothing .* below 1 for deletion"):
         deletion_logits(without, IMAGES, scores, (1.0,))
 
 

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,12 @@ class KeptPatches:
         return lambda rows, kept, count: kept.double()
 
 
+def patches_of(scores):
+    """Return what has as many patches as there are scores, and nothing else of a model."""
+    grid = tuple(scores.shape[1:])
+    return SimpleNamespace(grid=lambda images: grid if len(grid) == 2 else (1, *grid))
+
+
 def images_of(count, seed=0, size=8, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, 3, size, size, generator=generator).to(dtype)
@@ -36,7 +43,9 @@ def orders(images, scores):
     """Return how many patches go before each one `[B, N]`, most and least influential first."""
     patches = scores.flatten(1).shape[1]
     levels = [k / patches for k in range(patches + 1)]
-    found = deletion_logits(None, images, {"a": scores}, levels, perturbation=KeptPatches())["a"]
+    found = deletion_logits(
+        patches_of(scores), images, {"a": scores}, levels, perturbation=KeptPatches()
+    )["a"]
     kept = (found.most_influential_first, found.least_influential_first)
     return tuple(k.sum(1).long() - 1 for k in kept)
 
@@ -141,7 +150,8 @@ def test_the_draws_of_neighboring_images_have_nothing_in_common():
 def test_all_maps_of_an_image_share_one_draw():
     images = images_of(4)
     scores = {"zero": torch.zeros(4, 9), "one": torch.ones(4, 3, 3), "a": torch.randn(4, 9)}
-    found = deletion_logits(None, images, scores, perturbation=KeptPatches())
+    model = patches_of(scores["one"])
+    found = deletion_logits(model, images, scores, perturbation=KeptPatches())
     assert torch.equal(found["zero"].most_influential_first, found["one"].most_influential_first)
     assert not torch.equal(found["zero"].most_influential_first, found["a"].most_influential_first)
 
@@ -189,8 +199,10 @@ def test_maps_with_nan_have_no_ranking_and_no_logits():
     spoilt = scores.clone()
     spoilt[1, 3] = math.nan
     for curve in (deletion_logits, insertion_logits):
-        found = curve(None, images, {"a": spoilt, "b": scores}, perturbation=KeptPatches())
-        alone = curve(None, images, {"a": scores}, perturbation=KeptPatches())["a"]
+        found = curve(
+            patches_of(scores), images, {"a": spoilt, "b": scores}, perturbation=KeptPatches()
+        )
+        alone = curve(patches_of(scores), images, {"a": scores}, perturbation=KeptPatches())["a"]
         for order in ("most_influential_first", "least_influential_first"):
             left, expected = getattr(found["a"], order), getattr(alone, order)
             assert left[1].isnan().all()

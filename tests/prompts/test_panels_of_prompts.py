@@ -33,7 +33,7 @@ def drawn(monkeypatch):
     """What panels are drawn of: targets, the mask of the image, and the caption."""
     found = []
 
-    def draw(image, targets, mask, caption, column_size):
+    def draw(image, targets, mask, caption, column_size, placement):
         found.append((list(targets), mask, caption))
         return torch.zeros(3, 1, 1)
 

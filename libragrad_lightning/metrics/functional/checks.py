@@ -117,7 +117,7 @@ def check_target(target: Tensor, batch: int, classes: int, like: str) -> None:
     """
     check_shape("target", target, (batch,), like)
     check_integer("target", target)
-    low, high = torch.stack(target.aminmax()).tolist()
+    low, high = torch.stack(target.long().aminmax()).tolist()
     if low < 0 or high >= classes:
         raise ValueError(
             f"Expected argument `target` to hold class indices from 0 to {classes - 1}"

@@ -12,7 +12,11 @@ from libragrad_lightning.metrics.functional.checks import (
     check_layout,
     check_shape,
 )
-from libragrad_lightning.metrics.functional.maps import check_masked_maps, read_masked_maps
+from libragrad_lightning.metrics.functional.maps import (
+    check_masked_maps,
+    read_masked_maps,
+    scaled_down,
+)
 from libragrad_lightning.metrics.functional.segmentation_ap import segmentation_average_precision
 
 if TYPE_CHECKING:
@@ -129,7 +133,8 @@ def target_share(
     """
     left_out = shared_pixels(attribution, mask, other_mask, ignore)
     maps = read_masked_maps(attribution, torch.stack([mask, other_mask], dim=1), left_out)
-    positive = maps.wide.clamp_min(0).masked_fill(~maps.positive, 0)
+    counted = maps.wide.clamp_min(0).masked_fill(~maps.positive, 0)
+    positive = scaled_down(counted, dim=(-2, -1))
     found = maps.valid(positive.sum(dim=-1))
     return found[:, 0] / found.sum(dim=1)
 

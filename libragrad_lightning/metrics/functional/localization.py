@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from libragrad_lightning.metrics.functional.maps import read_masked_maps
+from libragrad_lightning.metrics.functional.maps import read_masked_maps, scaled_down
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +91,7 @@ def energy_inside(attribution: Tensor, mask: Tensor, ignore: Tensor | None = Non
         Networks (CVPR Workshops 2020), section 4.3, "energy-based pointing game".
     """
     maps = read_masked_maps(attribution, mask, ignore)
-    energy = maps.wide.clamp(min=0).masked_fill(~maps.counted, 0.0)
+    energy = scaled_down(maps.wide.clamp(min=0).masked_fill(~maps.counted, 0.0))
     inside = energy.masked_fill(~maps.positive, 0.0).sum(dim=-1)
     return maps.valid(inside / energy.sum(dim=-1))
 

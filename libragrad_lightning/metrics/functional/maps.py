@@ -129,6 +129,21 @@ def check_maps(argument: str, maps: Tensor) -> None:
     check_floating_point(argument, maps)
 
 
+def scaled_down(values: Tensor, dim: int | tuple[int, ...] = -1) -> Tensor:
+    """Return values times the power of two that brings the largest below 1: sums stay finite.
+
+    Args:
+        values: Floating point.
+        dim: The dimensions over which one power serves.
+    """
+    largest = values.abs().amax(dim=dim, keepdim=True)
+    finite = largest.nan_to_num(1.0, 1.0, 1.0).clamp_min(torch.finfo(values.dtype).tiny)
+    exponent = finite.log2().ceil().int()
+    # In halves, as no single power of two reaches from the largest numbers to 1.
+    half = exponent // 2
+    return torch.ldexp(torch.ldexp(values, -half), half - exponent)
+
+
 def is_constant(attribution: Tensor, ignore: Tensor | None = None) -> Tensor:
     """Tell which maps have one and the same value on all pixels that count.
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 
 from libragrad_lightning.metrics.functional.checks import (
     check_floating_point,
+    check_layout,
     check_member,
     check_target,
 )
@@ -52,7 +53,7 @@ def target_accuracy(logits: Tensor, target: Tensor, task: Task = "multiclass") -
     """
     _check(logits, target, task)
     if task == "multiclass":
-        index = target.reshape(-1, *[1] * (logits.ndim - 2))
+        index = target.long().reshape(-1, *[1] * (logits.ndim - 2))
         correct = logits.argmax(dim=-1) == index
     elif task == "binary":
         correct = (logits[..., 0] > 0) == _per_level(target, logits).bool()
@@ -142,6 +143,7 @@ TASKS = ("multiclass", "binary", "multilabel")
 
 def _check(logits: Tensor, target: Tensor, task: Task) -> None:
     check_member("task", task, TASKS)
+    check_layout("logits", logits, "[B, S, C]" if logits.ndim == 3 else "[B, C]")
     check_floating_point("logits", logits)
     if task == "binary" and logits.shape[-1] != 1:
         raise ValueError(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from libragrad_lightning.metrics.functional.maps import read_masked_maps
+from libragrad_lightning.metrics.functional.maps import read_masked_maps, scaled_down
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,6 +96,8 @@ def threshold_at_mean(maps: MaskedMaps) -> Tensor:
     Returns:
         Flags [B, M, P] or [B, 1, P], boolean; False on pixels that do not count.
     """
-    values = maps.wide.masked_fill(~maps.counted, 0.0)
+    values = scaled_down(maps.wide.masked_fill(~maps.counted, 0.0))
     mean = values.sum(dim=-1, keepdim=True) / maps.counted.sum(dim=-1, keepdim=True)
-    return (values > mean) & maps.counted
+    # Rounded down, the mean of equal values would be below all of them.
+    least = values.masked_fill(~maps.counted, float("inf")).amin(dim=-1, keepdim=True)
+    return (values > torch.maximum(mean, least)) & maps.counted
