@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,7 +102,8 @@ class Explanation(Drawing):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         """Return the attribution for NumPy, `[B, h, w]`; bfloat16 as float32."""
         maps = self.attribution.detach().cpu()
-        return (maps.float() if maps.dtype is torch.bfloat16 else maps).numpy().__array__(dtype)
+        maps = maps.float() if maps.dtype is torch.bfloat16 else maps
+        return np.asarray(maps.numpy(), dtype)
 
     @property
     def target_logit(self) -> Tensor:
