@@ -2,7 +2,13 @@
 
 import time
 
+import pytest
+import torch
 from torch import multiprocessing
+
+needs_fsdp2 = pytest.mark.skipif(
+    not hasattr(torch.cpu.Stream, "record_event"), reason="FSDP2 of torch 2.6 wants a GPU"
+)
 
 SECONDS = 150
 """How long they may take together; some seconds are enough on a machine that is not busy."""

@@ -7,7 +7,9 @@ import sharded_processes
 import torch
 from audit_cases import assert_same
 from audit_processes import PROBES
-from several_processes import run_in_processes
+from several_processes import needs_fsdp2, run_in_processes
+
+pytestmark = needs_fsdp2
 
 
 @pytest.fixture(scope="module")

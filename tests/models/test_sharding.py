@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.distributed as dist
-from several_processes import run_in_processes
+from several_processes import needs_fsdp2, run_in_processes
 from sharded_models import (
     EXACT,
     WITHIN_IMAGES,
@@ -28,6 +28,8 @@ from libragrad_lightning.models import (
     is_sharded,
     sharding,
 )
+
+pytestmark = needs_fsdp2
 
 
 def explain_a_spread_model(spread, rank):
