@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from libragrad_lightning.models import TokenModel
+from libragrad_lightning.perturbation.checks import check_rows, check_scores
 from libragrad_lightning.perturbation.operators import (
     Fill,
     Masked,
@@ -95,9 +96,9 @@ def deletion_logits(
             patch is left where the model needs one.
         UnreadableModelError: If tokens are to be left out of a model that does not allow it.
     """
-    _check_rows(images, batch_size)
+    check_rows(images, batch_size)
     operator = perturbation_operator(perturbation, model, images)
-    patches = _check_scores(scores, len(images), model.grid(images))
+    patches = check_scores(scores, len(images), model.grid(images))
     counts = _deleted_counts(check_levels(levels), patches)
     rows, ties = [score.flatten(1) for score in scores.values()], tie_breakers(images, patches)
     ranks = torch.stack([order for row in rows for order in deletion_ranks(row, ties)])
@@ -132,26 +133,6 @@ def insertion_logits(
         name: DeletionLogits(d.least_influential_first, d.most_influential_first, d.perturbation)
         for name, d in deleted.items()
     }
-
-
-def _check_rows(images: Tensor, batch_size: int) -> None:
-    if len(images) == 0:
-        raise ValueError("`images` must hold at least one image but is empty; leave the call out.")
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be a positive number of rows but is {batch_size}.")
-
-
-def _check_scores(scores: Mapping[str, Tensor], batch: int, grid: tuple[int, int]) -> int:
-    """Return the number of patches."""
-    patches = grid[0] * grid[1]
-    shapes = [tuple(score.shape) for score in scores.values()]
-    if not shapes or not {*shapes} <= {(batch, patches), (batch, *grid)}:
-        raise ValueError(
-            f"`scores` must hold attributions [B, N] or [B, h, w] for {batch} images of "
-            f"{grid[0]} x {grid[1]} patches, without those of prefix tokens, but has the shapes "
-            f"{shapes}."
-        )
-    return patches
 
 
 def _deleted_counts(levels: Sequence[float], patches: int) -> list[int]:

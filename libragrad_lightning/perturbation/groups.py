@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from libragrad_lightning.models import TokenModel
+from libragrad_lightning.perturbation.checks import check_rows, check_scores
 from libragrad_lightning.perturbation.operators import Fill, Perturbation, perturbation_operator
 from libragrad_lightning.perturbation.ranking import deletion_ranks, tie_breakers
 
@@ -53,11 +54,12 @@ def group_logits(
         perturbation: What deletion does, as for `deletion_logits`.
 
     Raises:
-        ValueError: If there are more groups than patches, or the perturbation is unknown.
+        ValueError: If there are more groups than patches, and as `deletion_logits`.
         UnreadableModelError: If tokens are to be left out of a model that does not allow it.
     """
+    check_rows(images, batch_size)
+    patches = check_scores(scores, len(images), model.grid(images))
     rows = {name: score.flatten(1) for name, score in scores.items()}
-    patches = next(iter(rows.values())).shape[1]
     if not 1 <= groups <= patches:
         raise ValueError(
             f"`groups` must lie between 1 and the number of patches, {patches}, but is {groups}."
