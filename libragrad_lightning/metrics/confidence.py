@@ -123,7 +123,8 @@ class IntervalMetric(WrapperMetric):
 class ConfidenceInterval(IntervalMetric):
     """A metric with its bootstrap confidence interval over samples.
 
-    The samples' values are kept, so the state grows with their number.
+    The samples' values are kept, so the state grows with their number. The value is one number: of
+    ``DeletionCurve`` and ``InsertionCurve``, which compute a curve, it is the area under it.
 
     As input to ``forward`` and ``update`` it accepts what the metric accepts. As output of
     ``forward`` and ``compute`` it returns a dictionary of scalars: ``value``, ``lower``, ``upper``.

@@ -45,3 +45,12 @@ def test_class_indices_of_any_integer_type_are_taken(dtype):
     logits, target = torch.randn(3, 4), torch.tensor([0, 3, 1])
     for score in SCORES.values():
         assert torch.equal(score(logits, target.to(dtype)), score(logits, target))
+
+
+@pytest.mark.parametrize("value", [1e308, -1.7e308, 1e-300])
+@pytest.mark.parametrize("groups", [None, torch.tensor([0, 0, 1, 2, 2, 2])])
+def test_intervals_of_huge_and_tiny_values_are_right(value, groups):
+    samples = torch.full((6,), value, dtype=torch.float64)
+    found = fn.bootstrap_interval(samples, fn.Bootstrap(num_resamples=20), groups=groups)
+    for bound in (found.value, found.lower, found.upper):
+        assert bound.item() == pytest.approx(value, rel=1e-12)

@@ -131,11 +131,14 @@ def bootstrap_interval(
     if len(valid) == 0:
         nan = statistic(samples.new_full((1, *samples.shape[1:]), float("nan")))[0]
         return Interval(nan, nan, nan, torch.zeros_like(nan, dtype=torch.bool))
-    value = statistic(valid.mean(dim=0, keepdim=True))[0]
+    # Scaled by a power of two, which is exact, sums of the largest numbers are finite.
+    scale = 0.25 ** math.ceil(math.log2(len(valid)))
+    scaled = valid * scale
+    value = statistic(scaled.mean(dim=0, keepdim=True) / scale)[0]
     drawable = _sums_and_counts(
-        valid.reshape(len(valid), -1), None if groups is None else groups[finite]
+        scaled.reshape(len(valid), -1), None if groups is None else groups[finite]
     )
-    means = _resampled_means(_sorted(drawable), settings)
+    means = _resampled_means(_sorted(drawable), settings) / scale
     drawn = statistic(means.reshape(-1, *valid.shape[1:]))
     tail = _expanded_tail((1 - settings.confidence) / 2, len(drawable))
     lower, upper = drawn.quantile(drawn.new_tensor([tail, 1 - tail]), dim=0)
