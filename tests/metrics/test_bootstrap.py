@@ -90,7 +90,7 @@ def test_groups_of_any_size_equal_a_loop_over_the_same_draws():
         for times in resampling(len(parts), seed=3).times(60).tolist()
     ]
     expected = torch.stack(means).quantile(
-        torch.tensor(tails(0.9, len(parts)), dtype=torch.float64)
+        torch.tensor(tails(0.9, 12**2 / (3**2 + 2**2 + 4**2 + 2**2 + 1)), dtype=torch.float64)
     )
     settings = Bootstrap(0.9, num_resamples=60, seed=3)
     shuffled = torch.randperm(12)

@@ -140,7 +140,7 @@ def bootstrap_interval(
     )
     means = _resampled_means(_sorted(drawable), settings) / scale
     drawn = statistic(means.reshape(-1, *valid.shape[1:]))
-    tail = _expanded_tail((1 - settings.confidence) / 2, len(drawable))
+    tail = _expanded_tail((1 - settings.confidence) / 2, drawable[:, -1])
     lower, upper = drawn.quantile(drawn.new_tensor([tail, 1 - tail]), dim=0)
     return Interval(value, lower, upper, _is_reliable(drawn, len(drawable)))
 
@@ -192,9 +192,13 @@ def paired_bootstrap(
     )
 
 
-def _expanded_tail(tail: float, count: int) -> float:
-    """Return which share of resampled values lies beyond a bound, for that share of true values."""
-    if count == 1:
+def _expanded_tail(tail: float, sizes: Tensor) -> float:
+    """Return which share of resampled values lies beyond a bound, for that share of true values.
+
+    Groups of unequal sizes [G] say as much as fewer equal ones (Kish, Survey Sampling, 1965).
+    """
+    count = float(sizes.sum().square() / sizes.square().sum())
+    if len(sizes) == 1:
         return 0.0
     return float(ndtr(math.sqrt(count / (count - 1)) * stdtrit(count - 1, tail)))
 
