@@ -156,8 +156,8 @@ def in_tensors(model):
 def in_tensors_and_data(model):
     """Both, as `ModelParallelStrategy` has it, without the hooks of the first."""
     mesh = init_device_mesh("cpu", (1, 2), mesh_dim_names=("data", "tensor"))
-    weight = distribute_tensor(model.head.weight, mesh["tensor"], [Shard(0)])
-    model.head.weight = nn.Parameter(weight)
+    layer = model.blocks[0].mlp.fc1
+    layer.weight = nn.Parameter(distribute_tensor(layer.weight, mesh["tensor"], [Shard(0)]))
     return fully_shard(model, mesh=mesh["data"])
 
 
