@@ -8,7 +8,8 @@ import warnings
 from types import BuiltinMethodType, MethodWrapperType
 from typing import Any
 
-_MODULES = frozenset({"_collections", "array", "builtins", "itertools"})
+_MODULES = frozenset({"_collections", "collections", "array", "builtins", "itertools"})
+"""Where the iterators of Python's own are defined; that of a deque in either, by release."""
 
 
 class IteratorCopies:
