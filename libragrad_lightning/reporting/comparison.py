@@ -16,13 +16,10 @@ from torch import Tensor
 from libragrad_lightning.attribution import Task
 from libragrad_lightning.audit import ImageScores, Statistic, is_known
 from libragrad_lightning.metrics import SegmentationAP
-from libragrad_lightning.metrics.functional import Interval, bootstrap_interval
+from libragrad_lightning.metrics.functional import FEWEST, Interval, bootstrap_interval
 from libragrad_lightning.reporting.directions import has_direction
 
 K = TypeVar("K")
-
-_FEWEST = 8
-"""Intervals over fewer images say more of the draws than of the images."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +147,7 @@ def differences(
             pair = [scores.values.get(f"{metric}/{r}") for r in (name, baseline)]
             if all(values is not None for values in pair):
                 known = torch.stack([is_known(v) for v in pair if v is not None]).all(0)
-                if int(known.sum()) >= _FEWEST:
+                if int(known.sum()) >= FEWEST:
                     groups[known.numpy().tobytes()].append(metric)
         for metrics in groups.values():
             for difference in _paired(scores, metrics, (name, baseline), statistics):
@@ -196,12 +193,18 @@ def _intervals(columns: Mapping[K, Tensor]) -> dict[K, Interval]:
     found: dict[K, Interval] = {}
     for keys in groups.values():
         parts = [columns[key].double() for key in keys]
-        interval = bootstrap_interval(torch.cat(parts, 1), statistic=lambda means: means)
+        interval = _interval(torch.cat(parts, 1)[is_known(parts[0])])
         widths = [part.shape[1] for part in parts]
-        blank = float("nan") if int(is_known(parts[0]).sum()) < _FEWEST else 1.0
-        bounds = (blank * interval.lower, blank * interval.upper)
-        ends = (interval.value, *bounds, interval.is_reliable)
+        ends = (interval.value, interval.lower, interval.upper, interval.is_reliable)
         split = zip(*(end.split(widths) for end in ends), strict=True)
         found |= {key: Interval(*each) for key, each in zip(keys, split, strict=True)}
     known = {key: i for key, i in found.items() if bool(i.value.isfinite().any())}
     return {key: known[key] for key in columns if key in known}
+
+
+def _interval(values: Tensor) -> Interval:
+    if len(values) >= FEWEST:
+        return bootstrap_interval(values, statistic=lambda means: means)
+    value = values.mean(0)
+    nowhere = torch.full_like(value, float("nan"))
+    return Interval(value, nowhere, nowhere, torch.zeros_like(value, dtype=torch.bool))

@@ -32,7 +32,7 @@ def scores(count=COUNT, blank=4):
         precision = torch.rand(count, 21, generator=generator, dtype=torch.float64) / 2 + shift
         precision[:blank] = float("nan")
         error = 1 - shift + torch.rand(count, generator=generator) / 100
-        error[8:] = float("nan")
+        error[10:] = float("nan")
         values |= {
             f"mif_accuracy_drop/{name}": drop,
             f"lif_aopc/{name}": 0.5 - drop / 2,

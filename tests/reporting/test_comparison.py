@@ -72,13 +72,13 @@ def test_differences_are_paired_over_the_images_that_both_have():
 
 
 def test_a_few_images_have_no_interval_and_no_difference():
-    found = scores(count=6, blank=0)
+    found = scores(count=9, blank=0)
     charts = curve_charts(found, RULES, LEVELS, "multiclass")
     assert all(math.isnan(low) for chart in charts for c in chart.curves for low in c.lower)
     assert all(math.isfinite(v) for chart in charts for c in chart.curves for v in c.values)
     assert differences(found, RULES, STATISTICS) == []
     assert differences(scores(), ["libra"], STATISTICS) == []
-    nothing = replace(found, values={"mif_aopc/plain": torch.full((6, 3), float("nan"))})
+    nothing = replace(found, values={"mif_aopc/plain": torch.full((9, 3), float("nan"))})
     assert curve_charts(nothing, RULES, LEVELS, "multiclass") == []
 
 

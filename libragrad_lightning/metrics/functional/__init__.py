@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from libragrad_lightning.metrics.functional.bootstrap import (
+    FEWEST,
     Bootstrap,
     Interval,
     bootstrap_interval,
@@ -52,6 +53,7 @@ from libragrad_lightning.metrics.functional.similarity import (
 )
 
 __all__ = [
+    "FEWEST",
     "Bootstrap",
     "Interval",
     "area_under_curve",
