@@ -45,7 +45,7 @@ def test_a_batch_size_that_is_none_is_refused(model, size):
 @pytest.mark.parametrize(
     "target",
     [[1.9, 0.0, 1.0, 1.0], [True, False, True, True], lambda z, _: z[:, 0] * 0 + 0.5],
-    ids=str,
+    ids=["shares", "truth values", "function"],
 )
 def test_classes_that_are_no_whole_numbers_are_refused(model, target):
     with pytest.raises(ValueError, match="`target` must name classes by whole numbers"):
