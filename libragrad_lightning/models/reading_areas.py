@@ -28,6 +28,9 @@ _READ = 1e-8
 _STEPS = 4
 """Of a pixel: noise tells no finer ones, and weights that differ by rounding give the same area."""
 
+_SHARED = 1e-3
+"""Of a line of pixels, what another row or column than its own reads at most."""
+
 
 def measured_placement(
     forward: Callable[[Tensor], object], level: Level, view: View, image: Tensor
@@ -101,11 +104,16 @@ def _span(energy: Tensor, numbered: Tensor, count: int) -> Span:
     if not bool(energy.isfinite().all()) or len(lines) == 0:
         return Span()
     begin, end = int(lines[0]), int(lines[-1]) + 1
-    edges = _edges(lines + 0.5, (numbered / energy)[lines].cummax(0).values, count)
+    numbers = (numbered / energy)[lines].cummax(0).values
+    edges = _edges(lines + 0.5, numbers, count)
     fitted = None if edges is None else _fitted(edges, begin, end)
     if fitted is None:
         return Span()
     first, last = (round(_STEPS * edge) / _STEPS for edge in fitted)
+    overlaps = bool(((numbers - numbers.round()).abs() > _SHARED).any())
+    if overlaps and length % count == 0:
+        # Weights and padding move the middle of what is read, and weights change while they learn.
+        return Span(read_from=begin / length, read_to=end / length)
     return Span(first / length, last / length, begin / length, end / length)
 
 
