@@ -77,6 +77,7 @@ def family(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.rotating
 def test_every_method_gives_a_finite_map_or_a_sentence(name):
     torch.set_num_threads(1)
     model, images, read = family(name)

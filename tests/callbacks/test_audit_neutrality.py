@@ -255,6 +255,7 @@ def run_with(path, setting, callbacks):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.rotating
 def test_a_run_is_the_same_with_and_without_the_audit(tmp_path, name, caplog):
     caplog.set_level(logging.INFO)
     setting = SETTINGS[name]

@@ -75,6 +75,7 @@ def validated(tmp_path, module, **kwargs):
 
 @pytest.mark.parametrize("reward", ["log_odds", "probability", "logit"])
 @pytest.mark.parametrize("target", ["predicted", "label", 0, 1])
+@pytest.mark.rotating
 def test_a_fit_is_audited_as_with_two_logits(tmp_path, target, reward):
     settings = {"target": target, "reward": reward, "metrics": MEASURED}
     module, callback = fitted(tmp_path, **settings)

@@ -15,6 +15,7 @@ MODEL = {"img_size": 32, "patch_size": 4, "embed_dim": 64, "depth": 2, "num_head
 
 
 @pytest.mark.parametrize("num_images", [8, 16])
+@pytest.mark.rotating
 def test_an_audit_takes_less_than_a_megabyte(tmp_path, num_images):
     L.seed_everything(0)
     audits = LibraGradAudit(num_images=num_images, print_summary=False)

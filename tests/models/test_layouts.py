@@ -46,6 +46,7 @@ def assert_same_maps(layout, images, batch_size=None):
 @example(Layout((4, 6), 10, 3, 5, "columns", loose=True), 2, None)
 @example(Layout((3, 4), 11, 12, 11, width=24), 2, None)  # as many tokens as channels
 @example(Layout((2, 2), 3, 4, 0, writing="rows", width=8), 2, None)
+@pytest.mark.slow
 def test_layouts_have_the_map_of_the_plain_one(layout, images, batch_size):
     assert_same_maps(layout, images, batch_size)
 

@@ -66,6 +66,7 @@ def cases():
 
 
 @pytest.mark.parametrize("key", list(cases()))
+@pytest.mark.rotating
 def test_tokens_are_where_the_page_says(key):
     row, known = measure(key), KNOWN[key]
     assert (row.verdict, row.unexplained) == (known.verdict, known.unexplained), row.reason
