@@ -27,7 +27,6 @@ _READ = 1e-8
 """Energy of a line of pixels that is read, of the line with most."""
 _STEPS = 4
 """Of a pixel: noise tells no finer ones, and weights that differ by rounding give the same area."""
-
 _SHARED = 1e-3
 """Of a line of pixels, what another row or column than its own reads at most."""
 
@@ -38,7 +37,8 @@ def measured_placement(
     """Return where the patches of the first level lie in an image.
 
     They are taken to divide it evenly along a side where that cannot be told: if there are no
-    gradients of pixels, or patches do not follow each other at equal distances.
+    gradients of pixels, or patches do not follow each other at equal distances. So they are where
+    stems overlap, if their number divides the side.
 
     Args:
         forward: Runs the model on images.

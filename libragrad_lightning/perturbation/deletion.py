@@ -9,7 +9,6 @@ ranking, in which ties are broken at random (`ranking`).
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,9 +17,9 @@ from torch import Tensor
 
 from libragrad_lightning.models import TokenModel
 from libragrad_lightning.perturbation.checks import check_rows, check_scores
+from libragrad_lightning.perturbation.chunks import RowChunks
 from libragrad_lightning.perturbation.operators import (
     Fill,
-    Masked,
     Perturbation,
     perturbation_operator,
 )
@@ -104,7 +103,7 @@ def deletion_logits(
     ranks = torch.stack([order for row in rows for order in deletion_ranks(row, ties)])
     distinct, which = torch.unique(ranks.flatten(1), dim=0, return_inverse=True)
     distinct = distinct.unflatten(1, ranks.shape[1:])
-    chunks = _Chunks(operator.begin(model, images), batch_size, fastest)
+    chunks = RowChunks(operator.begin(model, images), batch_size, fastest)
     curves = _logits(operator, chunks, distinct, counts)[which]
     unranked = torch.stack([row.isnan().any(dim=1) for row in rows]).repeat_interleave(2, dim=0)
     curves = curves.masked_fill(unranked[:, :, None, None], float("nan"))
@@ -140,30 +139,8 @@ def _deleted_counts(levels: Sequence[float], patches: int) -> list[int]:
     return [math.floor(level * patches + 1e-6 * patches) for level in levels]
 
 
-@dataclass(frozen=True)
-class _Chunks:
-    """Runs as many rows at once as are fastest."""
-
-    masked: Masked
-    most: int
-    fastest: FastestRows | None
-
-    def logits(self, rows: Tensor, kept: Tensor, count: int, share: float = 1.0) -> Tensor:
-        """Return the logits of rows, each with that share of all patches."""
-        found, start = [], 0
-        while start < len(rows):
-            full = self.most if self.fastest is None else self.fastest.at_once(self.most)
-            stop = start + math.floor(full / share)
-            begin = time.process_time()
-            found.append(self.masked(rows[start:stop], kept[start:stop], count))
-            if self.fastest is not None and stop <= len(rows):
-                self.fastest.took(full, time.process_time() - begin)
-            start = stop
-        return torch.cat(found)
-
-
 def _logits(
-    operator: Perturbation, chunks: _Chunks, ranks: Tensor, counts: Sequence[int]
+    operator: Perturbation, chunks: RowChunks, ranks: Tensor, counts: Sequence[int]
 ) -> Tensor:
     """Return `[R, B, S, C]` for the places `[R, B, N]` of patches in R orders."""
     orders, batch, patches = ranks.shape

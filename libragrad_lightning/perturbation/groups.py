@@ -11,6 +11,7 @@ from torch import Tensor
 
 from libragrad_lightning.models import TokenModel
 from libragrad_lightning.perturbation.checks import check_rows, check_scores
+from libragrad_lightning.perturbation.chunks import RowChunks
 from libragrad_lightning.perturbation.operators import Fill, Perturbation, perturbation_operator
 from libragrad_lightning.perturbation.ranking import deletion_ranks, tie_breakers
 
@@ -65,7 +66,11 @@ def group_logits(
             f"`groups` must lie between 1 and the number of patches, {patches}, but is {groups}."
         )
     operator = perturbation_operator(perturbation, model, images)
-    masked, ties = operator.begin(model, images), tie_breakers(images, patches)
+    chunks, ties = (
+        RowChunks(operator.begin(model, images), batch_size),
+        tie_breakers(images, patches),
+    )
+    numbers = torch.arange(len(images), device=images.device)
     bounds = [number * patches // groups for number in range(groups + 1)]
     found = {}
     for name, row in rows.items():
@@ -73,9 +78,7 @@ def group_logits(
         logits, salience = [], []
         for first, end in pairwise(bounds):
             kept = (ranks < first) | (ranks >= end)
-            numbers = torch.arange(len(images), device=images.device)
-            parts = zip(numbers.split(batch_size), kept.split(batch_size), strict=True)
-            logits.append(torch.cat([masked(*part, patches - end + first) for part in parts]))
+            logits.append(chunks.logits(numbers, kept, patches - end + first))
             salience.append(row.masked_fill(kept, 0).sum(1))
         unranked = row.isnan().any(1)[:, None, None]
         joined = torch.stack(logits, 1).masked_fill(unranked, float("nan"))

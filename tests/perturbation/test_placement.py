@@ -188,3 +188,14 @@ def test_a_stem_without_gradients_leaves_patches_evenly():
     with explanation_state(model):
         read = read_token_model(model.model, images)
         assert type(read)(model, read.levels, read.blocks).placement(images) == Placement()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "pvt_v2_b0", "convnext_atto"])
+def test_maps_stay_where_they_are_while_weights_learn(name):
+    """An audit is compared with those before, and with one that was resumed in between."""
+    images, found = torch.randn(1, 3, 64, 64), []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = timm.create_model(name, num_classes=3).eval()
+        found.append(read_token_model(model, images).placement(images))
+    assert found[0] == found[1] == found[2]
