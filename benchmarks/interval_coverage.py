@@ -164,9 +164,9 @@ or of groups.
 {table}
 
 Where single rare samples decide, as errors among ten right answers do, no interval drawn from the
-samples covers what it should: what has not been seen is not drawn. Most of such intervals of single
-samples say so. Those of fewer than 50 groups of right and wrong answers often do not: take them for
-too narrow. In return, intervals of heavy-tailed samples sometimes say so without need.
+samples covers what it should: what has not been seen is not drawn. Such intervals say so: those of
+fewer than ten samples or groups that differ from the most common value, and those whose resampled
+values are skewed. In return, some say so without need.
 
 Beside them plain percentiles and BCa, both of scipy, for means, {few} simulations each:
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_BOUNDS = ("value", "lower", "upper")
+
+
 class IntervalMetric(WrapperMetric):
     """A metric whose value is an interval; the base of the wrappers below.
 
@@ -61,7 +64,10 @@ class IntervalMetric(WrapperMetric):
         return _as_dict(batch._interval(gather=self.dist_sync_on_step))
 
     def compute(self) -> dict[str, Tensor]:
-        """Return ``value``, ``lower`` and ``upper`` bound of all samples, scalars."""
+        """Return ``value``, ``lower`` and ``upper`` bound of all samples, scalars.
+
+        ``is_reliable``, a boolean one, says whether they hold the true value as often as they say.
+        """
         return _as_dict(self._interval(gather=self.sync_on_compute))
 
     def reset(self) -> None:
@@ -98,7 +104,10 @@ class IntervalMetric(WrapperMetric):
         Returns:
             The figure and its axes.
         """
-        return self._plot(val, ax)
+        found = self.compute() if val is None else val
+        several = [found] if isinstance(found, dict) else list(found)
+        bounds = [{name: each[name] for name in _BOUNDS} for each in several]
+        return self._plot(bounds[0] if isinstance(found, dict) else bounds, ax)
 
     @property
     def _measuring(self) -> dict[str, SampleMean]:
@@ -127,7 +136,8 @@ class ConfidenceInterval(IntervalMetric):
     ``DeletionCurve`` and ``InsertionCurve``, which compute a curve, it is the area under it.
 
     As input to ``forward`` and ``update`` it accepts what the metric accepts. As output of
-    ``forward`` and ``compute`` it returns a dictionary of scalars: ``value``, ``lower``, ``upper``.
+    ``forward`` and ``compute`` it returns a dictionary of scalars: ``value``, ``lower``, ``upper``,
+    and ``is_reliable``, as `Interval` has it.
     The metric itself, with its counts of samples left out, is the attribute ``metric``.
 
     Args:
@@ -144,7 +154,7 @@ class ConfidenceInterval(IntervalMetric):
         >>> metric = ConfidenceInterval(CompletenessError())
         >>> found = metric(torch.tensor([0.0, 1.0, 1.0, 0.0] * 25), torch.zeros(100))
         >>> {name: round(value.item(), 2) for name, value in found.items()}
-        {'value': 0.5, 'lower': 0.4, 'upper': 0.6}
+        {'value': 0.5, 'lower': 0.4, 'upper': 0.6, 'is_reliable': 1}
     """
 
     metric: SampleMean
@@ -177,7 +187,7 @@ class PairedDifference(IntervalMetric):
     As input to ``forward`` and ``update`` it accepts ``first`` and ``second``: the metric's
     arguments by name, for the same samples in the same order, such as those of Libra and of plain
     gradients. As output of ``forward`` and ``compute`` it returns a dictionary of scalars:
-    ``value`` (first minus second), ``lower``, ``upper``.
+    ``value`` (first minus second), ``lower``, ``upper``, and ``is_reliable``, as `Interval` has it.
 
     Args:
         metric: A metric of this package that is a mean over samples.
@@ -195,7 +205,7 @@ class PairedDifference(IntervalMetric):
         >>> plain = {"attribution_total": logit + 0.5, "logit": logit}
         >>> found = PairedDifference(CompletenessError())(libra, plain)
         >>> {name: round(value.item(), 2) for name, value in found.items()}
-        {'value': -0.5, 'lower': -0.5, 'upper': -0.5}
+        {'value': -0.5, 'lower': -0.5, 'upper': -0.5, 'is_reliable': 0}
     """
 
     first: SampleMean
@@ -236,4 +246,4 @@ class PairedDifference(IntervalMetric):
 
 
 def _as_dict(interval: Interval) -> dict[str, Tensor]:
-    return {"value": interval.value, "lower": interval.lower, "upper": interval.upper}
+    return {name: getattr(interval, name) for name in (*_BOUNDS, "is_reliable")}

@@ -5,6 +5,7 @@ Everything is read from what metrics gave each image while the audit ran; nothin
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ class Curve:
             empty where nothing is deleted.
         places: Where it is known.
         values: The means.
-        lower: The lower end of the band, NaN where there are too few images for one.
+        lower: The lower end of the band, NaN where images are too few, or too alike, for one that
+            holds the true value as often as it says.
         upper: The upper end.
     """
 
@@ -70,6 +72,8 @@ class Difference:
         value: The difference.
         lower: The lower end of its 95 % interval, paired over the images.
         upper: The upper end.
+        is_reliable: Whether the interval holds the true value about as often as it says; not where
+            single images decide.
     """
 
     metric: str
@@ -78,6 +82,7 @@ class Difference:
     value: float
     lower: float
     upper: float
+    is_reliable: bool = True
 
 
 _MIF, _LIF = "most influential first", "least influential first"
@@ -121,7 +126,10 @@ def curve_charts(
     charts: dict[tuple[str, str], list[Curve]] = defaultdict(list)
     for (title, along, name, order), interval in _intervals(found).items():
         places = levels if order else SegmentationAP.recalls
-        ends = (tuple(t.tolist()) for t in (interval.value, interval.lower, interval.upper))
+        band = (
+            end.where(interval.is_reliable, math.nan) for end in (interval.lower, interval.upper)
+        )
+        ends = (tuple(t.tolist()) for t in (interval.value, *band))
         charts[title, along].append(Curve(name, order, tuple(places), *ends))
     return [CurveChart(*said, tuple(curves)) for said, curves in charts.items()]
 
@@ -176,7 +184,7 @@ def _paired(
     interval = bootstrap_interval(torch.cat(flat, 1), statistic=statistic)
     bounds = (interval.value, interval.lower, interval.upper)
     return [
-        Difference(metric, *pair, *(float(bound[i]) for bound in bounds))
+        Difference(metric, *pair, *(float(b[i]) for b in bounds), bool(interval.is_reliable[i]))
         for i, metric in enumerate(metrics)
     ]
 

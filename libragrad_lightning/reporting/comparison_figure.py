@@ -23,7 +23,7 @@ from libragrad_lightning.reporting.looks import looks
 _SIDE = 200
 """Of a chart, in pixels: two of them are as wide as TensorBoard shows a picture."""
 _FONT = 16
-_FIRST = "most influential first"
+_FIRST, _UNSURE = "most influential first", "*"
 
 
 def comparison_figure(
@@ -82,7 +82,8 @@ def _legend(charts: Sequence[CurveChart], rules: Sequence[str], width: int) -> T
 
 def _said(shown: Sequence[Difference]) -> str:
     others = " and ".join(dict.fromkeys(d.rules for d in shown))
-    return f"by how much {others} is better than {shown[0].baseline}, with 95 % intervals"
+    said = f"by how much {others} is better than {shown[0].baseline}, with 95 % intervals"
+    return said if all(d.is_reliable for d in shown) else f"{said} ({_UNSURE} too narrow, perhaps)"
 
 
 def _intervals(shown: Sequence[Difference], rules: Sequence[str]) -> Tensor:
@@ -91,6 +92,7 @@ def _intervals(shown: Sequence[Difference], rules: Sequence[str]) -> Tensor:
     for d in shown:
         sign = -1 if d.metric in LOWER else 1
         label = d.metric.replace("_", " ") + (f", {d.rules}" if several else "")
+        label += "" if d.is_reliable else f" {_UNSURE}"
         low, high = sorted((sign * d.lower, sign * d.upper))
         rows.append(IntervalRow(label, sign * d.value, low, high, looks(rules)[d.rules].rgb))
     return interval_plot(rows, 2 * _SIDE, _FONT - 2)

@@ -300,7 +300,7 @@ def test_intervals_work_in_a_collection():
     metric = ConfidenceInterval(AOPC(LEVELS), FEW)
     expected = interval_of(metric, 0, 1).compute()
     assert found["aopc_lower"] == expected["lower"]
-    assert len(found) == 3 * len(SPOILABLE)
+    assert len(found) == 4 * len(SPOILABLE)
 
 
 def test_intervals_can_be_drawn(monkeypatch):

@@ -103,7 +103,10 @@ def test_intervals_take_the_metric():
     first = {"output": intact, "masked_output": masked, "target": target}
     pair = PairedDifference(RelativeDrop(LEVELS))(first, first)
     # Sums round by where in memory their terms lie.
-    assert [value.item() for value in pair.values()] == pytest.approx([0, 0, 0], abs=1e-12)
+    bounds = [pair[name].item() for name in ("value", "lower", "upper")]
+    assert bounds == pytest.approx([0, 0, 0], abs=1e-12)
+    assert interval["is_reliable"]
+    assert not pair["is_reliable"]
 
 
 BAD = [

@@ -92,7 +92,25 @@ def test_every_rule_set_is_compared_with_the_first():
         ("mif_accuracy_drop", "own"),
     ]
     assert (compared[1].value, compared[1].lower, compared[1].upper) == (0, 0, 0)
-    assert comparison_figure([], compared, ["plain", "libra", "own"]) is not None
+    assert not compared[1].is_reliable
+    assert compared[0].is_reliable
+    drawn = comparison_figure([], compared, ["plain", "libra", "own"])
+    sure = comparison_figure(
+        [], [replace(d, is_reliable=True) for d in compared], ["plain", "libra", "own"]
+    )
+    assert drawn.shape[2] != sure.shape[2] or not torch.equal(drawn, sure)
+
+
+def test_where_single_images_decide_there_is_no_band():
+    found = scores()
+    rare = torch.zeros(COUNT, len(LEVELS))
+    rare[0] = 1
+    charts = curve_charts(
+        replace(found, values={"mif_accuracy_drop/plain": rare}), RULES, LEVELS, "multiclass"
+    )
+    ((curve,),) = (chart.curves for chart in charts)
+    assert curve.values == pytest.approx([1 - 1 / COUNT] * len(LEVELS))
+    assert all(math.isnan(end) for end in (*curve.lower, *curve.upper))
 
 
 def test_the_figure_has_all_charts_at_the_width_at_which_loggers_show_it():

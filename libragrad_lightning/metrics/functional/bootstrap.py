@@ -67,8 +67,9 @@ class Interval:
         lower: Lower bound.
         upper: Upper bound.
         is_reliable: Whether it holds the true value about as often as its confidence says, boolean:
-            not if there are fewer than `FEWEST` samples or groups, if they are all equal, or so
-            skewed that some rare ones decide, as single errors among right answers do.
+            not if there are fewer than `FEWEST` samples or groups, or so few that differ from the
+            most common value, or if they are so skewed that some rare ones decide, as single
+            errors among right answers do.
     """
 
     value: Tensor
@@ -140,9 +141,10 @@ def bootstrap_interval(
     )
     means = _resampled_means(_sorted(drawable), settings) / scale
     drawn = statistic(means.reshape(-1, *valid.shape[1:]))
+    alone = statistic((drawable[:, :-1] / drawable[:, -1:] / scale).reshape(-1, *valid.shape[1:]))
     tail = _expanded_tail((1 - settings.confidence) / 2, drawable[:, -1])
     lower, upper = drawn.quantile(drawn.new_tensor([tail, 1 - tail]), dim=0)
-    return Interval(value, lower, upper, _is_reliable(drawn, len(drawable)))
+    return Interval(value, lower, upper, _is_reliable(drawn, alone))
 
 
 def paired_bootstrap(
@@ -203,9 +205,14 @@ def _expanded_tail(tail: float, sizes: Tensor) -> float:
     return float(ndtr(math.sqrt(count / (count - 1)) * stdtrit(count - 1, tail)))
 
 
-def _is_reliable(drawn: Tensor, count: int) -> Tensor:
-    """Return whether intervals of resampled values [R] or [R, K] hold what they say, [] or [K]."""
-    if count < FEWEST:
+def _is_reliable(drawn: Tensor, alone: Tensor) -> Tensor:
+    """Return whether intervals of resampled values [R] or [R, K] hold what they say, [] or [K].
+
+    Args:
+        drawn: The resampled values.
+        alone: What each sample or group would give alone, [G] or [G, K].
+    """
+    if len(alone) < FEWEST:
         warnings.warn(
             f"A confidence interval of fewer than {FEWEST} samples, or groups of them, misses the "
             "true value more often than it says; add samples, or take it for a guess.",
@@ -214,7 +221,9 @@ def _is_reliable(drawn: Tensor, count: int) -> Tensor:
     off = drawn - drawn.mean(dim=0)
     deviation = off.square().mean(dim=0).sqrt()
     skewness = (off / deviation).pow(3).mean(dim=0).abs()  # NaN where all are equal
-    return (skewness <= _MOST_SKEWED) & (count >= FEWEST)
+    # As for normal approximations of shares: there must be so many of either kind.
+    unlike = (alone != alone.mode(dim=0).values).sum(dim=0) + 1
+    return (skewness <= _MOST_SKEWED) & (unlike >= FEWEST)
 
 
 def _sums_and_counts(samples: Tensor, groups: Tensor | None) -> Tensor:
