@@ -18,6 +18,13 @@ from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
+from fuzz_scores import (
+    coco_precision,
+    groups_of_patches,
+    log_odds_and_gains,
+    structure,
+    two_objects,
+)
 from libragrad_lightning.metrics import functional as fn
 from libragrad_lightning.models import TokenModel, explanation_state, read_token_model
 from libragrad_lightning.perturbation import PERTURBATIONS, deletion_logits
@@ -169,7 +176,7 @@ def small_vit(kind: int) -> nn.Module:
 def what_is_left(read: TokenModel, image: Tensor, left: Tensor, operator: str) -> Tensor:
     """Return the logits of an image with some of its patches."""
     prefix, tokens = read.prefix(image), read.tokens(image)
-    if operator == "drop_tokens":
+    if operator in ("tokens", "drop_tokens"):
         return read.logits_from_patches(image, tokens, left[None])
     if operator == "zero_tokens":
         kept = torch.zeros(tokens.shape[1], 1, dtype=tokens.dtype)
@@ -200,6 +207,11 @@ TRIALS: dict[str, Callable[[int], None]] = {
     "rank correlation": of_pairs(fn.map_rank_correlation, rank_correlation),
     "probabilities": probabilities,
     "interval": interval,
-    **{name: deletion(name) for name in PERTURBATIONS if name != "tokens"},
+    "log-odds and gains": log_odds_and_gains,
+    "two objects": two_objects,
+    "structure": structure,
+    "groups of patches": groups_of_patches,
+    "COCO precision": coco_precision,
+    **{name: deletion(name) for name in PERTURBATIONS},
 }
 """Every trial by its name; it raises `AssertionError` where values differ."""
