@@ -59,8 +59,6 @@ class Laboratory:
     def __init__(self, root: Path) -> None:
         self.tree = Path(tempfile.mkdtemp(prefix="mutation_")) / "tree"
         shutil.copytree(root, self.tree, ignore=_LEFT_OUT, symlinks=True)
-        # As it is installed, so that nothing leads back to the project itself.
-        (self.tree / OURS / "callbacks").symlink_to("../callbacks")
         os.environ |= {"PYTHONPATH": str(self.tree), "OMP_NUM_THREADS": "1"}
         sys.path.insert(0, str(self.tree))
         os.chdir(self.tree)

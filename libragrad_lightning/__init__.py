@@ -11,4 +11,4 @@ from libragrad_lightning.attribution.explanation import Explanation
 
 __all__ = ["Comparison", "Explanation", "compare", "explain"]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

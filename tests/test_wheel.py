@@ -1,33 +1,20 @@
 """What is installed: the rooms and the demo's images, small, and nothing that lies beside them."""
 
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from distributions import ROOT, built_wheel
 
-ROOT = Path(__file__).parents[1]
-FOLDERS = ("libragrad_lightning", "callbacks")
-FILES = ("pyproject.toml", "README.md", "LICENSE")
 ASSETS = "libragrad_lightning/demo/assets/"
-PIP = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index")
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel, built from a copy: setuptools would take what an earlier build left behind."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    for name in FOLDERS:
-        shutil.copytree(ROOT / name, source / name)
-    for name in FILES:
-        shutil.copyfile(ROOT / name, source / name)
-    subprocess.run([sys.executable, *PIP, "--wheel-dir", folder, source], check=True)
-    (built,) = folder.glob("*.whl")
-    return built
+    return built_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 def modules(folder):
@@ -40,7 +27,8 @@ def test_it_holds_the_rooms_and_nothing_else(wheel):
     expected = {f"libragrad_lightning/{name}" for name in modules(ROOT / "libragrad_lightning")}
     expected |= {f"libragrad_lightning/callbacks/{name}" for name in modules(ROOT / "callbacks")}
     expected |= {f"{ASSETS}{path.name}" for path in (ROOT / ASSETS).iterdir()}
-    assert names == expected | {"libragrad_lightning/py.typed"}
+    typed = {"libragrad_lightning/py.typed", "libragrad_lightning/callbacks/py.typed"}
+    assert names == expected | typed
 
 
 def test_it_is_small(wheel):
