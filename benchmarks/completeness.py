@@ -13,16 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from libragrad_lightning.backward import (
-    LIBRA,
-    AnnotatedGraph,
-    BiasKind,
-    BiasSite,
-    ConstantObserver,
-    RuleSet,
-    annotate_graph,
-    grad,
-)
+from libragrad_lightning.backward import LIBRA, ConstantObserver, RuleSet, grad
+from libragrad_lightning.backward.biases import BiasKind, BiasSite
+from libragrad_lightning.backward.graph import AnnotatedGraph, annotate_graph
 from libragrad_lightning.models import explanation_state
 
 

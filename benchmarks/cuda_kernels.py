@@ -12,13 +12,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cuda_findings import Finding, Setup, failed
-from libragrad_lightning.backward import (
-    LIBRA,
-    AttentionWatch,
-    ConstantObserver,
-    annotate_graph,
-    grad,
-)
+from libragrad_lightning.backward import LIBRA, ConstantObserver, grad
+from libragrad_lightning.backward.attention_watch import AttentionWatch
+from libragrad_lightning.backward.graph import annotate_graph
 
 LIMITS = {
     torch.float64: 1e-13,

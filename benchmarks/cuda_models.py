@@ -13,7 +13,7 @@ from completeness import decompose_model
 from cuda_findings import Finding, Setup, failed
 from libragrad_lightning import explain
 from libragrad_lightning.backward import LIBRA, PLAIN
-from libragrad_lightning.diagnosis import draw_constants
+from libragrad_lightning.diagnosis.random_constants import draw_constants
 from timm_models import create_model
 
 DOUBLE, SINGLE = 1e-11, 2e-6

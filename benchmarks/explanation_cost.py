@@ -22,9 +22,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from libragrad_lightning import explain
-from libragrad_lightning.attribution import METHODS, capture, logit, reward_gradient
+from libragrad_lightning.attribution import METHODS, logit
 from libragrad_lightning.attribution.attention_methods import needs_attention
-from libragrad_lightning.backward import LIBRA, PLAIN, ConstantObserver, annotate_graph, grad
+from libragrad_lightning.attribution.capture import capture
+from libragrad_lightning.attribution.rewards import reward_gradient
+from libragrad_lightning.backward import LIBRA, PLAIN, ConstantObserver, grad
+from libragrad_lightning.backward.graph import annotate_graph
 from libragrad_lightning.models import TokenModel, explanation_state, read_token_model
 from timm_models import create_model
 

@@ -12,7 +12,8 @@ from findings_measures import explained
 from findings_pictured import once_for_each_class
 from findings_rows import RULE_FREE, Row
 from findings_work import Subject, opened
-from libragrad_lightning.attribution import Explanation, class_logits
+from libragrad_lightning.attribution import Explanation
+from libragrad_lightning.attribution.tasks import class_logits
 from libragrad_lightning.heatmaps import (
     PanelColumn,
     mask_overlay,

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from libragrad_lightning.attribution import explain_tokens
+from libragrad_lightning.attribution.explaining import explain_tokens
 from libragrad_lightning.models import explanation_state, read_token_model, reading, recording
 from timm_models import create_model
 

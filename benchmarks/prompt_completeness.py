@@ -27,7 +27,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from libragrad_lightning.diagnosis import draw_constants
+from libragrad_lightning.diagnosis.random_constants import draw_constants
 
 PROMPTS = ("a photo of a cat", "two dogs on the street")
 LETTERS = " abcdefghijklmnopqrstuvwxyz"

@@ -25,7 +25,8 @@ from findings_measures import Values, explained
 from findings_report import Measured, methods_table, tally, write_csv
 from findings_rows import Row, applicable, method_rows
 from findings_work import joined
-from libragrad_lightning.attribution import Explanation, Reward, reward_function
+from libragrad_lightning.attribution import Explanation, Reward
+from libragrad_lightning.attribution.rewards import reward_function
 from libragrad_lightning.demo import TextMatcher, TwoGarments
 from libragrad_lightning.heatmaps import explanation_panel, to_display_range
 from libragrad_lightning.heatmaps.panel import to_pil

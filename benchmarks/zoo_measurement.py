@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from completeness import class_scores, decompose_model, double_precision
-from libragrad_lightning.backward import LIBRA, PLAIN, Flow, annotate_graph
+from libragrad_lightning.backward import LIBRA, PLAIN, Flow
+from libragrad_lightning.backward.graph import annotate_graph
 from zoo_architectures import (
     IMAGES,
     Shape,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from libragrad_lightning.backward import AttentionSite, LibraGradError
+from libragrad_lightning.backward import LibraGradError
+from libragrad_lightning.backward.attention_watch import AttentionSite
 from libragrad_lightning.models import View
 
 
@@ -43,7 +44,7 @@ class Attention:
 class AttentionLedger:
     """Keeps the attention over the explained tokens, by level.
 
-    Call it as the sink of `libragrad_lightning.backward.AttentionWatch`.
+    Call it as the sink of `libragrad_lightning.backward.attention_watch.AttentionWatch`.
 
     Attributes:
         batch: Number of images.
@@ -95,7 +96,7 @@ class AttentionLedger:
 class PoolingLedger:
     """Keeps the attention of a few queries to all tokens, as that of an attention pool.
 
-    Call it as the sink of `libragrad_lightning.backward.AttentionWatch`.
+    Call it as the sink of `libragrad_lightning.backward.attention_watch.AttentionWatch`.
 
     Attributes:
         batch: Number of images.

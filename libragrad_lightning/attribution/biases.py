@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from libragrad_lightning.backward import BiasSite, LibraGradError
+from libragrad_lightning.backward import LibraGradError
+from libragrad_lightning.backward.biases import BiasSite
 from libragrad_lightning.models import (
     FeatureView,
     ImageAxis,

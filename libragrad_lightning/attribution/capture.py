@@ -13,14 +13,8 @@ from libragrad_lightning.attribution.attention import Attention, AttentionLedger
 from libragrad_lightning.attribution.biases import BiasLedger
 from libragrad_lightning.attribution.passes import NoPasses, Passes
 from libragrad_lightning.attribution.queries import QueriesAndKeys, QueryWatch
-from libragrad_lightning.backward import (
-    LIBRA,
-    AttentionWatch,
-    LibraGradError,
-    RuleSet,
-    UnknownPolicy,
-    grad,
-)
+from libragrad_lightning.backward import LIBRA, LibraGradError, RuleSet, UnknownPolicy, grad
+from libragrad_lightning.backward.attention_watch import AttentionWatch
 from libragrad_lightning.models import Features, Recording, View, joined_features, parts_of
 
 

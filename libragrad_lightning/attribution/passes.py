@@ -10,7 +10,8 @@ from torch import Tensor
 
 from libragrad_lightning.attribution.attention import Attention, AttentionLedger, PoolingLedger
 from libragrad_lightning.attribution.rewards import Reward, reward_gradient
-from libragrad_lightning.backward import AttentionWatch, LibraGradError, RuleSet, grad
+from libragrad_lightning.backward import LibraGradError, RuleSet, grad
+from libragrad_lightning.backward.attention_watch import AttentionWatch
 from libragrad_lightning.models import (
     Recording,
     TokenModel,

@@ -12,17 +12,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from libragrad_lightning.backward import (
-    AnnotatedGraph,
-    AnnotatedNode,
-    Edge,
-    Function,
-    FusedAttention,
-    MatrixProduct,
-    Node,
-    Operation,
-    Vocabulary,
-)
+from libragrad_lightning.backward import FusedAttention, MatrixProduct, Node, Operation, Vocabulary
+from libragrad_lightning.backward.graph import AnnotatedGraph, AnnotatedNode, Edge, Function
 from libragrad_lightning.models import View
 
 _STEPS = 8

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 
-from libragrad_lightning.attribution import SumsOf, Task, reward_function
+from libragrad_lightning.attribution import SumsOf, Task
+from libragrad_lightning.attribution.rewards import reward_function
 from libragrad_lightning.audit.config import AuditConfig
 from libragrad_lightning.audit.own_metrics import needs_of
 from libragrad_lightning.perturbation import GROUPS

@@ -10,13 +10,10 @@ from typing import Any
 import torch
 from torchmetrics import Metric
 
-from libragrad_lightning.attribution import (
-    TASKS,
-    Method,
-    Target,
-    attribution_method,
-    reward_function,
-)
+from libragrad_lightning.attribution import Method, Target
+from libragrad_lightning.attribution.methods import attribution_method
+from libragrad_lightning.attribution.rewards import reward_function
+from libragrad_lightning.attribution.tasks import TASKS
 from libragrad_lightning.audit.arguments import at_least, one_of
 from libragrad_lightning.audit.errors import AuditError
 from libragrad_lightning.audit.learning import Source
@@ -24,7 +21,8 @@ from libragrad_lightning.audit.metric_table import DEFAULT_METRICS, METRICS
 from libragrad_lightning.audit.own_metrics import needs_of
 from libragrad_lightning.audit.selection import ProbeRequest
 from libragrad_lightning.backward import RuleSet, UnknownPolicy, rule_set
-from libragrad_lightning.perturbation import LEVELS, PERTURBATIONS, check_levels
+from libragrad_lightning.perturbation import LEVELS, PERTURBATIONS
+from libragrad_lightning.perturbation.deletion import check_levels
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from libragrad_lightning.audit.config import AuditConfig
 from libragrad_lightning.models import TokenModel, read_token_model
-from libragrad_lightning.perturbation import FastestRows
+from libragrad_lightning.perturbation.rows import FastestRows
 
 
 @dataclass

@@ -12,11 +12,11 @@ from libragrad_lightning.models import TokenModel
 from libragrad_lightning.perturbation import (
     GROUPS,
     DeletionLogits,
-    FastestRows,
     GroupLogits,
     deletion_logits,
     group_logits,
 )
+from libragrad_lightning.perturbation.rows import FastestRows
 
 
 def logits_under_deletion(

@@ -14,7 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from libragrad_lightning.attribution import Explanation, explain_methods, reward_function
+from libragrad_lightning.attribution import Explanation, explain_methods
+from libragrad_lightning.attribution.rewards import reward_function
 from libragrad_lightning.audit.budget import TimeBudget
 from libragrad_lightning.audit.chunks import ExplainedChunk, Part
 from libragrad_lightning.audit.completeness import sums_of
@@ -41,7 +42,7 @@ from libragrad_lightning.audit.targets import image_targets
 from libragrad_lightning.audit.tasks import classes_of
 from libragrad_lightning.metrics.functional.maps import is_degenerate
 from libragrad_lightning.models import TokenModel, is_out_of_memory
-from libragrad_lightning.perturbation import FastestRows
+from libragrad_lightning.perturbation.rows import FastestRows
 
 
 class AuditWatcher(Protocol):

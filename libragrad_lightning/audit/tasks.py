@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from libragrad_lightning.attribution import Task, class_logits
+from libragrad_lightning.attribution import Task
+from libragrad_lightning.attribution.tasks import class_logits
 from libragrad_lightning.audit.errors import AuditError
 from libragrad_lightning.audit.functions import OF_CLASSES, OF_LABELS, OF_QUANTITIES
 from libragrad_lightning.audit.samples import NO_LABEL

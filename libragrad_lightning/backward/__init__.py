@@ -32,19 +32,11 @@ The words of the engine, each with its one meaning:
 | write | an operation in place on a view, which autograd hides |
 | route | the way on which rows that were picked by what they hold go through a graph |
 
-`__all__` names the stable interface first: `grad`, rule sets and their parts, vocabularies and
-operations, and errors. What it lists for the rooms above may change with them.
+What is exported here is public and stable; what the rooms above need beside it is in `graph`,
+`biases`, `attention_watch` and `gradient`.
 """
 
-from libragrad_lightning.backward.attention_watch import AttentionSite, AttentionWatch
-from libragrad_lightning.backward.biases import (
-    BiasKind,
-    BiasSink,
-    BiasSite,
-    ConstantObserver,
-    bias_sites,
-    watch_bias_sites,
-)
+from libragrad_lightning.backward.biases import ConstantObserver
 from libragrad_lightning.backward.errors import (
     LibraGradError,
     TrainingStatisticsError,
@@ -52,23 +44,16 @@ from libragrad_lightning.backward.errors import (
     UnknownOperationError,
     UnreachableInputError,
 )
-from libragrad_lightning.backward.gradient import UnknownPolicy, Watch, grad
+from libragrad_lightning.backward.gradient import UnknownPolicy, grad
 from libragrad_lightning.backward.graph import (
-    AnnotatedGraph,
-    AnnotatedNode,
     Correction,
-    Edge,
     Elementwise,
     Flow,
-    Function,
     Node,
     Operation,
     Role,
     Vocabulary,
-    annotate_graph,
     check_torch_version,
-    edge_of,
-    nodes_inputs_first,
 )
 from libragrad_lightning.backward.rule_sets import (
     ALI_LRP,
@@ -114,14 +99,13 @@ from libragrad_lightning.backward.rules import (
 check_torch_version()
 
 __all__ = [  # noqa: RUF022
-    # The stable interface: gradients and rule sets,
+    # Gradients and rule sets,
     "ALI_LRP",
     "ATTN_LRP",
     "DECOMPX",
     "LIBRA",
     "PLAIN",
     "RULE_SETS",
-    "AttentionWatch",
     "ConstantObserver",
     "RuleSet",
     "UnknownPolicy",
@@ -148,7 +132,6 @@ __all__ = [  # noqa: RUF022
     "BatchNormalization",
     "ElementwiseProduct",
     "Elementwise",
-    "Function",
     "FusedAttention",
     "Gate",
     "GatedUnit",
@@ -171,18 +154,4 @@ __all__ = [  # noqa: RUF022
     "UnknownConstantError",
     "UnknownOperationError",
     "UnreachableInputError",
-    # For the rooms above.
-    "AnnotatedGraph",
-    "AnnotatedNode",
-    "AttentionSite",
-    "BiasKind",
-    "BiasSink",
-    "BiasSite",
-    "Edge",
-    "Watch",
-    "annotate_graph",
-    "bias_sites",
-    "edge_of",
-    "nodes_inputs_first",
-    "watch_bias_sites",
 ]

@@ -8,7 +8,8 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from libragrad_lightning.attribution import compare, explained_captions
+from libragrad_lightning.attribution import compare
+from libragrad_lightning.attribution.drawing import explained_captions
 from libragrad_lightning.commands.arguments import CommandArguments
 from libragrad_lightning.commands.models import default_device, timm_model
 from libragrad_lightning.image_files import image_paths

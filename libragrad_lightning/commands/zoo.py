@@ -19,7 +19,7 @@ from libragrad_lightning.attribution import Explanation, SumsOf, explain
 from libragrad_lightning.backward import LibraGradError
 from libragrad_lightning.commands.arguments import CommandArguments
 from libragrad_lightning.commands.models import default_device
-from libragrad_lightning.diagnosis import draw_constants
+from libragrad_lightning.diagnosis.random_constants import draw_constants
 from libragrad_lightning.models import is_out_of_memory
 
 _SEED = 0

@@ -7,7 +7,6 @@ from libragrad_lightning.diagnosis.leaks import (
     explain_incompleteness,
 )
 from libragrad_lightning.diagnosis.operation_checks import OperationCheck, check_operations
-from libragrad_lightning.diagnosis.random_constants import draw_constants
 
 __all__ = [
     "CoverageReport",
@@ -17,6 +16,5 @@ __all__ = [
     "OperationUse",
     "check_operations",
     "coverage",
-    "draw_constants",
     "explain_incompleteness",
 ]

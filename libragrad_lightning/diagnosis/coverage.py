@@ -10,14 +10,8 @@ from typing import Any
 from rich.table import Table
 from torch import Tensor, nn
 
-from libragrad_lightning.backward import (
-    LIBRA,
-    AnnotatedGraph,
-    AnnotatedNode,
-    Flow,
-    RuleSet,
-    annotate_graph,
-)
+from libragrad_lightning.backward import LIBRA, Flow, RuleSet
+from libragrad_lightning.backward.graph import AnnotatedGraph, AnnotatedNode, annotate_graph
 from libragrad_lightning.diagnosis.tracing import ModuleCall, traced_calls
 from libragrad_lightning.models import TokenModel, explanation_state, logits_of, parts_of
 from libragrad_lightning.tables import TableRows

@@ -16,16 +16,9 @@ from typing import Any
 from rich.table import Table
 from torch import Tensor, nn
 
-from libragrad_lightning.backward import (
-    LIBRA,
-    AnnotatedGraph,
-    BiasSite,
-    ConstantObserver,
-    Flow,
-    RuleSet,
-    annotate_graph,
-    grad,
-)
+from libragrad_lightning.backward import LIBRA, ConstantObserver, Flow, RuleSet, grad
+from libragrad_lightning.backward.biases import BiasSite
+from libragrad_lightning.backward.graph import AnnotatedGraph, annotate_graph
 from libragrad_lightning.diagnosis.tracing import ModuleCall, traced_calls
 from libragrad_lightning.models import explanation_state, logits_of
 

@@ -12,14 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from libragrad_lightning.backward import (
-    LIBRA,
-    ConstantObserver,
-    LibraGradError,
-    RuleSet,
-    annotate_graph,
-    grad,
-)
+from libragrad_lightning.backward import LIBRA, ConstantObserver, LibraGradError, RuleSet, grad
+from libragrad_lightning.backward.graph import annotate_graph
 from libragrad_lightning.diagnosis.operation_examples import (
     SHAPE,
     OperationExample,

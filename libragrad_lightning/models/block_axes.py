@@ -10,14 +10,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from libragrad_lightning.backward import (
-    PLAIN,
-    AnnotatedNode,
-    BiasSite,
-    Node,
-    annotate_graph,
-    bias_sites,
-)
+from libragrad_lightning.backward import PLAIN, Node
+from libragrad_lightning.backward.biases import BiasSite, bias_sites
+from libragrad_lightning.backward.graph import AnnotatedNode, annotate_graph
 from libragrad_lightning.models.feature_view import Features, FeatureView, View, parts_of
 from libragrad_lightning.models.image_axes import ImageAxis, axes_of_pair
 from libragrad_lightning.models.layout_questions import BlockGraph, layouts_of_sites

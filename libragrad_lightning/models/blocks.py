@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from libragrad_lightning.backward import Edge
+from libragrad_lightning.backward.graph import Edge
 from libragrad_lightning.models.calls import Call, Feature
 from libragrad_lightning.models.containers import has_weights, innermost_that_matter, is_composed
 from libragrad_lightning.models.feature_view import Axes, possible_axes

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from libragrad_lightning.backward import Edge, edge_of
+from libragrad_lightning.backward.graph import Edge, edge_of
 from libragrad_lightning.models.hooks import hooked_modules
 
 Argument: TypeAlias = int | str

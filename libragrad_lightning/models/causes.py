@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from libragrad_lightning.backward import Edge, edge_of, nodes_inputs_first
+from libragrad_lightning.backward.graph import Edge, edge_of, nodes_inputs_first
 from libragrad_lightning.models.calls import Call
 from libragrad_lightning.models.errors import UnreadableModelError
 from libragrad_lightning.models.feature_view import possible_axes

@@ -16,9 +16,7 @@ import torch
 from torch import Tensor
 
 from libragrad_lightning.backward import (
-    AnnotatedNode,
     Correction,
-    Edge,
     ElementwiseProduct,
     Flow,
     Linear,
@@ -26,12 +24,12 @@ from libragrad_lightning.backward import (
     Product,
     Role,
     RuleSet,
-    annotate_graph,
     grad,
     ordinary_gradient,
     stop_gradient,
     stop_statistic,
 )
+from libragrad_lightning.backward.graph import AnnotatedNode, Edge, annotate_graph
 from libragrad_lightning.models.feature_view import Axes
 
 _BASE = 64

@@ -17,13 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from libragrad_lightning.backward import (
-    PLAIN,
-    AnnotatedGraph,
-    BiasSite,
-    grad,
-    watch_bias_sites,
-)
+from libragrad_lightning.backward import PLAIN, grad
+from libragrad_lightning.backward.biases import BiasSite, watch_bias_sites
+from libragrad_lightning.backward.graph import AnnotatedGraph
 from libragrad_lightning.models.feature_view import Features, parts_of
 from libragrad_lightning.models.noise import noise_like
 

@@ -9,7 +9,7 @@ from operator import or_
 
 from torch import Tensor
 
-from libragrad_lightning.backward import Edge, edge_of, nodes_inputs_first
+from libragrad_lightning.backward.graph import Edge, edge_of, nodes_inputs_first
 
 _LAYERS = (
     *("ConvolutionBackward", "MkldnnConvolutionBackward", "AddmmBackward", "MmBackward"),

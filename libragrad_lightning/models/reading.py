@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
-from libragrad_lightning.backward import ConstantObserver, Edge, LibraGradError
+from libragrad_lightning.backward import ConstantObserver, LibraGradError
+from libragrad_lightning.backward.graph import Edge
 from libragrad_lightning.models.blocks import Block, BlockFinder, entry_point
 from libragrad_lightning.models.calls import Call, Feature, recorded_calls
 from libragrad_lightning.models.causes import check_found, check_recorded

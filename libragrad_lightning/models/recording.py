@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from libragrad_lightning.backward import PLAIN, AnnotatedGraph, BiasSite, annotate_graph, bias_sites
+from libragrad_lightning.backward import PLAIN
+from libragrad_lightning.backward.biases import BiasSite, bias_sites
+from libragrad_lightning.backward.graph import AnnotatedGraph, annotate_graph
 from libragrad_lightning.models.block_axes import SiteAxes, axes_by_block
 from libragrad_lightning.models.feature_view import Features, View, parts_of
 from libragrad_lightning.models.image_axes import ImageAxis, axes_of_batch, axis_of_one

@@ -10,7 +10,8 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from libragrad_lightning.attribution import TASKS, Task
+from libragrad_lightning.attribution import Task
+from libragrad_lightning.attribution.tasks import TASKS
 from libragrad_lightning.audit import (
     AuditConfig,
     AuditError,

@@ -9,7 +9,8 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 
-from libragrad_lightning.attribution import ScoringModule, Task
+from libragrad_lightning.attribution import Task
+from libragrad_lightning.attribution.tasks import ScoringModule
 from libragrad_lightning.audit import (
     AuditConfig,
     AuditHistory,

@@ -3,7 +3,6 @@
 from libragrad_lightning.perturbation.deletion import (
     LEVELS,
     DeletionLogits,
-    check_levels,
     deletion_logits,
     insertion_logits,
 )
@@ -18,10 +17,8 @@ from libragrad_lightning.perturbation.operators import (
     blur_fill,
     mean_fill,
     noise_fill,
-    perturbation_operator,
     zero_fill,
 )
-from libragrad_lightning.perturbation.rows import FastestRows
 
 __all__ = [
     "GROUPS",
@@ -30,18 +27,15 @@ __all__ = [
     "DeletionLogits",
     "DropOrZeroTokens",
     "DropTokens",
-    "FastestRows",
     "GroupLogits",
     "Perturbation",
     "ReplacePixels",
     "ZeroTokens",
     "blur_fill",
-    "check_levels",
     "deletion_logits",
     "group_logits",
     "insertion_logits",
     "mean_fill",
     "noise_fill",
-    "perturbation_operator",
     "zero_fill",
 ]

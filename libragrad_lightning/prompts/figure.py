@@ -9,11 +9,9 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from libragrad_lightning.attribution import (
-    attribution_method,
-    explain_tokens,
-    reward_function,
-)
+from libragrad_lightning.attribution.explaining import explain_tokens
+from libragrad_lightning.attribution.methods import attribution_method
+from libragrad_lightning.attribution.rewards import reward_function
 from libragrad_lightning.backward import LibraGradError, rule_set
 from libragrad_lightning.heatmaps import explanation_panel, stacked, to_display_range
 from libragrad_lightning.models import TokenModel, explanation_state, read_token_model

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from libragrad_lightning.attribution import ScoringModule, Task
+from libragrad_lightning.attribution import Task
+from libragrad_lightning.attribution.tasks import ScoringModule
 from libragrad_lightning.models import explanation_state
 from libragrad_lightning.prompts.belonging import (
     Trial,

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from libragrad_lightning.attribution import Task, class_logits
+from libragrad_lightning.attribution import Task
+from libragrad_lightning.attribution.tasks import class_logits
 from libragrad_lightning.audit import NO_LABEL, ExplainedChunk, ExplainedTarget
 from libragrad_lightning.heatmaps import amount
 from libragrad_lightning.heatmaps.typography import can_draw

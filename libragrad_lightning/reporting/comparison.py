@@ -17,7 +17,8 @@ from torch import Tensor
 from libragrad_lightning.attribution import Task
 from libragrad_lightning.audit import ImageScores, Statistic, is_known
 from libragrad_lightning.metrics import SegmentationAP
-from libragrad_lightning.metrics.functional import FEWEST, Interval, bootstrap_interval
+from libragrad_lightning.metrics.functional import Interval, bootstrap_interval
+from libragrad_lightning.metrics.functional.bootstrap import FEWEST
 from libragrad_lightning.reporting.directions import has_direction
 
 K = TypeVar("K")

@@ -6,13 +6,10 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from libragrad_lightning.attribution import (
-    METHODS,
-    capture,
-    explain_tokens,
-    probability,
-    reward_gradient,
-)
+from libragrad_lightning.attribution import METHODS, probability
+from libragrad_lightning.attribution.capture import capture
+from libragrad_lightning.attribution.explaining import explain_tokens
+from libragrad_lightning.attribution.rewards import reward_gradient
 from libragrad_lightning.backward import LIBRA, PLAIN, LibraGradError
 from libragrad_lightning.models import explanation_state, read_token_model
 

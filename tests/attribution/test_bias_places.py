@@ -10,7 +10,8 @@ from libragrad_lightning.attribution.biases import (
     contribution_per_image,
     contribution_per_token,
 )
-from libragrad_lightning.backward import BiasSite, LibraGradError
+from libragrad_lightning.backward import LibraGradError
+from libragrad_lightning.backward.biases import BiasSite
 from libragrad_lightning.models import Axes, FeatureView, ImageAxis
 
 BATCH, TOKENS, CHANNELS = 2, 7, 3

@@ -4,7 +4,10 @@ import pytest
 import timm
 import torch
 
-from libragrad_lightning.attribution import capture, explain_tokens, logit, reward_gradient
+from libragrad_lightning.attribution import logit
+from libragrad_lightning.attribution.capture import capture
+from libragrad_lightning.attribution.explaining import explain_tokens
+from libragrad_lightning.attribution.rewards import reward_gradient
 from libragrad_lightning.backward import LIBRA, PLAIN
 from libragrad_lightning.models import explanation_state, read_token_model
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from libragrad_lightning import compare, explain
-from libragrad_lightning.attribution import explained_captions
+from libragrad_lightning.attribution.drawing import explained_captions
 from libragrad_lightning.backward import LibraGradError
 
 

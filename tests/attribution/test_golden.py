@@ -8,15 +8,10 @@ import pytest
 import torch
 from golden_cases import RULES, arrays, relative_difference
 
-from libragrad_lightning.attribution import (
-    METHODS,
-    WeightedIntegratedGradients,
-    capture,
-    explain_tokens,
-    logit,
-    probability,
-    reward_gradient,
-)
+from libragrad_lightning.attribution import METHODS, WeightedIntegratedGradients, logit, probability
+from libragrad_lightning.attribution.capture import capture
+from libragrad_lightning.attribution.explaining import explain_tokens
+from libragrad_lightning.attribution.rewards import reward_gradient
 from libragrad_lightning.backward import PLAIN
 from libragrad_lightning.models import explanation_state, read_token_model
 

@@ -12,15 +12,9 @@ from timm.layers import AttentionPoolLatent, GluMlp, Mlp, SwiGLU
 from timm.models.vision_transformer import Attention
 from torch import nn
 
-from libragrad_lightning.attribution import BiasLedger
-from libragrad_lightning.backward import (
-    LIBRA,
-    PLAIN,
-    AttentionWatch,
-    Role,
-    WeighAttention,
-    grad,
-)
+from libragrad_lightning.attribution.biases import BiasLedger
+from libragrad_lightning.backward import LIBRA, PLAIN, Role, WeighAttention, grad
+from libragrad_lightning.backward.attention_watch import AttentionWatch
 from libragrad_lightning.models import Axes, FeatureView
 
 NORM = partial(nn.LayerNorm, eps=1e-6)

@@ -12,13 +12,13 @@ from libragrad_lightning.attribution import (
     METHODS,
     IntegratedGradients,
     SmoothGrad,
-    attribution_method,
-    capture,
-    explain_tokens,
     logit,
     probability,
-    reward_gradient,
 )
+from libragrad_lightning.attribution.capture import capture
+from libragrad_lightning.attribution.explaining import explain_tokens
+from libragrad_lightning.attribution.methods import attribution_method
+from libragrad_lightning.attribution.rewards import reward_gradient
 from libragrad_lightning.backward import LIBRA, PLAIN, LibraGradError
 from libragrad_lightning.models import explanation_state, read_token_model
 

@@ -3,17 +3,11 @@
 import pytest
 import torch
 
-from libragrad_lightning.attribution import (
-    REWARDS,
-    attribution_method,
-    class_logits,
-    log_odds,
-    logit,
-    probability,
-    reward_function,
-    reward_gradient,
-    target_classes,
-)
+from libragrad_lightning.attribution import REWARDS, log_odds, logit, probability
+from libragrad_lightning.attribution.methods import attribution_method
+from libragrad_lightning.attribution.rewards import reward_function, reward_gradient
+from libragrad_lightning.attribution.targets import target_classes
+from libragrad_lightning.attribution.tasks import class_logits
 
 LOGITS = torch.randn(4, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 3
 TARGET = torch.tensor([0, 6, 2, 2])

@@ -5,7 +5,8 @@ import timm
 import torch
 
 from libragrad_lightning import explain
-from libragrad_lightning.attribution import explain_tokens, log_odds, logit, probability
+from libragrad_lightning.attribution import log_odds, logit, probability
+from libragrad_lightning.attribution.explaining import explain_tokens
 from libragrad_lightning.attribution.rewards import output
 from libragrad_lightning.backward import LibraGradError
 from libragrad_lightning.models import explanation_state, read_token_model

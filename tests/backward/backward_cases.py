@@ -11,7 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from libragrad_lightning.backward import LIBRA, BiasSite, RuleSet, grad
+from libragrad_lightning.backward import LIBRA, RuleSet, grad
+from libragrad_lightning.backward.biases import BiasSite
 
 SEEDS = st.integers(0, 2**16)
 FEW = settings(deadline=None, max_examples=10, derandomize=True)

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from libragrad_lightning.backward import ATTN_LRP, AttentionWatch, grad
+from libragrad_lightning.backward import ATTN_LRP, grad
+from libragrad_lightning.backward.attention_watch import AttentionWatch
 
 OPTIONS = {
     "plain": {},

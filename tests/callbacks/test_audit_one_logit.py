@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, TensorDataset
 
 from libragrad_lightning import explain
-from libragrad_lightning.attribution import explain_tokens
+from libragrad_lightning.attribution.explaining import explain_tokens
 from libragrad_lightning.audit.metric_inputs import MetricInputs
 from libragrad_lightning.audit.metric_table import DEFAULT_METRICS, METRICS
 from libragrad_lightning.demo import ImageClassifier

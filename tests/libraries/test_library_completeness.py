@@ -6,7 +6,7 @@ from library_models import MODELS
 
 import completeness
 from libragrad_lightning.backward import LIBRA, PLAIN
-from libragrad_lightning.diagnosis import draw_constants
+from libragrad_lightning.diagnosis.random_constants import draw_constants
 
 
 def images(seed):

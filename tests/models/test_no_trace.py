@@ -14,7 +14,8 @@ from memory_objects import Tally
 from situation_cases import images, vit
 from torch import nn
 
-from libragrad_lightning.attribution import explain_tokens, fullgrad_plus
+from libragrad_lightning.attribution import fullgrad_plus
+from libragrad_lightning.attribution.explaining import explain_tokens
 from libragrad_lightning.backward import (
     LIBRA,
     VOCABULARY,

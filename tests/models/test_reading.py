@@ -5,7 +5,8 @@ import timm
 import torch
 from torch import nn
 
-from libragrad_lightning.attribution import explain_tokens, logit
+from libragrad_lightning.attribution import logit
+from libragrad_lightning.attribution.explaining import explain_tokens
 from libragrad_lightning.models import (
     Axes,
     UnreadableModelError,

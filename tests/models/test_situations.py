@@ -9,13 +9,8 @@ from situation_cases import Trained, as_it_is, assert_complete, explained, image
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from libragrad_lightning.backward import (
-    LIBRA,
-    PLAIN,
-    TrainingStatisticsError,
-    grad,
-    nodes_inputs_first,
-)
+from libragrad_lightning.backward import LIBRA, PLAIN, TrainingStatisticsError, grad
+from libragrad_lightning.backward.graph import nodes_inputs_first
 from libragrad_lightning.models import explanation_state
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libragrad_lightning.models import read_token_model
-from libragrad_lightning.perturbation import FastestRows, deletion_logits
+from libragrad_lightning.perturbation import deletion_logits
+from libragrad_lightning.perturbation.rows import FastestRows
 
 
 def settled(cost, most, rounds=40):

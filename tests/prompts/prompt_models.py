@@ -15,7 +15,7 @@ from open_clip.coca_model import CoCa, MultimodalCfg
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from torch import Tensor, nn
 
-from libragrad_lightning.diagnosis import draw_constants
+from libragrad_lightning.diagnosis.random_constants import draw_constants
 
 CONTEXT = 16
 TOKENIZER = SimpleTokenizer(context_length=CONTEXT)

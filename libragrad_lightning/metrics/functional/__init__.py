@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from libragrad_lightning.metrics.functional.bootstrap import (
-    FEWEST,
     Bootstrap,
     Interval,
     bootstrap_interval,
@@ -53,7 +52,6 @@ from libragrad_lightning.metrics.functional.similarity import (
 )
 
 __all__ = [
-    "FEWEST",
     "Bootstrap",
     "Interval",
     "area_under_curve",

@@ -9,7 +9,8 @@ from backward_cases import FEW, SEEDS, BiasRecord, fullgrad_sum, leaves
 from hypothesis import given
 from torch import nn
 
-from libragrad_lightning.backward import LIBRA, PLAIN, BiasKind, ConstantObserver, grad
+from libragrad_lightning.backward import LIBRA, PLAIN, ConstantObserver, grad
+from libragrad_lightning.backward.biases import BiasKind
 
 BUFFER = torch.linspace(-2, 3, 12, dtype=torch.float64).reshape(3, 4)
 MASK = torch.eye(3, 4, dtype=torch.bool)

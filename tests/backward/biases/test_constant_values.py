@@ -12,7 +12,6 @@ from torch import nn
 from libragrad_lightning.backward import (
     LIBRA,
     PLAIN,
-    BiasKind,
     ConstantObserver,
     LibraGradError,
     Power,
@@ -20,6 +19,7 @@ from libragrad_lightning.backward import (
     UnknownConstantError,
     grad,
 )
+from libragrad_lightning.backward.biases import BiasKind
 
 BUFFER = torch.linspace(-2, 3, 24, dtype=torch.float64).reshape(4, 6)
 

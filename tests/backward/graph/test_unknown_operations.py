@@ -21,9 +21,9 @@ from libragrad_lightning.backward import (
     Product,
     RuleSet,
     UnknownOperationError,
-    annotate_graph,
     grad,
 )
+from libragrad_lightning.backward.graph import annotate_graph
 
 
 class Weighted(torch.autograd.Function):

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from libragrad_lightning.backward import LIBRA, PLAIN, ConstantObserver, Role, annotate_graph, grad
+from libragrad_lightning.backward import LIBRA, PLAIN, ConstantObserver, Role, grad
+from libragrad_lightning.backward.graph import annotate_graph
 
 POWERS = [0.5, 1.0, 1.5, 2.0, 3.0, float("inf")]
 

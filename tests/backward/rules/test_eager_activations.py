@@ -9,15 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from twin_cases import HOMOGENEOUS, RATE, TWINS, gelu_tanh, softplus_of
 
-from libragrad_lightning.backward import (
-    LIBRA,
-    PLAIN,
-    RULE_SETS,
-    ConstantObserver,
-    Role,
-    annotate_graph,
-    grad,
-)
+from libragrad_lightning.backward import LIBRA, PLAIN, RULE_SETS, ConstantObserver, Role, grad
+from libragrad_lightning.backward.graph import annotate_graph
 from libragrad_lightning.backward.rules import EagerActivation
 
 RULES = [

@@ -9,15 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from libragrad_lightning.backward import (
-    ATTN_LRP,
-    LIBRA,
-    PLAIN,
-    RULE_SETS,
-    Role,
-    annotate_graph,
-    grad,
-)
+from libragrad_lightning.backward import ATTN_LRP, LIBRA, PLAIN, RULE_SETS, Role, grad
+from libragrad_lightning.backward.graph import annotate_graph
 from libragrad_lightning.backward.rules import AttentionScores, AttentionSoftmax, WeightedSum
 
 RULES = [

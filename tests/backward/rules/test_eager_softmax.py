@@ -13,10 +13,10 @@ from libragrad_lightning.backward import (
     DECOMPX,
     LIBRA,
     PLAIN,
-    AttentionWatch,
     ConstantObserver,
     grad,
 )
+from libragrad_lightning.backward.attention_watch import AttentionWatch
 
 RULES = [PLAIN, LIBRA, ATTN_LRP, ALI_LRP, DECOMPX]
 

@@ -23,11 +23,11 @@ from libragrad_lightning.backward import (
     Linear,
     Role,
     Vocabulary,
-    annotate_graph,
     grad,
     ordinary_gradient,
     stop_gradient,
 )
+from libragrad_lightning.backward.graph import annotate_graph
 
 
 def names_behind(value):

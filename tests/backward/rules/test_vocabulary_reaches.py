@@ -16,11 +16,9 @@ from libragrad_lightning.backward import (
     PLAIN,
     VOCABULARY,
     Activation,
-    AttentionWatch,
     ConstantObserver,
     Elementwise,
     ElementwiseProduct,
-    Function,
     Gate,
     Linear,
     MatrixProduct,
@@ -28,6 +26,8 @@ from libragrad_lightning.backward import (
     UnknownOperationError,
     grad,
 )
+from libragrad_lightning.backward.attention_watch import AttentionWatch
+from libragrad_lightning.backward.graph import Function
 
 
 class OwnMatmul(torch.autograd.Function):
