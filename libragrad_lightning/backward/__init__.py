@@ -5,32 +5,54 @@ what constants contribute; `rule_sets` puts rules together, and `grad` applies t
 
 The words of the engine, each with its one meaning:
 
-| word | meaning |
-|---|---|
-| node, edge | those of autograd's graph; an edge leads from a node to an operand of it |
-| operation | what a node computes, as far as the theory needs to know: facts, no gradients |
-| role | the part that operations of a kind play in the theory, such as product or gate |
-| vocabulary | the table from names of nodes to operations |
-| rule | what is done to the gradients at operations of one role |
-| rule set | a table from roles to rules, with a vocabulary |
-| correction | what a rule decided for one node: weights of its edges, perhaps a rewrite |
-| annotated graph | the graph with the operation, flows and correction of every node |
-| explained tensor | an input of `grad`; `depends_on` holds the numbers of those behind a value |
-| flow | whether a value is live, dead (gradients stop on all paths) or constant |
-| factor | an operand that an operation multiplies by others |
-| gate | a factor g(x) of x in an activation; of itself, a bounded function held constant |
-| eager | computed by several nodes, where a fused kernel would be one |
-| scores, weights, values | of attention A v: the scores q k', A = softmax of them, and v |
-| weighted sum | the product of weights and values in eager attention |
-| constant | a value that does not depend on the explained tensors |
-| bias | a constant that adds to a value that does |
-| addition | what an operation itself adds to its output (`additive`) |
-| contribution | dF/dy * b of a bias b at the output y that it adds to |
-| site | a place in the graph where biases, or attention, are reported |
-| held value | the value of an operation that a rule holds constant |
-| note | what a `ConstantObserver` leaves with a node that autograd keeps nothing of |
-| write | an operation in place on a view, which autograd hides |
-| route | the way on which rows that were picked by what they hold go through a graph |
+node, edge
+    those of autograd's graph; an edge leads from a node to an operand of it
+operation
+    what a node computes, as far as the theory needs to know: facts, no gradients
+role
+    the part that operations of a kind play in the theory, such as product or gate
+vocabulary
+    the table from names of nodes to operations
+rule
+    what is done to the gradients at operations of one role
+rule set
+    a table from roles to rules, with a vocabulary
+correction
+    what a rule decided for one node: weights of its edges, perhaps a rewrite
+annotated graph
+    the graph with the operation, flows and correction of every node
+explained tensor
+    an input of `grad`; `depends_on` holds the numbers of those behind a value
+flow
+    whether a value is live, dead (gradients stop on all paths) or constant
+factor
+    an operand that an operation multiplies by others
+gate
+    a factor g(x) of x in an activation; of itself, a bounded function held constant
+eager
+    computed by several nodes, where a fused kernel would be one
+scores, weights, values
+    of attention A v: the scores q k', A = softmax of them, and v
+weighted sum
+    the product of weights and values in eager attention
+constant
+    a value that does not depend on the explained tensors
+bias
+    a constant that adds to a value that does
+addition
+    what an operation itself adds to its output (`additive`)
+contribution
+    dF/dy b of a bias b at the output y that it adds to
+site
+    a place in the graph where biases, or attention, are reported
+held value
+    the value of an operation that a rule holds constant
+note
+    what a `ConstantObserver` leaves with a node that autograd keeps nothing of
+write
+    an operation in place on a view, which autograd hides
+route
+    the way on which rows that were picked by what they hold go through a graph
 
 What is exported here is public and stable; what the rooms above need beside it is in `graph`,
 `biases`, `attention_watch` and `gradient`.

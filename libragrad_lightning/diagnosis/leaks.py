@@ -60,7 +60,7 @@ class IncompletenessReport:
 
     @property
     def relative_error(self) -> float:
-        """|FullGrad sum - logit| / |logit|."""
+        """``|FullGrad sum - logit| / |logit|``."""
         return abs(self.attributed - self.logit) / abs(self.logit)
 
     def table(self, rows: int = 10) -> Table:

@@ -1,8 +1,11 @@
 """Every block of Python on a page runs as it stands, one after the other in a fresh interpreter.
 
+A notebook is a page, too: its cells are the blocks.
+
 Commands for the shell run as well, but for those that install, download or train for minutes.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -16,7 +19,12 @@ import torch
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
+PAGES = [
+    ROOT / "README.md",
+    *ROOT.glob("docs/*.md"),
+    *ROOT.glob("*/README.md"),
+    *ROOT.glob("examples/*.ipynb"),
+]
 
 CHECKS = {
     "README.md": """
@@ -33,6 +41,30 @@ assert audit is not None
 assert batch["mask"].shape == (4, 64, 64)
 assert torch.equal(batch["image"][:, 0] == 1, batch["mask"])
 """,
+    "docs/how_to.md": """
+outlines = torch.zeros(2, 8, 8)
+outlines[:, 2:5] = 7
+read = unpack({"meta": {"species": torch.tensor([1, 0]), "outline": outlines}})
+assert read.images is None
+assert read.masks.sum() == 2 * 3 * 8
+assert explanation.attribution.shape == (1, 14, 14)
+assert Image.open("methods.png").width > Image.open("map.png").width
+assert gradient.shape == images.shape
+assert len(callbacks) == 2
+""",
+    "docs/start.md": """
+assert report.stat().st_size > 100_000
+assert "data:image" in report.read_text()
+values = trainer.callback_metrics
+assert values["audit/completeness_error/libra"] < 1e-5
+assert values["audit/completeness_error/plain"] > 0.1
+""",
+    "examples/explain_one_image.ipynb": """
+assert explanation.residuals.abs().max() < 1e-5 < 0.01 < plain.residuals.abs().max()
+assert other.target.tolist() == [sneaker]
+assert len(several.explanations) == 6
+assert trainer.callback_metrics["val_acc"] > 0.3
+""",
     "docs/text_prompts.md": """
 assert explanation.heatmap((224, 224)).shape == (1, 224, 224)
 assert Image.open("prompts.png").width > 1000
@@ -46,6 +78,9 @@ assert module.zero_shot(images).shape == (1, 2)
 
 
 def blocks(page, language):
+    if page.suffix == ".ipynb":
+        cells = json.loads(page.read_text())["cells"] if language == "python" else []
+        return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
@@ -55,7 +90,9 @@ def name_of(page):
 
 def with_blocks(language):
     found = [page for page in PAGES if blocks(page, language)]
-    return pytest.mark.parametrize("page", found, ids=map(name_of, found))
+    long = {page: [pytest.mark.rotating] for page in found if page.suffix == ".ipynb"}
+    cases = [pytest.param(page, id=name_of(page), marks=long.get(page, [])) for page in found]
+    return pytest.mark.parametrize("page", cases)
 
 
 @pytest.fixture
