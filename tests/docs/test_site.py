@@ -40,7 +40,7 @@ def built(folder):
     shutil.copytree(DOCS, folder / "docs", ignore=shutil.ignore_patterns("_build", "api"))
     shutil.copytree(ROOT / "examples", folder / "examples")
     site = folder / "html"
-    options = ["-W", "--keep-going", "-q", "-b", "html"]
+    options = ["-W", "--keep-going", "-q", "-b", "html", "-D", "toc_object_entries=0"]
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", *options, str(folder / "docs"), str(site)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
