@@ -11,6 +11,8 @@ from libragrad_lightning import explain
 from libragrad_lightning.models import read_token_model
 from libragrad_lightning.perturbation import deletion_logits
 
+pytestmark = pytest.mark.rotating
+
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3}
 
 

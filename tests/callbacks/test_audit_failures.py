@@ -15,6 +15,8 @@ from libragrad_lightning.callbacks import Samples
 from libragrad_lightning.metrics import CompletenessError
 from libragrad_lightning.reporting import panels, sinks
 
+pytestmark = pytest.mark.rotating
+
 PLACES = ("forward", "backward", "metric", "compute", "rendering", "logger")
 
 

@@ -10,6 +10,8 @@ from libragrad_lightning import explain, metrics
 from libragrad_lightning.callbacks import Samples
 from libragrad_lightning.demo import ImageClassifier
 
+pytestmark = pytest.mark.rotating
+
 BESIDE_MASKS = {
     "segmentation_ap": metrics.SegmentationAP,
     "segmentation_max_f1": metrics.SegmentationMaxF1,

@@ -23,6 +23,8 @@ from libragrad_lightning.callbacks import (
 from libragrad_lightning.models import read_token_model
 from libragrad_lightning.monitoring import AuditSession
 
+pytestmark = pytest.mark.rotating
+
 
 def history(tmp_path, **kwargs):
     callback = quick_audit(**({"num_images": 0, "levels": (0.2, 0.5)} | kwargs))

@@ -25,6 +25,8 @@ from libragrad_lightning.metrics.functional import target_probability
 from libragrad_lightning.models import explanation_state, read_token_model
 from libragrad_lightning.perturbation import deletion_logits
 
+pytestmark = pytest.mark.rotating
+
 COUNT = 8
 LEVELS = (0.3, 0.7)
 # Structural similarity needs larger maps than 4 x 4 patches.
@@ -75,7 +77,6 @@ def validated(tmp_path, module, **kwargs):
 
 @pytest.mark.parametrize("reward", ["log_odds", "probability", "logit"])
 @pytest.mark.parametrize("target", ["predicted", "label", 0, 1])
-@pytest.mark.rotating
 def test_a_fit_is_audited_as_with_two_logits(tmp_path, target, reward):
     settings = {"target": target, "reward": reward, "metrics": MEASURED}
     module, callback = fitted(tmp_path, **settings)

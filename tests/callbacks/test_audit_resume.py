@@ -10,6 +10,8 @@ from audit_cases import Classifier, data, last, loader, probe_ids, quick_audit, 
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch.utils.data import DataLoader, Subset
 
+pytestmark = pytest.mark.rotating
+
 
 class Certain(Classifier):
     """Without dropout, as Lightning's checkpoints do not hold random streams."""

@@ -19,6 +19,8 @@ from libragrad_lightning.audit import AuditRun
 from libragrad_lightning.callbacks import Samples
 from libragrad_lightning.metrics import SegmentationAP
 
+pytestmark = pytest.mark.rotating
+
 DRIFT_METRICS = ("drift_cosine", "drift_rank")
 KEYS = {
     f"{metric}/{rules}"

@@ -12,6 +12,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+pytestmark = pytest.mark.rotating
+
 
 def fit(path, callback, callbacks=(), **kwargs):
     """Three epochs of two steps."""
@@ -48,7 +50,6 @@ def logged(run, key="audit/srg/libra"):
         ({"every_n_train_steps": 4, "at_end": True}, -1, [3, 6]),
     ],
 )
-@pytest.mark.rotating
 def test_audits_run_when_they_are_due(tmp_path, kwargs, sanity_steps, expected):
     callback = quick_audit(num_images=0, **kwargs)
     run = fit(tmp_path, callback, num_sanity_val_steps=sanity_steps)
@@ -149,7 +150,6 @@ class TwoOptimizers(Classifier):
     [({}, 0), ({"every_n_train_steps": 2}, -1), ({"at_start": True, "at_end": True}, -1)],
     ids=["epochs", "steps", "start and end"],
 )
-@pytest.mark.rotating
 def test_everything_of_an_audit_stands_at_one_step(tmp_path, make, schedule, sanity):
     callback = quick_audit(num_images=1, **schedule)
     run = trainer(tmp_path, [callback], max_epochs=3, num_sanity_val_steps=sanity)

@@ -19,6 +19,8 @@ from libragrad_lightning import explain
 from libragrad_lightning.callbacks import LibraGradAudit, Pictures, Samples, ShortcutAlarm
 from libragrad_lightning.metrics import SegmentationAP
 
+pytestmark = pytest.mark.rotating
+
 
 def audited(tmp_path, loader, module=None, **arguments):
     arguments = {"max_samples": COUNT, "num_images": 0, "print_summary": False} | arguments

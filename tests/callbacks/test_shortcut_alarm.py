@@ -15,6 +15,8 @@ from libragrad_lightning.callbacks import ShortcutAlarm
 from libragrad_lightning.cli import LibraGradCLI
 from libragrad_lightning.monitoring import AuditedAccuracy
 
+pytestmark = pytest.mark.rotating
+
 MARKED = (
     # Accuracy on marked images and energy inside the object, seen with configs/shortcut.yaml.
     (0.242, 0.3567),

@@ -14,6 +14,8 @@ from twin_modules import CLASSES, Data, Plain, example, network
 
 from libragrad_lightning.callbacks import LibraGradAudit, Pictures, Samples
 
+pytestmark = pytest.mark.rotating
+
 
 def fit(tmp_path, module, make=example, **arguments):
     arguments = {"max_samples": 4, "num_images": 1, "print_summary": False} | arguments

@@ -21,7 +21,7 @@ from twin_modules import CLASSES, COUNT, Data, Plain, example, network
 from libragrad_lightning import explain
 from libragrad_lightning.callbacks import LibraGradAudit
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.rotating, pytest.mark.filterwarnings("ignore")]
 
 
 def run_with(tmp_path, module, make=example, fit=False, callbacks=(), batch_size=4, **arguments):

@@ -10,6 +10,8 @@ from twin_modules import Plain, network
 from libragrad_lightning import explain
 from libragrad_lightning.callbacks import Deletion, LibraGradAudit, Pictures
 
+pytestmark = pytest.mark.rotating
+
 COUNT, CLASSES = 8, 3
 LEVELS = (0.25, 0.5)
 

@@ -14,6 +14,8 @@ from twin_modules import CLASSES, COUNT, Data, Plain, example, raw
 
 from libragrad_lightning.callbacks import LibraGradAudit, Pictures, Samples
 
+pytestmark = pytest.mark.rotating
+
 METRICS = (
     "mif_accuracy_drop",
     "lif_accuracy",

@@ -77,6 +77,9 @@ assert module.zero_shot(images).shape == (1, 2)
 """What holds after the last block of a page, in its names and torch's."""
 
 
+READ_FIRST = ("README.md", "start.md")
+
+
 def blocks(page, language):
     if page.suffix == ".ipynb":
         cells = json.loads(page.read_text())["cells"] if language == "python" else []
@@ -90,8 +93,8 @@ def name_of(page):
 
 def with_blocks(language):
     found = [page for page in PAGES if blocks(page, language)]
-    long = {page: [pytest.mark.rotating] for page in found if page.suffix == ".ipynb"}
-    cases = [pytest.param(page, id=name_of(page), marks=long.get(page, [])) for page in found]
+    others = {page: [pytest.mark.rotating] for page in found if page.name not in READ_FIRST}
+    cases = [pytest.param(page, id=name_of(page), marks=others.get(page, [])) for page in found]
     return pytest.mark.parametrize("page", cases)
 
 
@@ -159,6 +162,7 @@ def commands():
     ]
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize("command", commands(), ids=lambda command: "_".join(command.split()[1:3]))
 def test_commands_run_as_they_stand(command, folder):
     done = ran(["bash", "-c", command], folder)

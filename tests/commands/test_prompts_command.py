@@ -16,6 +16,8 @@ from libragrad_lightning.prompts.hub import hub_model
 # isort: split
 import open_clip
 
+pytestmark = pytest.mark.rotating
+
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "prompts").glob("*.yaml"))
 SMALL = ["--model", "ViT-S-32-alt", "--pretrained", ""]
 

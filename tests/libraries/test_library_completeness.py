@@ -8,6 +8,8 @@ import completeness
 from libragrad_lightning.backward import LIBRA, PLAIN
 from libragrad_lightning.diagnosis.random_constants import draw_constants
 
+pytestmark = pytest.mark.rotating
+
 
 def images(seed):
     generator = torch.Generator().manual_seed(seed)

@@ -8,6 +8,8 @@ from layout_models import ORDERS, WRITINGS, Layout, laid_out, layouts
 
 from libragrad_lightning import explain
 
+pytestmark = pytest.mark.rotating
+
 EXPLAINED = (
     ("libra", "fullgrad_plus"),
     ("plain", "fullgrad_plus"),

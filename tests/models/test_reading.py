@@ -69,6 +69,7 @@ def with_biases(name, arguments):
     return model
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_level_is_read_and_complete(name):
     size, arguments, levels, prefix, axes, grid = FAMILIES[name]

@@ -13,6 +13,8 @@ from libragrad_lightning.models import Axes, explanation_state, read_token_model
 from libragrad_lightning.models.continuity import carried
 from libragrad_lightning.models.places import Movement, moved_images, movement, places
 
+pytestmark = pytest.mark.rotating
+
 
 def sharp(order, grid, nowhere=()):
     """Return the movement of patches in an order, with tokens that lie nowhere in between."""

@@ -11,6 +11,8 @@ from libragrad_lightning.models import explanation_state, read_token_model
 from libragrad_lightning.perturbation import deletion_logits
 from libragrad_lightning.placement import Placement, Span
 
+pytestmark = pytest.mark.rotating
+
 SIZES = ((40, 40), (69, 69), (47, 90), (75, 53), (61, 33), (101, 43))
 
 

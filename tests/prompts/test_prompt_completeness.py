@@ -9,6 +9,8 @@ from prompt_models import MODELS, PROMPTS, images, randomized
 from libragrad_lightning import explain
 from libragrad_lightning.prompts import explain_words, text_prompts
 
+pytestmark = pytest.mark.rotating
+
 WORDY = [name for name, model in MODELS.items() if model.has_words]
 
 

@@ -14,7 +14,7 @@ from libragrad_lightning import explain
 from libragrad_lightning.callbacks import LibraGradAudit
 from libragrad_lightning.prompts import text_prompts
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.rotating, pytest.mark.filterwarnings("ignore")]
 
 CLASSES = ("cat", "dog", "bird", "bus")
 CAPTIONS = (

@@ -10,6 +10,8 @@ from place_measurement import PlaceRow, measure
 from place_oracle import judge, pixels, probed_cells
 from zoo_rows import read
 
+pytestmark = pytest.mark.rotating
+
 LINES = """
 layouts tokens:class-patches 32x32
 layouts tokens:class-4-patches 32x48
@@ -66,7 +68,6 @@ def cases():
 
 
 @pytest.mark.parametrize("key", list(cases()))
-@pytest.mark.rotating
 def test_tokens_are_where_the_page_says(key):
     row, known = measure(key), KNOWN[key]
     assert (row.verdict, row.unexplained) == (known.verdict, known.unexplained), row.reason

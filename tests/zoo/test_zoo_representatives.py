@@ -6,6 +6,8 @@ import timm
 import zoo_architectures
 import zoo_measurement
 
+pytestmark = pytest.mark.rotating
+
 
 def words(text):
     return text.split()
