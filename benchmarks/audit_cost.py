@@ -114,7 +114,7 @@ def floor(model: nn.Module, images: Tensor, config: AuditConfig) -> float:
         return least(run)
 
     seconds = least(explained)
-    if config.deletes:
+    if "deletion" in config.needs:
         with torch.no_grad():
             z0 = parts.stem(images[: max(BATCH_SIZES)])
             if z0.dim() == 4:  # in which convolutions are fastest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -18,6 +19,8 @@ _BINS = "sqrt"
 """As numpy names it: as many bins as the root of the number of images. Those of TensorBoard's own
 choice take ten times the space, and it shows thirty of them."""
 _ENDS = ("value", "lower", "upper")
+_LAYOUTS: WeakKeyDictionary[SummaryWriter, dict[str, Any]] = WeakKeyDictionary()
+"""What audits have announced, by the writer."""
 
 
 def announce_charts(
@@ -48,7 +51,10 @@ def announce_charts(
         others = ", ".join(rules[1:])
         layout[f"{name}: {others} less {rules[0]}, with 95 % intervals"] = margins
     for logger in _boards(trainer):
-        logger.experiment.add_custom_scalars(layout)
+        # TensorBoard shows the last layout of a run, so that this one is to hold those before it.
+        whole = _LAYOUTS.setdefault(logger.experiment, {})
+        whole.update(layout)
+        logger.experiment.add_custom_scalars(whole)
 
 
 class RuleSetRuns:

@@ -116,17 +116,19 @@ def test_charts_are_announced_to_tensorboard_alone(tmp_path, rank_zero):
     board = TensorBoardLogger(tmp_path)
     run = SimpleNamespace(loggers=[CSVLogger(tmp_path), board], is_global_zero=rank_zero)
     announce_charts(run, "audit", ["srg", "lif_aopc", "drift_rank"], ["plain", "libra"])
+    announce_charts(run, "second", ["srg"], ["plain", "libra"])
     board.experiment.flush()
     events = EventAccumulator(board.log_dir).Reload()
     assert ("custom_scalars__config__" in events.Tags()["tensors"]) is rank_zero
     if rank_zero:
-        (event,) = events.Tensors("custom_scalars__config__")
+        *_, event = events.Tensors("custom_scalars__config__")
         layout = event.tensor_proto.string_val[0].decode("latin-1")
         assert all(f"audit/{metric}$" in layout for metric in ("srg", "lif_aopc", "drift_rank"))
         ends = [f"audit_difference/srg/{end}" for end in ("value", "lower", "upper")]
         assert all(end in layout for end in ends)
         assert "audit_difference/drift_rank" not in layout
-        assert "audit: libra less plain, with 95 % intervals" in layout
+        for name in ("audit", "second"):
+            assert f"{name}: libra less plain, with 95 % intervals" in layout
 
 
 @pytest.mark.parametrize("rank_zero", [True, False])
