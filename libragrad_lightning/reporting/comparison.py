@@ -183,11 +183,9 @@ def _paired(
         return torch.stack(found, 1)
 
     interval = bootstrap_interval(torch.cat(flat, 1), statistic=statistic)
-    bounds = (interval.value, interval.lower, interval.upper)
-    return [
-        Difference(metric, *pair, *(float(b[i]) for b in bounds), bool(interval.is_reliable[i]))
-        for i, metric in enumerate(metrics)
-    ]
+    ends = (interval.value, interval.lower, interval.upper, interval.is_reliable)
+    rows = zip(metrics, *(end.tolist() for end in ends), strict=True)
+    return [Difference(metric, *pair, *bounds) for metric, *bounds in rows]
 
 
 def _intervals(columns: Mapping[K, Tensor]) -> dict[K, Interval]:
