@@ -33,6 +33,8 @@ exclude_patterns = ["_build", "_site"]
 templates_path = ["_templates"]
 nitpicky = False
 default_role = "py:obj"
+maximum_signature_line_length = 88
+python_use_unqualified_type_names = True
 
 myst_enable_extensions = ["colon_fence"]
 myst_fence_as_directive = ["mermaid"]
@@ -42,13 +44,14 @@ autosummary_generate = True
 autosummary_ignore_module_all = False
 autosummary_imported_members = True
 autosummary_context = {"elsewhere": reference.documented_elsewhere(reference.packages(DOCS))}
-autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
 autodoc_member_order = "groupwise"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"libragrad-lightning {release}"
+html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_theme_options = {
