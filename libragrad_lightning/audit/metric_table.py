@@ -30,6 +30,7 @@ from libragrad_lightning.metrics import (
     PointingGame,
     RelativeCompletenessError,
     RelativeDrop,
+    RelevanceRankAccuracy,
     SaCo,
     SegmentationAP,
     SegmentationMaxF1,
@@ -232,6 +233,7 @@ METRICS: Mapping[str, MetricEntry] = {
     "mask_iou": _mask(MaskIoU),
     "pixel_accuracy": _mask(PixelAccuracy),
     "pointing_game": _mask(PointingGame),
+    "relevance_rank_accuracy": _mask(RelevanceRankAccuracy),
     "class_discrimination": _masks(TargetDiscrimination),
     "target_share": _masks(TargetShare),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from libragrad_lightning.metrics.average_drop import AverageDrop, AverageGain, AverageIncrease
 from libragrad_lightning.metrics.coco_mask_ap import CocoMaskAP
 from libragrad_lightning.metrics.completeness import CompletenessError, RelativeCompletenessError
 from libragrad_lightning.metrics.confidence import ConfidenceInterval, PairedDifference
@@ -18,8 +19,10 @@ from libragrad_lightning.metrics.discrimination import (
     TargetDiscrimination,
     TargetShare,
 )
+from libragrad_lightning.metrics.infidelity import Infidelity, MaxSensitivity
 from libragrad_lightning.metrics.localization import EnergyInside, PointingGame
 from libragrad_lightning.metrics.probability_drop import AOPC, LogOddsDrop
+from libragrad_lightning.metrics.rank_accuracy import RelevanceRankAccuracy
 from libragrad_lightning.metrics.relative_drop import RelativeDrop
 from libragrad_lightning.metrics.relevance_gain import SymmetricRelevanceGain
 from libragrad_lightning.metrics.salience import SaCo
@@ -33,6 +36,9 @@ from libragrad_lightning.metrics.similarity import (
 
 __all__ = [
     "AOPC",
+    "AverageDrop",
+    "AverageGain",
+    "AverageIncrease",
     "ClassDiscrimination",
     "CocoMaskAP",
     "CompletenessError",
@@ -43,6 +49,7 @@ __all__ = [
     "DeletionAccuracyDrop",
     "DeletionCurve",
     "EnergyInside",
+    "Infidelity",
     "InsertionAUC",
     "InsertionCurve",
     "LogOddsDrop",
@@ -50,11 +57,13 @@ __all__ = [
     "MapRankCorrelation",
     "MapStructuralSimilarity",
     "MaskIoU",
+    "MaxSensitivity",
     "PairedDifference",
     "PixelAccuracy",
     "PointingGame",
     "RelativeCompletenessError",
     "RelativeDrop",
+    "RelevanceRankAccuracy",
     "SaCo",
     "SegmentationAP",
     "SegmentationMaxF1",

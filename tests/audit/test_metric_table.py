@@ -116,6 +116,7 @@ def test_maps_that_have_not_moved_have_no_drift(inputs):
         ("mask_iou", metrics.MaskIoU),
         ("pixel_accuracy", metrics.PixelAccuracy),
         ("pointing_game", metrics.PointingGame),
+        ("relevance_rank_accuracy", metrics.RelevanceRankAccuracy),
         ("energy_inside", metrics.EnergyInside),
     ],
 )

@@ -17,6 +17,7 @@ BESIDE_MASKS = {
     "segmentation_max_f1": metrics.SegmentationMaxF1,
     "energy_inside": metrics.EnergyInside,
     "pointing_game": metrics.PointingGame,
+    "relevance_rank_accuracy": metrics.RelevanceRankAccuracy,
     "mask_iou": metrics.MaskIoU,
     "pixel_accuracy": metrics.PixelAccuracy,
 }

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from libragrad_lightning.metrics import (
     AOPC,
+    AverageDrop,
+    AverageGain,
+    AverageIncrease,
     ClassDiscrimination,
     CompletenessError,
     DegenerateMapRate,
@@ -16,6 +19,7 @@ from libragrad_lightning.metrics import (
     DeletionAUC,
     DeletionCurve,
     EnergyInside,
+    Infidelity,
     InsertionAUC,
     InsertionCurve,
     LogOddsDrop,
@@ -23,10 +27,12 @@ from libragrad_lightning.metrics import (
     MapRankCorrelation,
     MapStructuralSimilarity,
     MaskIoU,
+    MaxSensitivity,
     PixelAccuracy,
     PointingGame,
     RelativeCompletenessError,
     RelativeDrop,
+    RelevanceRankAccuracy,
     SaCo,
     SegmentationAP,
     SegmentationMaxF1,
@@ -93,11 +99,17 @@ def draw(size: int, seed: int = 0) -> Batch:
         "masked_output": normal(LEVELS, CLASSES),
         "salience": normal(LEVELS).sort(1, descending=True).values,
         "drops": normal(LEVELS),
+        "expected_change": normal(LEVELS),
+        "change": normal(LEVELS),
+        "perturbed_attribution": normal(LEVELS, SIDE, SIDE),
+        "probability": normal().sigmoid(),
+        "explained_probability": normal().sigmoid(),
     }
 
 
 MASKED = ("attribution", "mask")
 TWO_MASKED = (*MASKED, "other_mask")
+PROBABILITIES = ("probability", "explained_probability")
 DROP_ARGUMENTS = ("logits", "masked_logits", "target")
 CASES = {
     "accuracy": Case(
@@ -131,6 +143,14 @@ CASES = {
         lambda: InsertionAUC(FRACTIONS), ("insertion_scores",), "insertion_scores"
     ),
     "saco": Case(SaCo, ("salience", "drops"), "drops"),
+    "infidelity": Case(Infidelity, ("expected_change", "change"), "change", False),
+    "max_sensitivity": Case(
+        MaxSensitivity, ("attribution", "perturbed_attribution"), "attribution", False
+    ),
+    "average_drop": Case(AverageDrop, PROBABILITIES, "probability", False),
+    "average_gain": Case(AverageGain, PROBABILITIES, "explained_probability"),
+    "average_increase": Case(AverageIncrease, PROBABILITIES, "probability"),
+    "rank_accuracy": Case(RelevanceRankAccuracy, MASKED, "attribution"),
     "segmentation_ap": Case(SegmentationAP, MASKED, "attribution"),
     "max_f1": Case(SegmentationMaxF1, MASKED, "attribution"),
     "mask_iou": Case(MaskIoU, MASKED, "attribution"),

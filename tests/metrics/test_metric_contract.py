@@ -39,11 +39,12 @@ def test_class_attributes(case):
 
 SHARES = (
     "accuracy accuracy_drop segmentation_ap max_f1 mask_iou pixel_accuracy pointing_game "
-    "energy_inside target_share degenerate_maps"
+    "energy_inside target_share degenerate_maps rank_accuracy average_drop average_gain "
+    "average_increase"
 ).split()
 SIGNED = "aopc saco srg cosine rank_correlation ssim".split()
 SIGNED += ["class_discrimination", "target_discrimination"]
-ERRORS = ["completeness", "relative_completeness"]
+ERRORS = ["completeness", "relative_completeness", "infidelity", "max_sensitivity"]
 
 
 def test_plots_reach_from_the_least_to_the_greatest_possible_value():

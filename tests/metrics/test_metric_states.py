@@ -37,7 +37,8 @@ class Kind:
 
 def spoilt(part: Batch) -> Batch:
     """Return other values of the same samples."""
-    return {k: v.neg() if v.is_floating_point() else v for k, v in part.items()}
+    negated = {k: v.neg() if v.is_floating_point() else v for k, v in part.items()}
+    return {k: 1 + v if "probability" in k else v for k, v in negated.items()}
 
 
 def kinds() -> dict[str, Kind]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from libragrad_lightning.metrics.functional.average_drop import (
+    explained_drop,
+    explained_gain,
+    explained_increase,
+)
 from libragrad_lightning.metrics.functional.bootstrap import (
     Bootstrap,
     Interval,
@@ -26,8 +31,10 @@ from libragrad_lightning.metrics.functional.discrimination import (
     target_discrimination,
     target_share,
 )
+from libragrad_lightning.metrics.functional.infidelity import infidelity, max_sensitivity
 from libragrad_lightning.metrics.functional.localization import energy_inside, pointing_hits
 from libragrad_lightning.metrics.functional.maps import is_degenerate
+from libragrad_lightning.metrics.functional.rank_accuracy import relevance_rank_accuracy
 from libragrad_lightning.metrics.functional.salience import salience_coefficient
 from libragrad_lightning.metrics.functional.scores import (
     target_accuracy,
@@ -64,16 +71,22 @@ __all__ = [
     "deletion_probability_drop",
     "deletion_relative_drop",
     "energy_inside",
+    "explained_drop",
+    "explained_gain",
+    "explained_increase",
+    "infidelity",
     "is_degenerate",
     "map_cosine_similarity",
     "map_rank_correlation",
     "map_structural_similarity",
     "mask_confusion",
+    "max_sensitivity",
     "mean_iou",
     "paired_bootstrap",
     "pixel_accuracy",
     "pointing_hits",
     "relative_completeness_error",
+    "relevance_rank_accuracy",
     "salience_coefficient",
     "segmentation_average_precision",
     "segmentation_max_f1",
