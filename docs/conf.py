@@ -39,6 +39,7 @@ python_use_unqualified_type_names = True
 myst_enable_extensions = ["colon_fence"]
 myst_fence_as_directive = ["mermaid"]
 myst_heading_anchors = 3
+mermaid_fullscreen = False
 
 autosummary_generate = True
 autosummary_ignore_module_all = False
