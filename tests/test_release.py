@@ -52,7 +52,8 @@ def test_links_on_the_package_index_lead_to_files_of_the_release(metadata):
     links = re.findall(r"\]\(([^)]+)\)", metadata.get_payload())
     assert len(links) > 20
     base = f"{project_url(metadata, 'Repository')}/"
-    ours = [link.removeprefix(base) for link in links if link.startswith(base)]
+    files = tuple(f"{base}{form}/" for form in ("blob", "raw"))
+    ours = [link.removeprefix(base) for link in links if link.startswith(files)]
     assert {link for link in links if not link.startswith("https://")} == set()
     assert len(ours) == len(re.findall(r"\]\((?!https:)", (ROOT / "README.md").read_text()))
     for link in ours:
