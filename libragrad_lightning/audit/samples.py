@@ -56,7 +56,10 @@ class Samples:
     def pixels(self) -> Tensor:
         """The images, which must be there."""
         if self.images is None:
-            raise AuditError("LibraGradAudit has labels or masks without images.")
+            raise AuditError(
+                "LibraGradAudit has labels or masks without images; let what is passed as `unpack` "
+                "return `Samples` with `images`."
+            )
         return self.images
 
     @property
