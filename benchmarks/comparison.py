@@ -8,7 +8,8 @@
 
 Libraries are installed by pip into environments of their own, with the packages of this one and
 `constraints.txt`; what cannot be installed is named with pip's error. The clones of the authors'
-three repositories are looked for in the folder `--authors`.
+three repositories are looked for in the folder `--authors`. What has been done is kept in the
+folder `--environments`: after an interruption the same command goes on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import argparse
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -130,6 +130,19 @@ def authors(environment: Environment, folder: Path) -> str:
     return "imported, and no more was tried"
 
 
+def done_by(
+    environment: Environment, group: str, names: Sequence[str], methods: Sequence[str], folder: Path
+) -> dict[str, Any]:
+    """Let an environment do what has not been done; return what is said of its libraries."""
+    left = [name for name in methods if not (folder / f"{name}.pt").exists()]
+    if left:
+        environment.run("benchmarks/comparison_worker.py", folder, *left)
+    said = folder / f"{group}.json"
+    if not said.exists():
+        said.write_text(environment.run("benchmarks/comparison_libraries.py", *names))
+    return json.loads(said.read_text())  # type: ignore[no-any-return]
+
+
 def gains(subject: Subject, images: Tensor, labels: Tensor, maps: dict[str, Tensor]) -> Any:
     """Return for each map of each image the gain of deleting the least influential first."""
     with explanation_state(subject.classifier):
@@ -187,23 +200,23 @@ def main() -> None:
         for group, names in GROUPS.items()
     }
     folder = arguments.environments.resolve() / "work"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     subject, material = prepared(arguments.checkpoint, arguments.images, folder)
     looked, results = {}, {}
     for group, names in GROUPS.items():
         if errors[group]:
             looked |= dict.fromkeys(names, errors[group])
             continue
-        run = environments[group].run
-        looked |= json.loads(run("benchmarks/comparison_libraries.py", *names))
         methods = [n for n, m in METHODS.items() if m.library in names]
-        run("benchmarks/comparison_worker.py", folder, *methods)
+        looked |= done_by(environments[group], group, names, methods, folder)
         results |= {n: torch.load(folder / f"{n}.pt", weights_only=False) for n in methods}
     for result in results.values():
         if isinstance(result["explained"], dict):
-            pool = torch.nn.functional.adaptive_avg_pool2d
-            result["pooled"] = pool(result["explained"]["maps"], GRID)
+            maps = result["explained"]["maps"]
+            if maps.isfinite().all():
+                result["pooled"] = torch.nn.functional.adaptive_avg_pool2d(maps, GRID)
+            else:
+                result["explained"] = "no: maps that are not finite"
     pooled = {n: r["pooled"] for n, r in results.items() if "pooled" in r}
     torch.save(pooled, folder / "pooled.pt")
     environments["torch_peers"].run("benchmarks/comparison_flipping.py", folder, *pooled)

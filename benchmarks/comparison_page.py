@@ -195,8 +195,9 @@ tried. The intervals are wide, so neighbors in the first table are no ranking.
 
 Every map is summed over patches of 14 pixels, so that all have the same resolution. The gain is
 that of deleting the least instead of the most influential patches first, in accuracy, mean over
-10 to 90 % of the patches; PixelFlipping is the area under the curve of the class's probability
-while pixels become black, as Quantus measures it, from the same maps; segmentation AP is
+10 to 90 % of the patches; PixelFlipping is the mean of the class's probability while pixels
+become black, as Quantus measures it, from the same maps (its area under the curve asks for
+`numpy.trapz`, which NumPy has no longer); segmentation AP is
 against the objects' masks, of maps that are upsampled bicubically. The completeness error is
 |what the method adds up to - logit| over |logit|: attributions with the biases that our method
 counts apart, or with the logit of the baseline for Integrated Gradients. Seconds are those of
