@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Collection
 from itertools import count
@@ -43,6 +44,7 @@ def fuzz(seconds: float, names: Collection[str] = tuple(TRIALS)) -> tuple[Counte
 
 def main() -> int:
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", "A confidence interval of fewer")
     seconds = float(os.environ.get("LIBRAGRAD_FUZZ_SECONDS", "60"))
     tried, failed = fuzz(seconds, sys.argv[1:] or tuple(TRIALS))
     for name, times in tried.items():
