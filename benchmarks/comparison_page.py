@@ -100,9 +100,6 @@ def _features(rows: Sequence[Row], looked: Mapping[str, Any]) -> list[str]:
         "- **No gradients needed**: captum's Feature Ablation asks the model alone; "
         "ours has no such method."
     )
-    said.append(
-        "- **Keras**: xplique explains models of TensorFlow as well; ours knows torch alone."
-    )
     return said
 
 
@@ -180,8 +177,8 @@ def page(
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "lightning"))
     return f"""# Compared with other libraries
 
-`python benchmarks/comparison.py CHECKPOINT` writes this page. All numbers are of one run: one
-core, {versions}, and the model of `configs/photographs.yaml` (a ViT-S/14, twenty classes) on
+`python benchmarks/comparison.py CHECKPOINT` writes this page. All numbers are of one run of
+it: one core, {versions}, and the model of `configs/photographs.yaml` (a ViT-S/14, twenty classes) on
 {count} held-out scenes, of which the label is explained. What is not in the tables was not
 tried. The intervals are wide, so neighbors in the first table are no ranking.
 
@@ -212,8 +209,9 @@ another choice may do better.
 
 *Left behind* is what differs in the model, or in torch, after a call. The lines of CAMs name a
 layer, and other models need other lines. LXT knows torchvision's vision transformer, so the
-model was rebuilt there with the same logits. zennit's composites are made for convolutional
-networks.
+model was rebuilt there with the same logits, which its seconds and memory hold, too; it was
+given an older transformers, as it imports names that are gone. Rows of numbers were given to
+captum's Input x Gradient, whatever the row.
 
 ## Libraries
 
