@@ -177,10 +177,10 @@ def page(
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "lightning"))
     return f"""# Compared with other libraries
 
-`python benchmarks/comparison.py CHECKPOINT` writes this page. All numbers are of one run of
-it: one core, {versions}, and the model of `configs/photographs.yaml` (a ViT-S/14, twenty classes) on
-{count} held-out scenes, of which the label is explained. What is not in the tables was not
-tried. The intervals are wide, so neighbors in the first table are no ranking.
+`python benchmarks/comparison.py CHECKPOINT` writes this page, and goes on after an interruption.
+One core, {versions}, and the model of `configs/photographs.yaml` (a ViT-S/14, twenty classes) on
+{count} held-out scenes, of which the label is explained. What is not in the tables was not tried.
+The intervals are wide, so neighbors in the first table are no ranking.
 
 ## Where others are better
 
