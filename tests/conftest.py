@@ -11,11 +11,11 @@ import libragrad_lightning  # noqa: F401  (repairs torchvision before anything i
 
 # Set before workers start, which take it over, so that they agree at midnight, too.
 DAY = os.environ.setdefault("LIBRAGRAD_TESTS_OF", str(date.today().toordinal()))
-_WHOLE, _PARTS = 1000, 4
+_WHOLE, _PARTS = 1000, 3
 
 
 def pytest_collection_modifyitems(config, items):
-    """Run a quarter of the cases that rotate, another one every day, if all tests are run."""
+    """Run a third of the cases that rotate, another one every day, if all tests are run."""
     if DAY == "all" or len(items) < _WHOLE:
         return
     rotating = [item for item in items if item.get_closest_marker("rotating")]
