@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import average_precision_score
 from torch import Tensor
@@ -18,8 +19,8 @@ _THRESHOLDS = np.linspace(0.5, 0.95, 10)
 _SIGMA, _REACH = 1.5, 5
 
 
-def agree(found: Tensor, expected: object) -> None:
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9, atol=1e-11)
+def agree(found: Tensor, expected: ArrayLike) -> None:
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9, atol=1e-12)
 
 
 def log_odds_and_gains(seed: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import libragrad_lightning  # noqa: F401  (repairs torchvision before timm imports it)  # isort: skip
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -19,6 +19,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
 from fuzz_scores import (
+    agree,
     coco_precision,
     groups_of_patches,
     log_odds_and_gains,
@@ -187,10 +188,6 @@ def what_is_left(read: TokenModel, image: Tensor, left: Tensor, operator: str) -
         rows, columns = (slice(8 * n, 8 * n + 8) for n in divmod(patch, 3))
         picture[..., rows, columns] = filling[..., rows, columns]
     return read.logits(picture)
-
-
-def agree(found: Tensor, expected: Iterable[float]) -> None:
-    np.testing.assert_allclose(found.numpy(), list(expected), rtol=1e-9, atol=1e-12)
 
 
 TRIALS: dict[str, Callable[[int], None]] = {

@@ -100,7 +100,8 @@ class Placement:
             size: Height and width in pixels.
 
         Returns:
-            `[B, H, W]` of the same type; 0 at pixels that no patch reads.
+            `[B, H, W]` of the same type; 0 at pixels that no patch reads; NaN throughout where a
+            value of the map is not finite.
         """
         wide = torch.float32 if maps.device.type == "mps" else torch.float64
         rows = self.rows.bicubic_weights(maps.shape[-2], size[0]).to(maps.device, wide)

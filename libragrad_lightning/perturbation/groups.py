@@ -66,10 +66,8 @@ def group_logits(
             f"`groups` must lie between 1 and the number of patches, {patches}, but is {groups}."
         )
     operator = perturbation_operator(perturbation, model, images)
-    chunks, ties = (
-        RowChunks(operator.begin(model, images), batch_size),
-        tie_breakers(images, patches),
-    )
+    chunks = RowChunks(operator.begin(model, images), batch_size)
+    ties = tie_breakers(images, patches)
     numbers = torch.arange(len(images), device=images.device)
     bounds = [number * patches // groups for number in range(groups + 1)]
     found = {}

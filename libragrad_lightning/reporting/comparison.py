@@ -83,7 +83,7 @@ class Difference:
     value: float
     lower: float
     upper: float
-    is_reliable: bool = True
+    is_reliable: bool
 
 
 _MIF, _LIF = "most influential first", "least influential first"

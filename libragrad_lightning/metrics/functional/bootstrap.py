@@ -222,7 +222,9 @@ def _is_reliable(drawn: Tensor, alone: Tensor) -> Tensor:
     deviation = off.square().mean(dim=0).sqrt()
     skewness = (off / deviation).pow(3).mean(dim=0).abs()  # NaN where all are equal
     # As for normal approximations of shares: there must be so many of either kind.
-    unlike = (alone != alone.mode(dim=0).values).sum(dim=0) + 1
+    # Not every device has a mode.
+    common = alone.cpu().mode(dim=0).values.to(alone.device)
+    unlike = (alone != common).sum(dim=0) + 1
     return (skewness <= _MOST_SKEWED) & (unlike >= FEWEST)
 
 

@@ -9,6 +9,7 @@ from libragrad_lightning.metrics.functional.checks import (
     check_layout,
     check_shape,
 )
+from libragrad_lightning.metrics.functional.maps import check_maps
 from libragrad_lightning.metrics.functional.precision import accumulation_dtype
 
 if TYPE_CHECKING:
@@ -78,13 +79,9 @@ def max_sensitivity(attribution: Tensor, perturbed_attribution: Tensor) -> Tenso
         Yeh et al., On the (In)fidelity and Sensitivity of Explanations (NeurIPS 2019), as a share
         of the size of the map.
     """
-    check_layout("attribution", attribution, "[B, H, W]")
+    check_maps("attribution", attribution)
     check_layout("perturbed_attribution", perturbed_attribution, "[B, R, H, W]")
-    for name, values in (
-        ("attribution", attribution),
-        ("perturbed_attribution", perturbed_attribution),
-    ):
-        check_floating_point(name, values)
+    check_floating_point("perturbed_attribution", perturbed_attribution)
     batch, draws = perturbed_attribution.shape[:2]
     check_shape(
         *("perturbed_attribution", perturbed_attribution),
