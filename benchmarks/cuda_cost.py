@@ -1,4 +1,4 @@
-"""What gradients, explanations, metrics and audits cost on a device, as ratios within one run."""
+"""What gradients, explanations, metrics and audits take on a device, as ratios within one run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from cuda_findings import Finding, Setup, failed
+from cuda_findings import Finding, Setup, tried
 from libragrad_lightning import explain
 from libragrad_lightning.backward import LIBRA, PLAIN, RuleSet, grad
 from libragrad_lightning.callbacks import LibraGradAudit
@@ -26,22 +26,16 @@ ROUNDS = 5
 
 
 def cost_findings(setup: Setup) -> Iterator[Finding]:
-    """Yield all findings; one that fails says nothing about the others."""
+    """Yield what is found of time."""
     sections: list[Callable[[Setup], Iterator[Finding]]] = [
         precision_cost,
         audit_cost,
-        memory_cost,
-        memory_that_runs_out,
         gradient_cost,
     ]
-    for section in sections:
-        try:
-            yield from section(setup)
-        except Exception as error:
-            yield failed(section.__name__.replace("_", " "), error)
+    return tried(sections, setup)
 
 
-def _model(name: str, setup: Setup) -> tuple[nn.Module, tuple[int, int, int]]:
+def model_of(name: str, setup: Setup) -> tuple[nn.Module, tuple[int, int, int]]:
     torch.manual_seed(0)
     module = create_model(name, num_classes=10).eval().to(setup.device)
     size: tuple[int, int, int] = module.pretrained_cfg["input_size"]
@@ -57,14 +51,14 @@ def gradient_cost(setup: Setup) -> Iterator[Finding]:
     }
     names = {"test_vit": math.inf} if setup.tiny else limits
     for name, limit in names.items():
-        module, size = _model(name, setup)
-        for batch in (2,) if setup.tiny else (32, 128):
+        module, size = model_of(name, setup)
+        for batch in (2,) if setup.tiny else (8, 32, 128):
             images = torch.randn(batch, *size, device=setup.device)
             with explanation_state(module):
                 plain, libra = setup.medians(
                     ROUNDS,
-                    lambda m=module, i=images: _gradient(m, i, PLAIN),
-                    lambda m=module, i=images: _gradient(m, i, LIBRA),
+                    lambda m=module, i=images: gradient(m, i, PLAIN),
+                    lambda m=module, i=images: gradient(m, i, LIBRA),
                 )
             reading = read_token_model(module, images)
             first = setup.seconds(lambda m=module, i=images: read_token_model(m, i))
@@ -82,7 +76,7 @@ def gradient_cost(setup: Setup) -> Iterator[Finding]:
             )
 
 
-def _gradient(module: nn.Module, images: Tensor, rules: RuleSet) -> object:
+def gradient(module: nn.Module, images: Tensor, rules: RuleSet) -> object:
     pixels = images.clone().requires_grad_()
     return grad(module(pixels).amax(1).sum(), pixels, rules=rules)
 
@@ -126,7 +120,7 @@ class Trained(L.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=1e-4)
 
 
-def _loader(count: int, side: int, batch: int) -> DataLoader[tuple[Tensor, ...]]:
+def loader(count: int, side: int, batch: int) -> DataLoader[tuple[Tensor, ...]]:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(count, 3, side, side, generator=generator)
     masks = torch.zeros(count, side, side, dtype=torch.bool)
@@ -153,7 +147,7 @@ def _fit(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, _loader(5 * count, side, batch), _loader(count, side, batch))
+    trainer.fit(module, loader(5 * count, side, batch), loader(count, side, batch))
     logged = {key: float(value) for key, value in trainer.callback_metrics.items()}
     return logged | {"training": timer.time_elapsed("train")}
 
@@ -188,74 +182,7 @@ def _floor(setup: Setup, net: nn.Module, images: Tensor, count: int) -> float:
         read.can_drop_tokens(images)
         gradients, deletions = setup.medians(
             3,
-            lambda: [_gradient(net, images, rules) for rules in (PLAIN, PLAIN)],
+            lambda: [gradient(net, images, rules) for rules in (PLAIN, PLAIN)],
             lambda: deletion_logits(read, images, scores, LEVELS, 4 * len(images)),
         )
     return chunks * (gradients + 2 * deletions)
-
-
-def memory_cost(setup: Setup) -> Iterator[Finding]:
-    """Yield the peak memory of explanations over that of a training step."""
-    if not setup.on_cuda:
-        return
-    cases = {"vit_small_patch16_224": 32, "convnext_tiny": 32, "vit_large_patch14_clip_336": 16}
-    for name, batch in cases.items():
-        module, size = _model(name, setup)
-        images = torch.randn(batch, *size, device=setup.device)
-        labels = torch.zeros(batch, dtype=torch.long, device=setup.device)
-        training = setup.peak(lambda m=module, i=images, t=labels: _training_step(m, i, t))
-        module.zero_grad(set_to_none=True)
-        with explanation_state(module):
-            plain = setup.peak(lambda m=module, i=images: _gradient(m, i, PLAIN))
-        ours = setup.peak(
-            lambda m=module, i=images: explain(m, i, batch_size=len(i), progress=False)
-        )
-        what = f"{name}, batch {batch}: peak of `explain`"
-        yield Finding(f"{what} / plain gradient's", ours / plain, 1.05, f"{ours:.2f} GiB")
-        yield Finding(f"{what} / a training step's", ours / training, None, f"{training:.2f} GiB")
-
-
-def _training_step(module: nn.Module, images: Tensor, labels: Tensor) -> None:
-    F.cross_entropy(module(images), labels).backward()
-
-
-def memory_that_runs_out(setup: Setup) -> Iterator[Finding]:
-    """Yield how much an audit changes that has to halve its batches, since memory is small."""
-    if not setup.on_cuda:
-        return
-    values = []
-    for fraction in (None, 1.5):
-        torch.manual_seed(0)
-        module = Trained("vit_small_patch16_224")
-        torch.cuda.empty_cache()
-        if fraction is not None:
-            whole = torch.cuda.get_device_properties(setup.device).total_memory
-            used = torch.cuda.memory_allocated(setup.device)
-            allowed = (used + fraction * 2**30) / whole
-            torch.cuda.set_per_process_memory_fraction(allowed, setup.device)
-        try:
-            values.append(_validated(setup, module))
-        finally:
-            torch.cuda.set_per_process_memory_fraction(1.0, setup.device)
-            torch.cuda.empty_cache()
-    roomy, narrow = values
-    keys = [k for k in roomy if k.startswith(("audit/mif", "audit/lif", "audit/segmentation"))]
-    difference = max(abs(roomy[k] - narrow[k]) for k in keys)
-    note = f"{roomy['audit/peak_memory_gib']:.2f} GiB, then {narrow['audit/peak_memory_gib']:.2f}"
-    yield Finding("audit of 128 images at once in 1.5 GiB: metrics", difference, 0.02, note)
-
-
-def _validated(setup: Setup, module: L.LightningModule) -> Mapping[str, float]:
-    callback = LibraGradAudit(max_samples=128, batch_size=128, num_images=0, print_summary=False)
-    trainer = L.Trainer(
-        callbacks=[callback],
-        default_root_dir=tempfile.mkdtemp(),
-        accelerator=setup.device.type,
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.validate(module, _loader(128, 224, 16), verbose=False)
-    return {key: float(value) for key, value in trainer.callback_metrics.items()}

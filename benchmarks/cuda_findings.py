@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -88,6 +88,17 @@ def failed(what: str, error: Exception) -> Finding:
     """Return the finding that something could not be tried at all."""
     said = f"{type(error).__name__}: {error}".splitlines()[0].replace("|", "/")
     return Finding(what, float("nan"), 0.0, said[:160])
+
+
+def tried(
+    sections: Sequence[Callable[[Setup], Iterator[Finding]]], setup: Setup
+) -> Iterator[Finding]:
+    """Yield the findings of all sections; one that fails says nothing about the others."""
+    for section in sections:
+        try:
+            yield from section(setup)
+        except Exception as error:
+            yield failed(section.__name__.replace("_", " "), error)
 
 
 def misses(findings: Sequence[Finding]) -> list[Finding]:

@@ -5,15 +5,24 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    Strategy,
+)
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from cuda_findings import Finding, Setup, failed
@@ -33,6 +42,13 @@ class Classifier(L.LightningModule):
             net = net.to(memory_format=torch.channels_last)
         self.channels_last = channels_last
         self.net = torch.compile(net) if compiled else net
+
+    def configure_model(self) -> None:
+        if self.device_mesh is None or isinstance(self.net, FSDPModule):
+            return
+        mesh = self.device_mesh["data_parallel"]
+        for part in (*self.net.blocks, self.net):
+            fully_shard(part, mesh=mesh)
 
     def forward(self, images: Tensor) -> Tensor:
         if self.channels_last:
@@ -60,6 +76,7 @@ class Setting:
     compiled: bool = False
     benchmark: bool = False
     needs_cuda: bool = False
+    strategy: Callable[[], Strategy] | None = None
     audit: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -80,6 +97,15 @@ SETTINGS = {
     "accumulated gradients, clipped": Setting(
         {"accumulate_grad_batches": 2, "gradient_clip_val": 0.1}
     ),
+    "FSDP2, one process": Setting(strategy=lambda: ModelParallelStrategy(1, 1), needs_cuda=True),
+    "FSDP2, bf16-true": Setting(
+        {"precision": "bf16-true"}, strategy=lambda: ModelParallelStrategy(1, 1), needs_cuda=True
+    ),
+    "FSDP1, one process": Setting(strategy=FSDPStrategy, needs_cuda=True),
+    "FSDP1, 16-mixed, with its scaler": Setting(
+        {"precision": "16-mixed"}, strategy=FSDPStrategy, needs_cuda=True
+    ),
+    "DDP, one process": Setting(strategy=DDPStrategy, needs_cuda=True),
 }
 
 
@@ -122,6 +148,7 @@ def digest_of_run(
             accelerator=setup.device.type,
             devices=1,
             default_root_dir=folder,
+            strategy=setting.strategy() if setting.strategy else "auto",
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -165,6 +192,8 @@ def _left_behind(trainer: L.Trainer, module: nn.Module) -> Iterator[tuple[str, s
 
 
 def _digest(value: object) -> str:
+    if isinstance(value, DTensor):
+        value = value.to_local()
     if isinstance(value, Tensor):
         raw = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
         return hashlib.sha256(raw).hexdigest()[:16]
@@ -184,7 +213,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _flags_put_back() -> Iterator[None]:
-    """Put back what a Trainer leaves as it set it."""
+    """Put back what a Trainer leaves as it set it, and end its process group."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     benchmark = torch.backends.cudnn.benchmark
     try:
@@ -192,3 +221,5 @@ def _flags_put_back() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(deterministic)
         torch.backends.cudnn.benchmark = benchmark
+        if dist.is_initialized():
+            dist.destroy_process_group()

@@ -1,9 +1,9 @@
 """What holds on a CUDA device: exactness, neutrality and cost.
 
-    python benchmarks/on_cuda.py [--device cuda] [--sections kernels norms models neutrality cost]
+    python benchmarks/on_cuda.py [--device cuda] [--sections kernels norms neutrality models memory cost]
         [--seconds 330] [--output docs/cuda.md]
 
-Needs the repository, torch, lightning, timm, torchmetrics and scikit-learn, and ends within six
+Sections of the page that are not tried again stay as they are. Needs the repository, torch, lightning, timm, torchmetrics and scikit-learn, and ends within six
 minutes on a GPU of the last generations: what does not fit into `--seconds` is left out and said.
 On a CPU everything is tried with tiny models, so that the command itself is tested.
 """
@@ -16,7 +16,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic products
@@ -29,6 +29,7 @@ import libragrad_lightning  # noqa: F401  (mends torchvision before lightning im
 from cuda_cost import cost_findings
 from cuda_findings import HEADER, Finding, Setup, misses
 from cuda_kernels import kernel_findings, norm_findings
+from cuda_memory import memory_findings
 from cuda_models import model_findings
 from cuda_neutrality import neutrality_findings
 from libragrad_lightning.tables import TableRows
@@ -47,6 +48,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Setup], Iterator[Finding]]]] = {
         "Models: residual of Libra relative to all contributions (float32), to the logit (float64)",
         model_findings,
     ),
+    "memory": ("Memory: what explanations take, and what audits do without it", memory_findings),
     "cost": ("Cost: ratios of medians of alternating rounds", cost_findings),
 }
 """Titles and what finds, by name; the dearest last."""
@@ -72,17 +74,23 @@ def findings_within(
             return
 
 
-def page(setup: Setup, found: dict[str, list[Finding]], seconds: float) -> str:
-    """Return the page in Markdown."""
+def section(setup: Setup, name: str, findings: list[Finding], seconds: float) -> str:
+    """Return a section of the page in Markdown."""
     where = torch.cuda.get_device_name(setup.device) if setup.on_cuda else "a CPU, tiny models"
-    runtime = f"torch {torch.__version__}, CUDA {torch.version.cuda}" if setup.on_cuda else ""
-    lines = [INTRODUCTION, f"{where}. {runtime} The run took {seconds:.0f} s.".replace("  ", " ")]
-    for name, findings in found.items():
-        table = TableRows(HEADER, tuple(finding.row() for finding in findings))
-        missed = len(misses(findings))
-        verdict = f"{missed} of {len(findings)} above their limits."
-        lines += ["", f"## {SECTIONS[name][0]}", "", verdict, "", table.markdown()]
-    return "\n".join(lines) + "\n"
+    runtime = f", CUDA {torch.version.cuda}" if setup.on_cuda else ""
+    table = TableRows(HEADER, tuple(finding.row() for finding in findings))
+    verdict = f"{len(misses(findings))} of {len(findings)} above their limits."
+    verdict += f" {where}, torch {torch.__version__}{runtime}; {seconds:.0f} s."
+    return f"## {SECTIONS[name][0]}\n\n{verdict}\n\n{table.markdown()}\n"
+
+
+def page_with(written: Mapping[str, str], before: str) -> str:
+    """Return the page in Markdown: sections that are written now, others as they were before."""
+    parts = {text.split("\n", 1)[0]: f"## {text}" for text in before.split("\n## ")[1:]}
+    found = {SECTIONS[name][0]: text for name, text in written.items()}
+    titles = [title for title, _ in SECTIONS.values()]
+    sections = [found.get(title) or parts.get(title, "") for title in titles]
+    return "\n".join([INTRODUCTION, *(s.rstrip("\n") + "\n" for s in sections if s)])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -101,17 +109,20 @@ def main(arguments: list[str] | None = None) -> int:
     for name in ("lightning.pytorch", "libragrad_lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     start = time.perf_counter()
-    found: dict[str, list[Finding]] = {}
+    before = options.output.read_text() if options.output and options.output.exists() else ""
+    written: dict[str, str] = {}
+    missed = 0
     for name in options.sections:
-        found[name] = []
+        found, begin = [], time.perf_counter()
         print(f"\n{SECTIONS[name][0]}", flush=True)
         for finding in findings_within(SECTIONS[name][1], setup, start + options.seconds):
-            found[name].append(finding)
+            found.append(finding)
             at = time.perf_counter() - start
             print(f"{at:5.0f} s  " + "  ".join(filter(None, finding.row())), flush=True)
+        missed += len(misses(found))
+        written[name] = section(setup, name, found, time.perf_counter() - begin)
         if options.output is not None:
-            options.output.write_text(page(setup, found, time.perf_counter() - start))
-    missed = sum(len(misses(findings)) for findings in found.values())
+            options.output.write_text(page_with(written, before))
     print(f"\n{missed} above their limits; {time.perf_counter() - start:.0f} s")
     return missed
 

@@ -25,7 +25,7 @@ from libragrad_lightning.audit.keys import Key
 from libragrad_lightning.audit.learning import ForwardFunction, Learned, SeenStep, Source
 from libragrad_lightning.audit.measurement import reasons_for_missing
 from libragrad_lightning.audit.metric_table import DEFAULT_METRICS, METRICS
-from libragrad_lightning.audit.precision import in_float32
+from libragrad_lightning.audit.precision import as_weights_are, in_float32
 from libragrad_lightning.audit.probe_set import ProbeGroup, ProbeSet, Shard, shard_of
 from libragrad_lightning.audit.readings import Readings
 from libragrad_lightning.audit.result import AuditResult, Failure, merged
@@ -73,6 +73,7 @@ __all__ = [
     "TimeBudget",
     "UnpackBatch",
     "WatchedStep",
+    "as_weights_are",
     "at_least",
     "audit_config",
     "changed_settings",

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from libragrad_lightning.audit.trees import mapped
+
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -44,6 +46,22 @@ def floating_dtype(module: nn.Module) -> torch.dtype:
     """Return the dtype in which a module expects images."""
     floating = (p.dtype for p in module.parameters() if p.is_floating_point())
     return next(floating, torch.float32)
+
+
+def as_weights_are(tree: Any, module: nn.Module) -> Any:
+    """Return arguments with float32 in place of half precision, unless the weights are half too.
+
+    FSDP casts what a module is given with its weights; gathered weights are not cast.
+
+    Args:
+        tree: Nested arguments.
+        module: The module that they are for.
+    """
+    if floating_dtype(module) in _HALF:
+        return tree
+    return mapped(
+        tree, lambda _, t: t.float() if isinstance(t, Tensor) and t.dtype in _HALF else t
+    )
 
 
 def _half_tensors(model: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from libragrad_lightning.models import TokenModel
+from libragrad_lightning.models import TokenModel, free_bytes
 
 MOST_AT_ONCE = 32
 """More are hardly faster, and a chunk is what one has to wait for to see how far an audit is."""
@@ -24,12 +23,6 @@ def images_that_fit(model: TokenModel, image: Tensor) -> int:
         model: The model.
         image: An image of their size `[1, C, H, W]`, on the model's device.
     """
-    room = _SHARE * free_bytes(image.device) if image.is_cuda else _ON_CPU
+    free = free_bytes(image.device)
+    room = _ON_CPU if free is None else _SHARE * free
     return max(1, min(MOST_AT_ONCE, int(room / max(1, model.bytes_recorded(image)))))
-
-
-def free_bytes(device: torch.device) -> int:
-    """Return how much memory of a CUDA device this process can still get, in bytes."""
-    free, _ = torch.cuda.mem_get_info(device)
-    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return free + held

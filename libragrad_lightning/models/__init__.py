@@ -1,6 +1,7 @@
 """How to read a model: tokens, blocks, prefix tokens, grid; and how to leave it undisturbed."""
 
 from libragrad_lightning.models.calls import is_differentiable
+from libragrad_lightning.models.device_memory import free_bytes
 from libragrad_lightning.models.errors import UnreadableModelError, WeightsTooLargeError
 from libragrad_lightning.models.feature_view import (
     Axes,
@@ -54,6 +55,7 @@ __all__ = [
     "WeightsTooLargeError",
     "called_with_origins",
     "explanation_state",
+    "free_bytes",
     "gathered",
     "gathered_weights",
     "hooked_modules",

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
 
+from libragrad_lightning.models.device_memory import free_bytes
 from libragrad_lightning.models.errors import UnreadableModelError, WeightsTooLargeError
 from libragrad_lightning.models.processes import gathered, is_grouped
 from libragrad_lightning.models.shared_images import parallelism_within_images
@@ -178,14 +179,6 @@ def _check_room(model: nn.Module, size: int) -> None:
             f"{size / 2**30:.3g} GiB in every process, and one has {room / 2**30:.3g} GiB left; "
             f"use smaller batches, or {_ELSEWHERE}."
         )
-
-
-def free_bytes(device: torch.device) -> int | None:
-    """Return how much memory a device has left for this process; None where it is not known."""
-    if device.type != "cuda":
-        return None
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 @contextmanager

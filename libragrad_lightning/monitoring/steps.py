@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 from libragrad_lightning.audit import (
     SeenStep,
     WatchedStep,
+    as_weights_are,
     copied,
     may_compile,
     parameter_owners,
@@ -69,7 +70,7 @@ class StepWatcher:
         if self._arguments is None or takes_iterator:
             return SeenStep(self._module, self._batch, None)
         # Copies made in inference mode could not be overwritten outside of it.
-        args, kwargs = copied(self._arguments)
+        args, kwargs = as_weights_are(copied(self._arguments), self._module)
         context = self._module._compiler_ctx
         step = self._original if context is None else context[f"original_{self._name}"]
         with torch.no_grad(), watched_step(self._module, (args, kwargs), self._only) as watched:

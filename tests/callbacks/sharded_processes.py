@@ -17,6 +17,7 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch.distributed.fsdp import (
     FSDPModule,
     FullyShardedDataParallel,
+    MixedPrecision,
     MixedPrecisionPolicy,
     fully_shard,
 )
@@ -51,16 +52,28 @@ class Half(Sharded):
         return super().forward(images).float()
 
 
+class Compiling(Classifier):
+    """Its step is watched when it runs again, since compiled code might run in it."""
+
+    def __init__(self):
+        super().__init__()
+        self._compiler_ctx = {"original_validation_step": self.validation_step}
+
+
 class Wrapping(FSDPStrategy):
     """FSDP1 on CPUs, where Lightning's own refuses to run."""
 
     def _setup_model(self, model):
-        return FullyShardedDataParallel(model, device_id=torch.device("cpu"), **self.kwargs)
+        given = {"mixed_precision": self.mixed_precision, **self.kwargs}
+        return FullyShardedDataParallel(model, device_id=torch.device("cpu"), **given)
 
 
 STRATEGIES = {
     "fsdp2": lambda: ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1),
     "fsdp1": lambda: Wrapping(auto_wrap_policy={BLOCK}),
+    "fsdp1_half": lambda: Wrapping(
+        auto_wrap_policy={BLOCK}, mixed_precision=MixedPrecision(torch.bfloat16)
+    ),
 }
 
 
@@ -94,8 +107,11 @@ def validate(folder, strategy=None, prefix="one"):
 
 
 def validate_in_half(folder):
-    callback = quick_audit(max_samples=12, metrics=METRICS, num_images=0)
-    run(folder, "half", [callback], "fsdp2", kind=Half)
+    kinds = {"half": ("fsdp2", Half), "half1": ("fsdp1_half", Classifier)}
+    kinds["half1_again"] = ("fsdp1_half", Compiling)
+    for name, (strategy, kind) in kinds.items():
+        callback = quick_audit(max_samples=12, metrics=METRICS, num_images=0)
+        run(folder, name, [callback], strategy, kind=kind)
 
 
 def fail_in_the_second(folder, strategy):

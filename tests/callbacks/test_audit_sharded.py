@@ -54,9 +54,10 @@ def test_a_process_that_fails_does_not_keep_those_waiting_that_share_its_weights
         assert len(found) == 2
 
 
-def test_weights_that_are_cast_are_explained_as_they_are_trained(folder):
+@pytest.mark.parametrize("name", ["half", "half1", "half1_again"])
+def test_weights_that_are_cast_are_explained_as_they_are_trained(folder, name):
     full = history(folder, "one_odd", 1)[0]["values"]
-    found = history(folder, "half")[0]["values"]
+    found = history(folder, name)[0]["values"]
     assert found["completeness_error/libra"] < 1e-6
     assert found.keys() == full.keys()
 
