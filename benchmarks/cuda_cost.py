@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from cuda_findings import Finding, Setup, tried
 from libragrad_lightning import explain
 from libragrad_lightning.backward import LIBRA, PLAIN, RuleSet, grad
-from libragrad_lightning.callbacks import LibraGradAudit
+from libragrad_lightning.callbacks import Deletion, LibraGradAudit
 from libragrad_lightning.metrics.functional import segmentation_average_precision
 from libragrad_lightning.models import explanation_state, read_token_model
 from libragrad_lightning.perturbation import LEVELS, deletion_logits
@@ -157,11 +157,7 @@ def audit_cost(setup: Setup) -> Iterator[Finding]:
     names = ["test_vit"] if setup.tiny else ["vit_small_patch16_224", "convnext_tiny"]
     count, batch = (8, 4) if setup.tiny else (256, 64)
     for name in names:
-        module = Trained(name)
-        callback = LibraGradAudit(
-            max_samples=count, batch_size=batch, num_images=0, print_summary=False
-        )
-        logged = _fit(setup, module, callback, count, batch)
+        module, logged = _audited(setup, name, count, batch, Deletion())
         seconds = logged["audit/seconds"]
         net, size = module.net.to(setup.device).eval(), module.net.pretrained_cfg["input_size"]
         floor = _floor(setup, net, torch.randn(batch, *size, device=setup.device), count)
@@ -170,6 +166,22 @@ def audit_cost(setup: Setup) -> Iterator[Finding]:
         yield Finding(f"{name}: audit / the passes that it needs", seconds / floor, None, note)
         share = 2 * seconds / logged["training"]
         yield Finding(f"{name}: audits / a fit of {5 * count} images an epoch", share)
+        _, low = _audited(setup, name, count, batch, Deletion(precision="bfloat16"))
+        moved = f"logits moved by {low['audit/deletion_rounding']:.3f} of their standard deviation"
+        moved += f", SRG by {abs(low['audit/srg/libra'] - logged['audit/srg/libra']):.4f}"
+        what = f"{name}: audit with deletion in bfloat16 / without"
+        yield Finding(what, low["audit/seconds"] / seconds, None, moved)
+
+
+def _audited(
+    setup: Setup, name: str, count: int, batch: int, deletion: Deletion
+) -> tuple[Trained, Mapping[str, float]]:
+    torch.manual_seed(0)
+    module = Trained(name)
+    callback = LibraGradAudit(
+        max_samples=count, batch_size=batch, num_images=0, print_summary=False, deletion=deletion
+    )
+    return module, _fit(setup, module, callback, count, batch)
 
 
 def _floor(setup: Setup, net: nn.Module, images: Tensor, count: int) -> float:

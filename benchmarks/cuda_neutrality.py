@@ -26,7 +26,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from cuda_findings import Finding, Setup, failed
-from libragrad_lightning.callbacks import LibraGradAudit
+from libragrad_lightning.callbacks import Deletion, LibraGradAudit
 from timm_models import create_model
 
 
@@ -83,6 +83,9 @@ class Setting:
 SETTINGS = {
     "32-true": Setting(),
     "bf16-mixed": Setting({"precision": "bf16-mixed"}),
+    "bf16-mixed, deletion in bfloat16": Setting(
+        {"precision": "bf16-mixed"}, audit={"deletion": Deletion(precision="bfloat16")}
+    ),
     "16-mixed, with its scaler": Setting({"precision": "16-mixed"}, needs_cuda=True),
     "bf16-true": Setting({"precision": "bf16-true"}),
     "16-true": Setting({"precision": "16-true"}, needs_cuda=True),

@@ -1,11 +1,12 @@
-"""What holds on a CUDA device: exactness, neutrality and cost.
+"""What holds on a CUDA device: exactness, neutrality, memory and cost.
 
-    python benchmarks/on_cuda.py [--device cuda] [--sections kernels norms neutrality models memory cost]
-        [--seconds 330] [--output docs/cuda.md]
+    python benchmarks/on_cuda.py [--device cuda] [--seconds 330] [--output docs/cuda.md]
+        [--sections kernels norms neutrality models memory cost]
 
-Sections of the page that are not tried again stay as they are. Needs the repository, torch, lightning, timm, torchmetrics and scikit-learn, and ends within six
+Needs the repository, torch, lightning, timm, torchmetrics and scikit-learn, and ends within six
 minutes on a GPU of the last generations: what does not fit into `--seconds` is left out and said.
-On a CPU everything is tried with tiny models, so that the command itself is tested.
+Sections of the page that are not tried again stay as they are. On a CPU everything is tried with
+tiny models, so that the command itself is tested.
 """
 
 from __future__ import annotations

@@ -26,6 +26,8 @@ class AuditRecord:
             fit left behind), or the name of the checkpoint file that they are from.
         perturbation: What deletion did to patches; empty if nothing was deleted.
         peak_memory_gib: The most CUDA memory in use meanwhile, in GiB; None on other devices.
+        deletion_rounding: How much a lower precision moved logits under deletion, as in
+            `AuditResult`.
     """
 
     epoch: int | None
@@ -36,6 +38,7 @@ class AuditRecord:
     weights: str = "current"
     perturbation: str = ""
     peak_memory_gib: float | None = None
+    deletion_rounding: float | None = None
 
     @property
     def when(self) -> str:

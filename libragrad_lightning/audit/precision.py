@@ -59,9 +59,7 @@ def as_weights_are(tree: Any, module: nn.Module) -> Any:
     """
     if floating_dtype(module) in _HALF:
         return tree
-    return mapped(
-        tree, lambda _, t: t.float() if isinstance(t, Tensor) and t.dtype in _HALF else t
-    )
+    return mapped(tree, lambda _, t: t.float() if isinstance(t, Tensor) and t.dtype in _HALF else t)
 
 
 def _half_tensors(model: nn.Module) -> list[tuple[dict[str, Any], str, Tensor]]:

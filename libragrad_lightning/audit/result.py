@@ -44,6 +44,8 @@ class AuditResult:
         scores: What metrics give images by themselves.
         forgotten_images: How many images are not among the fingerprints.
         forgotten_maps: How many keys those have.
+        deletion_rounding: How much a lower precision moved logits under deletion, relative to their
+            standard deviation; None unless there is one.
     """
 
     fingerprints: Mapping[Key, int] = field(default_factory=dict)
@@ -57,6 +59,7 @@ class AuditResult:
     scores: ImageScores = field(default_factory=ImageScores, compare=False)
     forgotten_images: int = 0
     forgotten_maps: int = 0
+    deletion_rounding: float | None = None
 
     @property
     def samples(self) -> int:
@@ -119,4 +122,7 @@ def merged(results: Sequence[AuditResult]) -> AuditResult:
         drawn_scores(joined_scores([result.scores for result in results])),
         sum(result.forgotten_images for result in results),
         sum(result.forgotten_maps for result in results),
+        max(
+            (r.deletion_rounding for r in results if r.deletion_rounding is not None), default=None
+        ),
     )

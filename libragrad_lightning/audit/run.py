@@ -33,7 +33,7 @@ from libragrad_lightning.audit.metric_inputs import MetricInputs
 from libragrad_lightning.audit.precision import floating_dtype
 from libragrad_lightning.audit.probe_set import ProbeGroup, fingerprint
 from libragrad_lightning.audit.readings import Readings
-from libragrad_lightning.audit.removal import logits_under_deletion, logits_without_groups
+from libragrad_lightning.audit.removal import Removal
 from libragrad_lightning.audit.result import AuditResult
 from libragrad_lightning.audit.room import images_that_fit
 from libragrad_lightning.audit.rows import explained_rows
@@ -102,6 +102,7 @@ class AuditRun:
 
     def __post_init__(self) -> None:
         self._device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
+        self._removal = Removal(self.config)
         self.measurement = Measurement(self.config, self.learned.task, self._device)
         self._maps = {name: {} for name in self.config.rule_names}
 
@@ -118,6 +119,7 @@ class AuditRun:
             scores=drawn_scores(joined_scores(self._scores), self.scored).to_cpu(),
             forgotten_images=self._forgotten_images,
             forgotten_maps=self._forgotten_maps,
+            deletion_rounding=self._removal.rounding,
         )
 
     def add(self, groups: Sequence[ProbeGroup]) -> None:
@@ -212,9 +214,10 @@ class AuditRun:
             model, samples.pixels, samples.labels, target=self.config.target, sums=part.sums
         )
         explanations = [by_method[""] for by_method in found]
-        known = (model, samples.pixels, explanations, self.config, self.batch_size)
-        deletion = logits_under_deletion(*known, self._fastest(samples.pixels))
-        groups = logits_without_groups(*known)
+        known = (model, samples.pixels, explanations, self.batch_size)
+        fastest = self._fastest(samples.pixels)
+        deletion = self._removal.logits_under_deletion(*known, fastest)
+        groups = self._removal.logits_without_groups(*known)
         inputs = []
         for explanation in explanations:
             maps, rules = explanation.attribution, explanation.rules.name

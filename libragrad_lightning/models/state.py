@@ -92,8 +92,9 @@ def _random_streams(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _evaluation(model: nn.Module) -> Iterator[None]:
     # Flags are set directly: `train()` and `set_grad_checkpointing()` may be overridden.
-    flags = [(m, "training", m.training) for m in model.modules()]
-    flags += [(m, name, True) for m in model.modules() for name in _disturbing_flags(m)]
+    modules = list(model.modules())
+    flags = [(m, "training", m.training) for m in modules if m.training]
+    flags += [(m, name, True) for m in modules for name in _disturbing_flags(m)]
     try:
         for module, name, _ in flags:
             setattr(module, name, False)

@@ -227,6 +227,7 @@ class Publisher:
             weights.label,
             result.perturbation,
             result.peak_memory_gib,
+            result.deletion_rounding,
         )
         self.history.add(record, self.history.last if tests else result)
         if fits:
@@ -257,10 +258,12 @@ class Publisher:
 
 
 def costs(record: AuditRecord, limited: bool) -> dict[str, float]:
-    """Return what an audit took: seconds, memory, and how many images, if that is limited."""
+    """Return what an audit took, lost by rounding, and how many images, if these are limited."""
     found = {"seconds": record.seconds}
     if record.peak_memory_gib is not None:
         found["peak_memory_gib"] = record.peak_memory_gib
+    if record.deletion_rounding is not None:
+        found["deletion_rounding"] = record.deletion_rounding
     if limited:
         found["samples"] = float(record.samples)
     return found

@@ -156,6 +156,42 @@ class DropOrZeroTokens:
         return self.chosen(model, images).begin(model, images)
 
 
+@dataclass(frozen=True)
+class Autocast:
+    """Run the forward passes of another operator in a lower precision, by autocast.
+
+    What all perturbed copies share, such as z0, and the logits have that of the images.
+
+    Attributes:
+        operator: The other operator.
+        dtype: The lower precision.
+    """
+
+    operator: Perturbation
+    dtype: torch.dtype = torch.bfloat16
+
+    @property
+    def name(self) -> str:
+        """What is done, and in which precision."""
+        return f"{self.operator.name} in {str(self.dtype).removeprefix('torch.')}"
+
+    @property
+    def shortens(self) -> bool:
+        """Whether fewer patches cost less."""
+        return self.operator.shortens
+
+    def begin(self, model: TokenModel, images: Tensor) -> Masked:
+        """Begin with the other operator."""
+        masked = self.operator.begin(model, images)
+
+        def logits(rows: Tensor, kept: Tensor, count: int) -> Tensor:
+            with torch.autocast(images.device.type, self.dtype):
+                found = masked(rows, kept, count)
+            return found.to(images.dtype)
+
+        return logits
+
+
 def zero_fill(images: Tensor) -> Tensor:
     """Return zeros: the data set's mean color, if images are normalized."""
     return torch.zeros_like(images)

@@ -89,6 +89,7 @@ def test_half_precision_and_functions():
         ({"batch_size": 0}, "`batch_size` of at least 1 but got 0"),
         ({"metrics": ["srg", "iou"]}, r"does not know the metrics \['iou'\]"),
         ({"deletion": Deletion("holes")}, "does not know 'holes'; `perturbation` takes"),
+        ({"deletion": Deletion(precision="half")}, "`deletion.precision` takes one of"),
         ({"deletion": Deletion(levels=(1.5,))}, "`levels` must be fractions"),
         ({"metrics": "deletion_auc", "deletion": Deletion(levels=(0.5,))}, "cannot measure"),
     ],
@@ -114,6 +115,7 @@ def test_the_state_says_what_curves_depend_on():
         "blocks": None,
         "backbone": None,
         "completeness_on": "some",
+        "deletes_in_bfloat16": False,
     }
     request = probe_request([7, 3], 8, 2)
     other = config(

@@ -73,5 +73,7 @@ def test_what_processes_found_is_added_up():
     assert (found.nonfinite, found.perturbation, found.seconds) == (3, "zero_tokens", 2.0)
     assert found.peak_memory_gib == 0.5
     assert merged([first, AuditResult()]).peak_memory_gib == 0.25
+    rounded = [AuditResult(deletion_rounding=r) for r in (None, 0.5, 0.25)]
+    assert (found.deletion_rounding, merged(rounded).deletion_rounding) == (None, 0.5)
     assert found.failures == (Failure(0, "one"), Failure(1, "two", True))
     assert list(found.maps) == ["plain", "libra"]

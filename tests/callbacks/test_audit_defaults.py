@@ -22,6 +22,7 @@ def test_what_is_explained_by_default():
         "blocks": None,
         "backbone": None,
         "completeness_on": "some",
+        "deletes_in_bfloat16": False,
     }
 
 

@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import (
 )
 from torch import nn
 
-from libragrad_lightning.callbacks import unpack_batch
+from libragrad_lightning.callbacks import Deletion, unpack_batch
 from libragrad_lightning.monitoring.weights import fingerprint
 
 
@@ -183,7 +183,9 @@ AVERAGED = "weights that another callback averaged, not those that were trained"
 SETTINGS = {
     "plain": Setting(audit={"num_images": 2}),
     "accumulation": Setting({"accumulate_grad_batches": 4, "val_check_interval": 2}),
-    "bf16-mixed": Setting({"precision": "bf16-mixed"}),
+    "bf16-mixed": Setting(
+        {"precision": "bf16-mixed"}, audit={"deletion": Deletion(precision="bfloat16")}
+    ),
     "bf16-true": Setting({"precision": "bf16-true"}, said=["float32 copies of bfloat16 weights"]),
     "bf16-true in bf16": Setting(
         {"precision": "bf16-true"}, audit={"precision": "module"}, said=["bfloat16 weights"]

@@ -73,6 +73,8 @@ def test_a_record_holds_what_was_measured_and_what_it_cost(tmp_path):
     assert costs(record, False) == {"seconds": 1.5, "peak_memory_gib": 0.5}
     plain = AuditRecord(0, 0, {}, 2.5, 4)
     assert costs(plain, True) == {"seconds": 2.5, "samples": 4.0}
+    rounded, _ = recorded(tmp_path, made, found(deletion_rounding=0.25), measured)
+    assert costs(rounded, False) == {"seconds": 1.5, "deletion_rounding": 0.25}
 
 
 @pytest.mark.parametrize("fn", ["test", "validate"])

@@ -26,6 +26,7 @@ from libragrad_lightning.perturbation import (
     noise_fill,
     zero_fill,
 )
+from libragrad_lightning.perturbation.operators import Autocast, perturbation_operator
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)).double()
@@ -243,3 +244,21 @@ def test_the_identity_attribution_of_a_linear_model_has_the_best_gain():
     others = [gain(torch.randn(1, 4, 4)) for _ in range(200)]
     assert best > max(others)
     assert abs(np.mean(others)) < 3 * np.std(others) / np.sqrt(200)
+
+
+@pytest.mark.parametrize("operator", PERTURBATIONS)
+def test_a_lower_precision_is_that_of_forward_passes_alone(operator):
+    """Deletion in bfloat16 is autocast around the forward passes from the same z0."""
+    images = IMAGES.float()
+    model = read_token_model(vit().float(), images)
+    inner = perturbation_operator(operator, model, images)
+    lower = Autocast(inner)
+    assert (lower.name, lower.shortens) == (f"{inner.name} in bfloat16", inner.shortens)
+    without_four = (torch.arange(2), torch.tensor([[True] * 12 + [False] * 4] * 2), 12)
+    masked = inner.begin(model, images)
+    exact, found = masked(*without_four), lower.begin(model, images)(*without_four)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = masked(*without_four)
+    assert (expected.dtype, found.dtype) == (torch.bfloat16, torch.float32)
+    assert torch.equal(found, expected.float())
+    assert 0 < (found - exact).abs().max() < 0.05 * exact.std()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from itertools import dropwhile
 from operator import add
 from typing import TypeAlias
 
@@ -48,7 +49,8 @@ class Routes:
     _lost: set[Node] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
-        for annotated in self.graph.nodes:
+        # Nothing is routed before the first rows are picked, which few models do at all.
+        for annotated in dropwhile(_picks_none, self.graph.nodes):
             self._follow(annotated)
 
     def _follow(self, annotated: AnnotatedNode) -> None:
@@ -134,6 +136,10 @@ class Routes:
 
 def _movement(operation: Operation | None) -> Movement | None:
     return operation.movement if isinstance(operation, Linear) else None
+
+
+def _picks_none(annotated: AnnotatedNode) -> bool:
+    return _movement(annotated.operation) is not Movement.PICK
 
 
 def _picks_rows(node: Node) -> bool:

@@ -126,6 +126,7 @@ class Vocabulary(Mapping[str, Operation]):
     def __init__(self, operations: Mapping[str, Operation]) -> None:
         self._operations = dict(operations)
         self._in_place = {name: o for o in operations.values() for name in o.in_place}
+        self._looked_up: dict[str, Operation | None] = {}
 
     def __getitem__(self, name: str) -> Operation:
         operation = self._operations.get(name)
@@ -144,7 +145,12 @@ class Vocabulary(Mapping[str, Operation]):
 
     def of(self, node: Node) -> Operation | None:
         """Return the operation of a node by its name; None if unknown, or if there is no node."""
-        return None if node is None else self.get(node.name())
+        if node is None:
+            return None
+        name = node.name()
+        if name not in self._looked_up:
+            self._looked_up[name] = self.get(name)
+        return self._looked_up[name]
 
     def in_place(self, function: str) -> Operation | None:
         """Return the operation that a function does in place; None if it is unknown."""
