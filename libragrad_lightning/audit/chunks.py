@@ -63,7 +63,7 @@ class ExplainedChunk:
         outputs: What the model says of them, `[B, C]`; quantities as it returns them.
         inputs: For every rule set what its metrics are fed.
         targets: Explains what else there is in them.
-        scores: What each image gave to metrics, `[B, *shape]`, by ``metric/rules``; NaN for images
+        values: What each image alone gives to metrics, `[B]`, by ``metric/rules``; NaN for images
             that are not scored.
     """
 
@@ -74,7 +74,7 @@ class ExplainedChunk:
     outputs: Tensor
     inputs: Sequence[MetricInputs]
     targets: ImageTargets
-    scores: Mapping[str, Tensor] = field(default_factory=dict)
+    values: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -125,17 +125,17 @@ class Part:
         return [found.explanation for found in self.inputs or []]
 
     def explained(
-        self, outputs: Tensor, targets: ImageTargets, scores: Mapping[str, Tensor]
+        self, outputs: Tensor, targets: ImageTargets, values: Mapping[str, Tensor]
     ) -> ExplainedChunk:
         """Return what others may see of them.
 
         Args:
             outputs: What the model says of them, `[B, C]`.
             targets: Explains what else there is in them.
-            scores: What each image gave to metrics.
+            values: What each image alone gives to metrics.
         """
         numbers, inputs = self.rows.numbers[self.start : self.stop], self.inputs or []
         return ExplainedChunk(
             *(numbers, self.keys, self.samples, self.labels),
-            *(outputs, inputs, targets, scores),
+            *(outputs, inputs, targets, values),
         )

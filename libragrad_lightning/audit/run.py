@@ -280,7 +280,8 @@ class AuditRun:
                 self._perturbation = removed.perturbation
         outputs, task = self.learned.outputs_of(inputs[0].explanation.logits), self.learned.task
         classes, correct = classes_of(part.labels, outputs, inputs[0].explanation.target, task)
-        self._scores.append(ImageScores(keys, classes, correct, scores))
+        own = ImageScores(keys, classes, correct, scores)
+        self._scores.append(own)
         if sum(len(each.keys) for each in self._scores) > 2 * self.scored:
             self._scores = [drawn_scores(joined_scores(self._scores), self.scored)]
         logits = outputs[truth.rows.to(self._device)]
@@ -288,4 +289,5 @@ class AuditRun:
         if truth.labels is not None:
             self.measurement.update_correctness(logits, truth.labels.to(self._device))
         targets = image_targets(self._of_class, self.learned, part, self.batch_size)
-        self.watcher.chunk_explained(part.explained(outputs, targets, scores))
+        values = own.scalars(self.measurement.statistics)
+        self.watcher.chunk_explained(part.explained(outputs, targets, values))

@@ -26,6 +26,7 @@ from libragrad_lightning.monitoring.weights import ExplainedWeights
 from libragrad_lightning.reporting import (
     AuditPage,
     DrawnPanel,
+    Extremes,
     Findings,
     PanelDrawer,
     Pictures,
@@ -73,6 +74,7 @@ class Publisher:
         self._runs = RuleSetRuns()
         self._coverage: Sequence[CoverageReport] = ()
         self._drawn: dict[int, DrawnPanel] = {}
+        self._panels: Sequence[DrawnPanel] = ()
         self._shown = Shown()
         self._strips = Strips()
 
@@ -92,7 +94,7 @@ class Publisher:
 
     def start(self, trainer: pl.Trainer) -> None:
         """Look whether pictures and tables can be written."""
-        self._coverage, self._drawn, self._shown = (), {}, Shown()
+        self._coverage, self._drawn, self._panels, self._shown = (), {}, (), Shown()
         folder = unwritable_folder(trainer)
         self._writes = folder is None
         if folder is not None:
@@ -110,7 +112,10 @@ class Publisher:
         scoring = [m for m in module.modules() if isinstance(m, ScoringModule)]
         named = scoring if len(scoring) == 1 else []
         owners = [trainer.datamodule, module, *named]  # type: ignore[attr-defined]
-        return PanelDrawer(self._pictures.filled(owners), count)
+        # Of several processes, none knows of the others' images; with a limit every picture counts.
+        finds_extremes = trainer.world_size == 1 and most is None
+        extremes = Extremes() if finds_extremes else None
+        return PanelDrawer(self._pictures.filled(owners), count, extremes)
 
     def previous(self, trainer: pl.Trainer) -> AuditResult:
         """Return what an audit is compared with."""
@@ -126,7 +131,7 @@ class Publisher:
 
     def write_images(self, trainer: pl.Trainer, drawer: PanelDrawer, prefix: str) -> None:
         """Write the panels that were drawn."""
-        self._drawn = drawer.drawn
+        self._drawn, self._panels = drawer.drawn, drawer.panels()
         with self._writing():
             write_images(trainer, drawer.named(prefix))
 
@@ -185,7 +190,7 @@ class Publisher:
             self._config.rule_names,
             self._config.state(),
             records,
-            {panel.tag: panel.picture for _, panel in sorted(self._drawn.items())},
+            {panel.tag: panel.picture for panel in self._panels},
             strips,
             self._shown,
             self._coverage,

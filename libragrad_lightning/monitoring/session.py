@@ -255,7 +255,7 @@ class AuditSession:
         assert drawer is not None
         begin = overhead.seconds
         self._guard.attempt(self._publisher.write_images, trainer, drawer, prefix)
-        overhead.settle(run.budget, len(drawer.drawn), overhead.seconds - begin)
+        overhead.settle(run.budget, len(drawer.panels()), overhead.seconds - begin)
         result = AuditResult()
         with self._guard.work():
             result = merged(gathered(self._audits.result))

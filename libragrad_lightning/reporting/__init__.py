@@ -2,6 +2,7 @@
 
 from libragrad_lightning.reporting.charts import RuleSetRuns, announce_charts
 from libragrad_lightning.reporting.coverage import write_coverage
+from libragrad_lightning.reporting.extremes import Extremes
 from libragrad_lightning.reporting.findings import Findings, Shown
 from libragrad_lightning.reporting.history_table import history_table, write_history
 from libragrad_lightning.reporting.page import AuditPage
@@ -27,6 +28,7 @@ __all__ = [
     "AuditPage",
     "CometSink",
     "DrawnPanel",
+    "Extremes",
     "FileSink",
     "Findings",
     "MLFlowSink",

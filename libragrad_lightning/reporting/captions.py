@@ -47,8 +47,8 @@ def map_note(chunk: ExplainedChunk, row: int, rules: str, attribution: Tensor) -
         rules: The rule set.
         attribution: The map `[h, w]`.
     """
-    scores = chunk.scores.get(f"segmentation_ap/{rules}")
-    score = None if scores is None else float(scores[row, 0])
+    scores = chunk.values.get(f"segmentation_ap/{rules}")
+    score = None if scores is None else float(scores[row])
     known = [] if score is None or score != score else [f"AP {score:.2f}"]
     return ", ".join([*known, f"amount {float(amount(attribution[None])):.3g}"])
 

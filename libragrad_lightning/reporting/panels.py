@@ -20,6 +20,7 @@ from libragrad_lightning.reporting.captions import (
     remarks,
     title,
 )
+from libragrad_lightning.reporting.extremes import Extremes
 
 
 @dataclass(frozen=True)
@@ -122,17 +123,20 @@ class DrawnPanel:
 
 @dataclass
 class PanelDrawer:
-    """Draws the first images of the probe set as they are explained.
+    """Draws images as they are explained: the first of the probe set, the worst and the best one.
 
     Attributes:
         pictures: How to draw.
-        count: How many to draw.
-        drawn: Panels, by the numbers of their images.
+        count: How many of the first ones to draw.
+        extremes: Finds the worst and the best one, which need not be among the first; or None.
+        drawn: Panels of the first ones, by their numbers.
     """
 
     pictures: Pictures
     count: int
+    extremes: Extremes | None = None
     drawn: dict[int, DrawnPanel] = field(default_factory=dict)
+    _outermost: dict[str, DrawnPanel] = field(default_factory=dict)
 
     @property
     def class_names(self) -> Sequence[str] | None:
@@ -144,12 +148,21 @@ class PanelDrawer:
         for row, number in enumerate(chunk.numbers):
             if number < self.count and number not in self.drawn:
                 self.drawn[number] = self._panel(chunk, row)
+        for found in () if self.extremes is None else self.extremes.new_in(chunk):
+            panel = self._panel(chunk, found.row, found.remark)
+            self._outermost[found.name] = replace(panel, tag=found.name)
+
+    def panels(self) -> list[DrawnPanel]:
+        """Return the first images, then the worst and the best one if there are more."""
+        first = [panel for _, panel in sorted(self.drawn.items())]
+        more = self.extremes is not None and self.extremes.seen > len(first)
+        return [*first, *(self._outermost.values() if more else ())]
 
     def named(self, name: str) -> dict[str, Tensor]:
         """Return the panels as ``<name>/image_000/<class>`` and so on."""
-        return {f"{name}/{panel.tag}": panel.picture for _, panel in sorted(self.drawn.items())}
+        return {f"{name}/{panel.tag}": panel.picture for panel in self.panels()}
 
-    def _panel(self, chunk: ExplainedChunk, row: int) -> DrawnPanel:
+    def _panel(self, chunk: ExplainedChunk, row: int, *more: str) -> DrawnPanel:
         samples, pictures = chunk.samples, self.pictures
         pixels = samples.pixels[row : row + 1].cpu().float()
         image = to_display_range(pixels, pictures.mean, pictures.std)[0]
@@ -159,7 +172,7 @@ class PanelDrawer:
         first = chunk.inputs[0]
         masks = first.masks if pictures.targets == 1 else samples.masks
         mask = None if masks is None or by_class else masks[row].cpu()
-        below = remarks(chunk, row, names)
+        below = [*remarks(chunk, row, names), *more]
         placement = first.explanation.placement
         label, task = None if chunk.labels is None else chunk.labels[row], first.explanation.task
         tag = label_tag(label, task, names)

@@ -30,6 +30,7 @@ def publisher(count=2, **arguments):
 def a_trainer(tmp_path, fn="fit", epoch=3, step=7, **others):
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=step))
     given = {"loggers": [], "is_global_zero": True, "fast_dev_run": False, "datamodule": None}
+    given |= {"world_size": 1}
     given |= {"lightning_module": None} | others
     return SimpleNamespace(
         state=SimpleNamespace(fn=fn),
@@ -151,6 +152,14 @@ def test_pictures_are_drawn_where_they_can_be_written(tmp_path):
     assert made.drawer(trainer, 0).count == 0
     assert made.drawer(a_trainer(tmp_path, is_global_zero=False)).count == 0
     assert publisher(0).drawer(trainer).count == 0
+
+
+def test_the_worst_and_the_best_are_looked_for_where_all_images_are_seen(tmp_path):
+    made, module = publisher(), Named()
+    alone, shared = (a_trainer(tmp_path, lightning_module=module, world_size=n) for n in (1, 2))
+    assert made.drawer(alone).extremes is not None
+    assert made.drawer(shared).extremes is None
+    assert made.drawer(alone, 2).extremes is None
 
 
 def test_a_folder_that_cannot_be_written_is_told_and_done_without(tmp_path):

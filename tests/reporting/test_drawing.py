@@ -13,7 +13,7 @@ from libragrad_lightning.attribution import Explanation
 from libragrad_lightning.audit import ExplainedChunk, Samples
 from libragrad_lightning.audit.metric_inputs import MetricInputs
 from libragrad_lightning.backward import LIBRA, PLAIN
-from libragrad_lightning.reporting import PanelDrawer, Pictures, panels
+from libragrad_lightning.reporting import Extremes, PanelDrawer, Pictures, panels
 from libragrad_lightning.reporting.charts import RuleSetRuns, announce_charts
 
 COUNT = 3
@@ -95,13 +95,41 @@ def test_a_panel_has_what_belongs_to_its_image(drawn, masks):
 
 def test_maps_tell_how_good_they_are_and_how_much_they_attribute(drawn):
     given = chunk()
-    scores = torch.tensor([[0.1, 0.0], [0.25, 0.0], [float("nan"), 0.0]])
-    given = replace(given, scores={"segmentation_ap/libra": scores})
+    values = torch.tensor([0.1, 0.25, float("nan")])
+    given = replace(given, values={"segmentation_ap/libra": values})
     PanelDrawer(Pictures(), 3).draw(given)
     for panel, row, known in zip(drawn, (1, 2), ("AP 0.25, ", ""), strict=True):
         notes = panel.targets[0].notes
         sums = [float(i.explanation.attribution[row].abs().sum()) for i in given.inputs]
         assert notes == {"plain": f"amount {sums[0]:.3g}", "libra": f"{known}amount {sums[1]:.3g}"}
+
+
+def test_the_worst_and_the_best_image_are_drawn_wherever_they_are(drawn):
+    drawer = PanelDrawer(Pictures(), 1, Extremes())
+    for values in ([0.5, 0.4, 0.6], [0.1, float("nan"), 0.55]):
+        drawer.draw(replace(chunk(), values={"segmentation_ap/libra": torch.tensor(values)}))
+    assert list(drawer.named("audit")) == [
+        "audit/image_000/class_0",
+        "audit/worst_segmentation_ap",
+        "audit/best_segmentation_ap",
+    ]
+    assert [panel.key for panel in drawer.panels()] == [(0, -1), (4, -1), (2, -1)]
+    assert [panel.caption.split("  |  ")[-1] for panel in drawn[1:]] == [
+        "worst segmentation ap 0.400 (libra): image 0 of the loader",
+        "best segmentation ap 0.600 (libra): image 2 of the loader",
+        "worst segmentation ap 0.100 (libra): image 4 of the loader",
+    ]
+    assert list(drawer.drawn) == [0]
+
+
+def test_no_image_is_drawn_twice_where_all_are_drawn(drawn):
+    drawer = PanelDrawer(Pictures(), 5, Extremes())
+    drawer.draw(replace(chunk(), values={"mif_aopc/libra": torch.tensor([0.1, 0.2, 0.3])}))
+    assert list(drawer.named("audit")) == [
+        "audit/image_000/class_0",
+        "audit/image_002",
+        "audit/image_004/class_0",
+    ]
 
 
 def test_normalization_is_undone(drawn):

@@ -69,7 +69,7 @@ def test_owners_say_what_arguments_do_not():
 def test_the_first_images_are_drawn_once_and_named_by_their_places(monkeypatch):
     drawer = PanelDrawer(Pictures(), 3)
 
-    def panel(self, chunk, row):
+    def panel(self, chunk, row, *more):
         return SimpleNamespace(tag=f"image_{chunk.numbers[row]:03d}/ant", picture=(chunk.name, row))
 
     monkeypatch.setattr(PanelDrawer, "_panel", panel)
