@@ -75,7 +75,9 @@ def test_tensorboard_gets_scalars_panels_and_charts(tmp_path):
     assert {f"audit/{key}" for key in KEYS} <= set(tags["scalars"])
     names = [f"image_{i:03d}/class_{data()[i][1]}" for i in (0, 1)]
     strips = [name.replace("image", "strip") for name in names]
-    assert sorted(tags["images"]) == sorted(f"audit/{n}" for n in ("curves", *names, *strips))
+    extremes = ["best_segmentation_ap", "worst_segmentation_ap"]
+    expected = ["curves", *names, *strips, *extremes]
+    assert sorted(tags["images"]) == sorted(f"audit/{name}" for name in expected)
     for name in ("curves", names[0]):
         assert [image.step for image in events.Images(f"audit/{name}")] == [5, 11]
     assert [image.step for image in events.Images(f"audit/{strips[0]}")] == [12]
@@ -230,9 +232,11 @@ def test_the_audit_writes_pictures_texts_and_its_history(tmp_path):
     pictures = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.png"))
     classes = [f"{i:03d}/class_{data()[i][1]}" for i in (0, 1)]
     assert pictures == [
+        *(f"best_segmentation_ap/{step:08d}.png" for step in (5, 11)),
         *(f"curves/{step:08d}.png" for step in (5, 11)),
         *(f"image_{name}/{step:08d}.png" for name in classes for step in (5, 11)),
         *(f"strip_{name}/00000012.png" for name in classes),
+        *(f"worst_segmentation_ap/{step:08d}.png" for step in (5, 11)),
     ]
     for name in ("classes", "best_and_worst"):
         assert len(list((folder / name).glob("*.md"))) == 2
