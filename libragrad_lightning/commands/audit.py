@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch import Tensor
 from libragrad_lightning.callbacks import LibraGradAudit
 from libragrad_lightning.commands.arguments import CommandArguments
 from libragrad_lightning.commands.images import ImagesOfCategories, ImagesOfClasses
-from libragrad_lightning.commands.models import NamedModel, timm_model
+from libragrad_lightning.commands.models import Build, NamedModel, timm_model
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -28,6 +29,8 @@ def audit_folder(
     model: str = "vit_base_patch16_224.augreg2_in21k_ft_in1k",
     checkpoint: str | None = None,
     random_weights: bool = False,
+    image_size: int | None = None,
+    model_kwargs: dict[str, Any] | None = None,
     masks: str | None = None,
     coco: str | None = None,
     max_samples: int = 64,
@@ -46,6 +49,9 @@ def audit_folder(
         model: A model of timm by its name.
         checkpoint: A file of its weights, in place of the pretrained ones.
         random_weights: Whether to leave the weights as they are drawn.
+        image_size: The side of images that the weights were trained with, if it is another than
+            timm's.
+        model_kwargs: Further arguments of `timm.create_model` that the model was made with.
         masks: A folder of the same form with a PNG file for each image, not 0 on the object.
         coco: A file of annotations in COCO's form: an image has the class that covers most of it,
             and that class's annotations are its mask. Categories are the model's classes, by their
@@ -62,7 +68,8 @@ def audit_folder(
     """
     if masks is not None and coco is not None:
         raise ValueError("Both masks and coco are given; leave out one of the two.")
-    named, name = timm_model(model, checkpoint, random_weights), model.removeprefix("timm/")
+    build, name = Build(image_size, model_kwargs or {}), model.removeprefix("timm/")
+    named = timm_model(model, checkpoint, random_weights, build)
     data = (
         ImagesOfClasses(images, masks, name, named, batch_size)
         if coco is None

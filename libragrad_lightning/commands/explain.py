@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tqdm import tqdm
 
 from libragrad_lightning.attribution import compare
 from libragrad_lightning.attribution.drawing import explained_captions
 from libragrad_lightning.commands.arguments import CommandArguments
-from libragrad_lightning.commands.models import default_device, timm_model
+from libragrad_lightning.commands.models import Build, default_device, timm_model
 from libragrad_lightning.image_files import image_paths
 
 
@@ -30,6 +30,8 @@ def explain_files(
     model: str = "vit_base_patch16_224.augreg2_in21k_ft_in1k",
     checkpoint: str | None = None,
     random_weights: bool = False,
+    image_size: int | None = None,
+    model_kwargs: dict[str, Any] | None = None,
     target: int | None = None,
     method: str = "fullgrad_plus",
     rules: Sequence[str] = ("plain", "libra"),
@@ -46,6 +48,9 @@ def explain_files(
         model: A model of timm by its name.
         checkpoint: A file of its weights, in place of the pretrained ones.
         random_weights: Whether to leave the weights as they are drawn.
+        image_size: The side of images that the weights were trained with, if it is another than
+            timm's.
+        model_kwargs: Further arguments of `timm.create_model` that the model was made with.
         target: The class to explain, by its index; the predicted one if omitted.
         method: The attribution method.
         rules: Rule sets, a column each.
@@ -56,7 +61,8 @@ def explain_files(
         batch_size: Images explained at once.
     """
     files = image_paths([Path(image) for image in images])
-    named = timm_model(model, checkpoint, random_weights)
+    build = Build(image_size, model_kwargs or {})
+    named = timm_model(model, checkpoint, random_weights, build)
     net, names = named.model.to(default_device()), class_names or named.class_names
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ class ImagesOfClasses(AnnotatedDataModule):
         named: NamedModel,
         batch_size: int,
     ) -> None:
-        super().__init__(images, model_name, None, batch_size, flip=False, num_workers=0)
+        super().__init__(images, model_name, named.side, batch_size, flip=False, num_workers=0)
         self._masks = None if masks is None else Path(masks)
         try:
             folders = class_folders(self._root)
@@ -94,7 +94,7 @@ class ImagesOfCategories(AnnotatedDataModule):
     def __init__(
         self, images: str, annotations: str, model_name: str, named: NamedModel, batch_size: int
     ) -> None:
-        super().__init__(images, model_name, None, batch_size, flip=False, num_workers=0)
+        super().__init__(images, model_name, named.side, batch_size, flip=False, num_workers=0)
         self._annotations = read_annotations(Path(annotations))
         names = self._annotations.categories
         by_name = {name.lower(): number for number, name in enumerate(named.class_names)}

@@ -59,7 +59,7 @@ def weights_of(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Ten
         if names:
             raise ValueError(
                 f"The checkpoint is not one of this model: it {what} {prefix}{names[0]}; change "
-                "model or checkpoint."
+                "model or checkpoint, or pass the model_kwargs that it was made with."
             )
     return found
 
