@@ -21,6 +21,7 @@ from libragrad_lightning.metrics.discrimination import (
 )
 from libragrad_lightning.metrics.infidelity import Infidelity, MaxSensitivity
 from libragrad_lightning.metrics.localization import EnergyInside, PointingGame
+from libragrad_lightning.metrics.mu_fidelity import MuFidelity
 from libragrad_lightning.metrics.probability_drop import AOPC, LogOddsDrop
 from libragrad_lightning.metrics.rank_accuracy import RelevanceRankAccuracy
 from libragrad_lightning.metrics.relative_drop import RelativeDrop
@@ -58,6 +59,7 @@ __all__ = [
     "MapStructuralSimilarity",
     "MaskIoU",
     "MaxSensitivity",
+    "MuFidelity",
     "PairedDifference",
     "PixelAccuracy",
     "PointingGame",

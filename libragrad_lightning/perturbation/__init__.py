@@ -19,6 +19,7 @@ from libragrad_lightning.perturbation.operators import (
     noise_fill,
     zero_fill,
 )
+from libragrad_lightning.perturbation.subsets import subset_logits
 
 __all__ = [
     "GROUPS",
@@ -37,5 +38,6 @@ __all__ = [
     "insertion_logits",
     "mean_fill",
     "noise_fill",
+    "subset_logits",
     "zero_fill",
 ]

@@ -24,7 +24,7 @@ class GroupLogits:
     """Logits without one group of patches, for each of K groups.
 
     Attributes:
-        logits: `[B, K, C]`, of the group with the largest scores first.
+        logits: `[B, K, C]`; those of `group_logits` without the largest scores first.
         salience: What the scores of each group add up to, `[B, K]`.
         perturbation: The name of the operator that was used.
     """

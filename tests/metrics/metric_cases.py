@@ -28,6 +28,7 @@ from libragrad_lightning.metrics import (
     MapStructuralSimilarity,
     MaskIoU,
     MaxSensitivity,
+    MuFidelity,
     PixelAccuracy,
     PointingGame,
     RelativeCompletenessError,
@@ -143,6 +144,7 @@ CASES = {
         lambda: InsertionAUC(FRACTIONS), ("insertion_scores",), "insertion_scores"
     ),
     "saco": Case(SaCo, ("salience", "drops"), "drops"),
+    "mu_fidelity": Case(MuFidelity, ("salience", "drops"), "salience"),
     "infidelity": Case(Infidelity, ("expected_change", "change"), "change", False),
     "max_sensitivity": Case(
         MaxSensitivity, ("attribution", "perturbed_attribution"), "attribution", False

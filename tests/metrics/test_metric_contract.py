@@ -42,7 +42,7 @@ SHARES = (
     "energy_inside target_share degenerate_maps rank_accuracy average_drop average_gain "
     "average_increase"
 ).split()
-SIGNED = "aopc saco srg cosine rank_correlation ssim".split()
+SIGNED = "aopc saco mu_fidelity srg cosine rank_correlation ssim".split()
 SIGNED += ["class_discrimination", "target_discrimination"]
 ERRORS = ["completeness", "relative_completeness", "infidelity", "max_sensitivity"]
 

@@ -1,4 +1,4 @@
-"""Infidelity, sensitivity, average drop and rank accuracy against captum and their definitions."""
+"""Infidelity, sensitivity, average drop, fidelity and rank accuracy against their definitions."""
 
 import math
 from itertools import permutations
@@ -9,6 +9,7 @@ from captum.metrics import infidelity as captum_infidelity
 from captum.metrics import sensitivity_max
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import pearsonr
 from torch import nn
 
 from libragrad_lightning.metrics import (
@@ -17,12 +18,14 @@ from libragrad_lightning.metrics import (
     AverageIncrease,
     Infidelity,
     MaxSensitivity,
+    MuFidelity,
     RelevanceRankAccuracy,
 )
 from libragrad_lightning.metrics.functional import (
     explained_gain,
     infidelity,
     max_sensitivity,
+    mu_fidelity,
     relevance_rank_accuracy,
 )
 
@@ -94,6 +97,28 @@ def test_an_exact_map_of_a_linear_model_has_no_infidelity():
     assert float(infidelity(noise @ weight + 0.5, change)) == pytest.approx(0.25)
 
 
+def test_fidelity_is_scipys_correlation_of_each_image():
+    salience, drops = torch.randn(2, 7, 9, dtype=torch.float64)
+    expected = [pearsonr(*rows).statistic for rows in zip(salience, drops, strict=True)]
+    found = mu_fidelity(salience, drops)
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-12, atol=1e-12)
+    assert float(MuFidelity()(salience, drops)) == pytest.approx(sum(expected) / 7)
+    torch.testing.assert_close(
+        mu_fidelity(1e308 * salience.tanh(), 3 - drops), -mu_fidelity(salience.tanh(), drops)
+    )
+
+
+def test_what_has_no_correlation_counts_as_invalid():
+    varied, blank = torch.rand(5, 4), torch.full((4,), 0.1)
+    salience, drops = varied.clone(), varied.flip(1).contiguous()
+    salience[0], drops[1] = blank, blank
+    salience[2, 1], drops[3, 0] = torch.nan, -torch.inf
+    assert mu_fidelity(salience, drops).isnan().tolist() == [True] * 4 + [False]
+    metric = MuFidelity()
+    metric.update(salience, drops)
+    assert (metric.num_samples, metric.num_invalid) == (1, 4)
+
+
 @given(
     st.lists(st.integers(-3, 3), min_size=6, max_size=6),
     st.lists(st.booleans(), min_size=6, max_size=6),
@@ -140,12 +165,14 @@ def test_what_is_left_of_probabilities():
     [
         (lambda: infidelity(torch.ones(2), torch.ones(2)), r"`expected_change` to have shape"),
         (lambda: infidelity(torch.ones(2, 3), torch.ones(2, 4)), "`change`"),
+        (lambda: mu_fidelity(torch.ones(2, 3), torch.ones(2, 4)), "`drops`"),
+        (lambda: mu_fidelity(torch.ones(3), torch.ones(3)), "`salience` to have shape"),
         (lambda: max_sensitivity(torch.ones(2, 3, 3), torch.ones(2, 4, 3, 2)), "`perturbed_"),
         (lambda: explained_gain(torch.ones(2), torch.ones(3)), "`explained_probability`"),
         (lambda: explained_gain(torch.ones(2), 2 * torch.ones(2)), r"probabilities in \[0, 1\]"),
         (lambda: explained_gain(torch.ones(2).int(), torch.ones(2)), "`probability`"),
     ],
-    ids=["layout", "draws", "sizes", "counts", "range", "type"],
+    ids=["layout", "draws", "sets", "rows", "sizes", "counts", "range", "type"],
 )
 def test_what_does_not_fit_is_refused(call, said):
     with pytest.raises(ValueError, match=said):

@@ -34,6 +34,7 @@ from libragrad_lightning.metrics.functional.discrimination import (
 from libragrad_lightning.metrics.functional.infidelity import infidelity, max_sensitivity
 from libragrad_lightning.metrics.functional.localization import energy_inside, pointing_hits
 from libragrad_lightning.metrics.functional.maps import is_degenerate
+from libragrad_lightning.metrics.functional.mu_fidelity import mu_fidelity
 from libragrad_lightning.metrics.functional.rank_accuracy import relevance_rank_accuracy
 from libragrad_lightning.metrics.functional.salience import salience_coefficient
 from libragrad_lightning.metrics.functional.scores import (
@@ -82,6 +83,7 @@ __all__ = [
     "mask_confusion",
     "max_sensitivity",
     "mean_iou",
+    "mu_fidelity",
     "paired_bootstrap",
     "pixel_accuracy",
     "pointing_hits",

@@ -8,6 +8,7 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from libragrad_lightning.metrics.functional.checks import check_floating_point, check_shape
+from libragrad_lightning.metrics.functional.correlation import row_correlation, row_cosine
 from libragrad_lightning.metrics.functional.maps import check_maps
 from libragrad_lightning.metrics.functional.precision import accumulation_dtype
 from libragrad_lightning.metrics.functional.sorting import average_ranks
@@ -37,7 +38,7 @@ def map_cosine_similarity(attribution: Tensor, reference: Tensor) -> Tensor:
         >>> map_cosine_similarity(attribution, torch.tensor([[[4.0, -3.0]]])).item()
         0.0
     """
-    return _cosine(*(pixels / _largest(pixels) for pixels in _pixels(attribution, reference)))
+    return row_cosine(*(pixels / _largest(pixels) for pixels in _pixels(attribution, reference)))
 
 
 def map_rank_correlation(attribution: Tensor, reference: Tensor) -> Tensor:
@@ -68,9 +69,8 @@ def map_rank_correlation(attribution: Tensor, reference: Tensor) -> Tensor:
     finite = attribution.new_ones(len(attribution), dtype=torch.bool)
     for pixels in _pixels(attribution, reference):
         finite = finite & pixels.isfinite().all(dim=1)
-        rank = average_ranks(pixels.nan_to_num())
-        ranks.append(rank - rank.mean(dim=1, keepdim=True))
-    return _cosine(*ranks).masked_fill(~finite, float("nan"))
+        ranks.append(average_ranks(pixels.nan_to_num()))
+    return row_correlation(*ranks).masked_fill(~finite, float("nan"))
 
 
 def map_structural_similarity(attribution: Tensor, reference: Tensor, sigma: float = 1.5) -> Tensor:
@@ -147,10 +147,3 @@ def _pixels(attribution: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
 
 def _largest(pixels: Tensor) -> Tensor:
     return pixels.abs().amax(dim=1, keepdim=True)
-
-
-def _cosine(first: Tensor, second: Tensor) -> Tensor:
-    """Return the cosine of rows [B, P]; 0/0 is NaN."""
-    products = (first * second).sum(dim=1)
-    sizes = first.square().sum(dim=1) * second.square().sum(dim=1)
-    return (products / sizes.sqrt()).clamp(-1, 1)
