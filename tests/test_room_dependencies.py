@@ -64,7 +64,7 @@ FOREIGN = {
     "backward": {"torch"},
     "models": {"torch", "timm", "numpy"},
     "attribution": {"torch", "numpy", "tqdm", "matplotlib"},
-    "perturbation": {"torch", "torchvision"},
+    "perturbation": {"torch", "torchvision", "numpy", "scipy"},
     "diagnosis": {"torch", "rich"},
     "prompts": {"torch", "PIL", "open_clip"},
     "metrics": {"torch", "torchmetrics", "numpy", "scipy", "matplotlib", "pycocotools"},

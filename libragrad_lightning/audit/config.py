@@ -34,7 +34,7 @@ class Deletion:
     Args:
         perturbation: What deletion does to patches: ``tokens`` (leave them out where the model
             allows it, else zero them), ``drop_tokens``, ``zero_tokens``, ``pixels_zero``,
-            ``pixels_mean``, ``pixels_blur`` or ``pixels_noise``.
+            ``pixels_mean``, ``pixels_blur``, ``pixels_noise`` or ``pixels_road`` (slow).
         levels: Fractions of patches to delete.
         precision: In which precision images without patches are scored: that of the explanation
             (``explained``), or ``bfloat16`` by autocast, which is faster on CUDA. What that does is

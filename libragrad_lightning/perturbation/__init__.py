@@ -7,10 +7,12 @@ from libragrad_lightning.perturbation.deletion import (
     insertion_logits,
 )
 from libragrad_lightning.perturbation.groups import GROUPS, GroupLogits, group_logits
+from libragrad_lightning.perturbation.imputation import linear_imputation
 from libragrad_lightning.perturbation.operators import (
     PERTURBATIONS,
     DropOrZeroTokens,
     DropTokens,
+    ImputePixels,
     Perturbation,
     ReplacePixels,
     ZeroTokens,
@@ -29,6 +31,7 @@ __all__ = [
     "DropOrZeroTokens",
     "DropTokens",
     "GroupLogits",
+    "ImputePixels",
     "Perturbation",
     "ReplacePixels",
     "ZeroTokens",
@@ -36,6 +39,7 @@ __all__ = [
     "deletion_logits",
     "group_logits",
     "insertion_logits",
+    "linear_imputation",
     "mean_fill",
     "noise_fill",
     "subset_logits",
