@@ -21,7 +21,7 @@ INNER = {
     "models": {"backward", "placement"},
     "attribution": {"backward", "heatmaps", "inputs", "lookup", "models", "placement"},
     "perturbation": {"lookup", "models"},
-    "diagnosis": {"backward", "models", "tables"},
+    "diagnosis": {"attribution", "backward", "metrics", "models", "tables"},
     "prompts": {"attribution", "backward", "heatmaps", "models"},
     "metrics": set(),
     "heatmaps": {"placement"},

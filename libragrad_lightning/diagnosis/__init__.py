@@ -1,4 +1,4 @@
-"""Is my model covered, and if its attributions do not add up, where are they lost?"""
+"""Is my model covered, where are attributions lost, and do maps show what was learned?"""
 
 from libragrad_lightning.diagnosis.coverage import CoverageReport, OperationUse, coverage
 from libragrad_lightning.diagnosis.leaks import (
@@ -7,6 +7,12 @@ from libragrad_lightning.diagnosis.leaks import (
     explain_incompleteness,
 )
 from libragrad_lightning.diagnosis.operation_checks import OperationCheck, check_operations
+from libragrad_lightning.diagnosis.randomization import (
+    RandomizationReport,
+    RandomizedStage,
+    Spread,
+    randomization_check,
+)
 
 __all__ = [
     "CoverageReport",
@@ -14,7 +20,11 @@ __all__ = [
     "Leak",
     "OperationCheck",
     "OperationUse",
+    "RandomizationReport",
+    "RandomizedStage",
+    "Spread",
     "check_operations",
     "coverage",
     "explain_incompleteness",
+    "randomization_check",
 ]
