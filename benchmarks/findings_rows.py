@@ -24,7 +24,7 @@ from libragrad_lightning.backward import (
 )
 from libragrad_lightning.models import TokenModel
 
-RULE_FREE = frozenset({"random", "raw_attention", "attention_rollout"})
+RULE_FREE = frozenset({"attention_rollout", "caap", "random", "raw_attention"})
 """Methods that use no gradient."""
 
 ABLATIONS: Mapping[str, RuleSet] = {

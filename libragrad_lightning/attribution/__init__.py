@@ -12,6 +12,7 @@ from libragrad_lightning.attribution.gradient_methods import (
     input_x_gradient,
 )
 from libragrad_lightning.attribution.methods import METHODS, Method
+from libragrad_lightning.attribution.patching_methods import ActivationPatching
 from libragrad_lightning.attribution.path_methods import (
     IntegratedGradients,
     SmoothGrad,
@@ -24,6 +25,7 @@ from libragrad_lightning.attribution.tasks import Task
 __all__ = [
     "METHODS",
     "REWARDS",
+    "ActivationPatching",
     "Captured",
     "Comparison",
     "Explanation",

@@ -17,6 +17,7 @@ from torch import Tensor
 from libragrad_lightning.attribution import (
     attention_methods,
     gradient_methods,
+    patching_methods,
     path_methods,
     token_methods,
     tokentm,
@@ -31,6 +32,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "attcat": attention_methods.attcat,
         "attention_rollout": attention_methods.attention_rollout,
+        "caap": patching_methods.ActivationPatching(),
         "fullgrad": gradient_methods.fullgrad,
         "fullgrad_over_levels": gradient_methods.fullgrad_over_levels,
         "fullgrad_plus": gradient_methods.fullgrad_plus,
@@ -67,7 +69,7 @@ _WITH_BIASES = frozenset(name for name in METHODS if name.startswith("fullgrad")
 
 _OF_PRODUCTS = frozenset(
     name for name in METHODS if name.startswith(("fullgrad", "input_x_gradient"))
-) | {"hirescam", "random"}
+) | {"caap", "hirescam", "random"}
 _OF_THE_GRAPH = frozenset({"legrad"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from libragrad_lightning.models import (
     Recording,
     TokenModel,
     image_generators,
+    inserted_patches,
     joined_features,
     logits_behind,
     logits_of_tokens_alone,
@@ -63,6 +65,21 @@ class Passes(Protocol):
 
         Returns:
             `[B, T]`.
+        """
+        ...
+
+    def effects_of_patches(
+        self, levels: Sequence[int], context: Callable[[Tensor], Tensor], at_once: int
+    ) -> Tensor:
+        """Return by how much the reward of other images rises with each patch of the images.
+
+        Args:
+            levels: Before which blocks the activations of a patch are inserted; of one grid.
+            context: From the images to the others, of the same shape.
+            at_once: How many patches are inserted in one forward pass, each into a copy of its own.
+
+        Returns:
+            `[B, N]`.
         """
         ...
 
@@ -156,6 +173,22 @@ class ModelPasses:
             return self.reward(logits.flatten(0, 1), self.classes.repeat_interleave(count)).view(
                 -1, count
             )
+
+    def effects_of_patches(
+        self, levels: Sequence[int], context: Callable[[Tensor], Tensor], at_once: int
+    ) -> Tensor:
+        """Return by how much the reward of other images rises with each patch of the images."""
+        others, batch = context(self.images), len(self.images)
+        sources = {level: self.recording.features[level] for level in levels}
+        with_patches = inserted_patches(self.model, others, sources)
+        height, width = self.recording.views[levels[0]].grid
+        patches = torch.arange(height * width, device=self.images.device)
+        rows = torch.arange(batch, device=self.images.device).repeat_interleave(len(patches))
+        chunks = zip(rows.split(at_once), patches.repeat(batch).split(at_once), strict=True)
+        with torch.no_grad():
+            found = [self.reward(with_patches(r, p), self.classes[r]) for r, p in chunks]
+            alone = self.reward(self.model.logits(others), self.classes)
+        return torch.cat(found).view(batch, -1) - alone[:, None]
 
     def _starts(self, rows: int) -> Tensor:
         """Return images with which a forward pass of that many rows may start."""

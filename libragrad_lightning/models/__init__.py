@@ -17,6 +17,7 @@ from libragrad_lightning.models.feature_view import (
 from libragrad_lightning.models.going_on import logits_behind, logits_of_tokens_alone
 from libragrad_lightning.models.hooks import Enter, Leave, hooked_modules
 from libragrad_lightning.models.image_axes import ImageAxis
+from libragrad_lightning.models.inserting import inserted_patches
 from libragrad_lightning.models.levels import Level, Point
 from libragrad_lightning.models.logits import logits_of, matrix_of
 from libragrad_lightning.models.noise import image_generators
@@ -60,6 +61,7 @@ __all__ = [
     "gathered_weights",
     "hooked_modules",
     "image_generators",
+    "inserted_patches",
     "is_differentiable",
     "is_grouped",
     "is_out_of_memory",
