@@ -51,6 +51,7 @@ assert explanation.attribution.shape == (1, 14, 14)
 assert Image.open("methods.png").width > Image.open("map.png").width
 assert gradient.shape == images.shape
 assert len(callbacks) == 2
+assert report.stages[0].stage == "head"
 """,
     "docs/start.md": """
 assert report.stat().st_size > 100_000
