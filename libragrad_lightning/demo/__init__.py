@@ -8,9 +8,9 @@ from libragrad_lightning.demo.classifier import ImageClassifier
 from libragrad_lightning.demo.composite_dataset import PIXEL_MEAN, PIXEL_STD
 from libragrad_lightning.demo.garment_pairs import GarmentPairs
 from libragrad_lightning.demo.garments import GarmentsOnTextures
-from libragrad_lightning.demo.marked_garments import MarkedGarments
 from libragrad_lightning.demo.prompted import prompted_garments
 from libragrad_lightning.demo.scattered_garments import ScatteredGarments
+from libragrad_lightning.demo.shortcut_garments import ShortcutGarments
 from libragrad_lightning.demo.text_matcher import TextMatcher
 from libragrad_lightning.demo.two_garments import TwoGarments
 
@@ -20,8 +20,8 @@ __all__ = [
     "GarmentPairs",
     "GarmentsOnTextures",
     "ImageClassifier",
-    "MarkedGarments",
     "ScatteredGarments",
+    "ShortcutGarments",
     "TextMatcher",
     "TwoGarments",
     "prompted_garments",

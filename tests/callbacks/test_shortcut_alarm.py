@@ -33,7 +33,7 @@ MARKED = (
     (0.999, 0.2308),
 )
 UNMARKED = (
-    # The same with mark_size 0.
+    # The same with strength 0.
     (0.256, 0.3651),
     (0.38, 0.5736),
     (0.435, 0.6085),
