@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from libragrad_lightning.monitoring import AuditedAccuracy, find_divergence
+from libragrad_lightning.monitoring import AuditedAccuracy
 
 Floats = npt.NDArray[np.float64]
 History = Sequence[AuditedAccuracy]
@@ -48,7 +48,7 @@ def drop(history: History, rule: Rule) -> float:
 def lowness(history: History, rule: Rule) -> float:
     """Return minus the largest quality of the latest audits, or -inf if one is not accurate.
 
-    The second sign, out of sight, shows if this is above minus `min_quality`.
+    The sign *out of sight* shows if this is above minus `min_quality`.
     """
     latest = history[-rule.patience :]
     accurate = all(audit.accuracy >= rule.min_accuracy for audit in latest)
@@ -62,19 +62,10 @@ def score(history: History, statistic: Statistic, rule: Rule) -> float:
     return max(statistic(history[:count], rule) for count in range(1, len(history) + 1))
 
 
-def first_alarm(history: History, min_drop: float, rule: Rule) -> int | None:
-    """Return the step of the audit at which `ShortcutAlarm` sees a divergence, if it does."""
+def first_alarm(history: History, statistic: Statistic, threshold: float, rule: Rule) -> int | None:
+    """Return the step of the audit at which the alarm goes off, if it does."""
     for count in range(1, len(history) + 1):
-        seen = history[:count]
-        if find_divergence(seen, rule.patience, rule.min_rise, min_drop):
-            return seen[-1].step
-    return None
-
-
-def first_out_of_sight(history: History, min_quality: float, rule: Rule) -> int | None:
-    """Return the step of the audit at which `ShortcutAlarm` sees quality below `min_quality`."""
-    for count in range(1, len(history) + 1):
-        if lowness(history[:count], rule) > -min_quality:
+        if statistic(history[:count], rule) >= threshold:
             return history[count - 1].step
     return None
 
@@ -93,23 +84,29 @@ def roc(planted: Floats, clean: Floats) -> tuple[Floats, Floats]:
     return false, true
 
 
-def auc(planted: Floats, clean: Floats) -> float:
-    """Return how often a planted training has the higher score, ties counted by half."""
-    above = (planted[:, None] > clean).mean()
-    return float(above + (planted[:, None] == clean).mean() / 2)
+def auc(planted: Floats, clean: Floats) -> Floats:
+    """Return how often a planted training has the higher score, ties counted by half.
+
+    Args:
+        planted: Scores, `[..., P]`.
+        clean: Scores, `[..., C]`.
+
+    Returns:
+        `[...]`, 0 to 1.
+    """
+    first, second = planted[..., :, None], clean[..., None, :]
+    return ((first > second) + 0.5 * (first == second)).mean((-2, -1))
 
 
 def auc_interval(planted: Floats, clean: Floats, draws: int = 4000) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of `auc`; trainings of each kind are drawn anew.
+    """Return the 95 % bootstrap interval of `auc`; trainings of either group are drawn anew.
 
     If all planted trainings score higher than all clean ones, every draw gives 1, and the interval
     says nothing.
     """
     rng = np.random.default_rng(0)
-    found = [
-        auc(rng.choice(planted, len(planted)), rng.choice(clean, len(clean))) for _ in range(draws)
-    ]
-    low, high = np.quantile(found, [0.025, 0.975])
+    drawn = [rng.choice(scores, (draws, len(scores))) for scores in (planted, clean)]
+    low, high = np.quantile(auc(*drawn), [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -10,10 +10,14 @@ command goes on.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import libragrad_lightning  # noqa: F401  (repairs torchvision before anything imports it)
-from alarm_trainings import Length, Training, train_all
+from alarm_figure import figure
+from alarm_page import DEFAULT, page
+from alarm_results import signs, study
+from alarm_trainings import Length, Outcome, Training, data, train_all
 
 # isort: split
 import torch
@@ -38,15 +42,44 @@ def plan() -> list[Training]:
     return [training for pair in zip(planted, clean, strict=True) for training in pair]
 
 
-def main() -> None:
-    """Train, and write the page."""
+def share_of_garment(length: Length) -> float:
+    """Return the mean share of garment pixels in the images of an audit."""
+    composites = data(plan()[1], length).composites("val")
+    return float(composites.masks[: length.probes].mean())
+
+
+def report(outcomes: Sequence[Outcome], out: Path) -> None:
+    """Write the page and its figure."""
+    found = study(outcomes)
+    min_quality = share_of_garment(outcomes[0].length)
+    both = signs(min_quality)
+    out.mkdir(parents=True, exist_ok=True)
+    figure(found, both, DEFAULT, out / "shortcut_alarm.png")
+    (out / "shortcut_alarm.md").write_text(page(found, both, min_quality), encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None, trainings: Sequence[Training] = ()) -> None:
+    """Train, and write the page.
+
+    Args:
+        arguments: Those of the command line.
+        trainings: What is trained, the twenty if empty.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    length = Length()
     parser.add_argument("--work", type=Path, default=Path("logs/shortcut_alarm"))
     parser.add_argument("--out", type=Path, default=Path("docs"))
-    given = parser.parse_args()
-    train_all(plan(), Length(), given.work / "trainings.jsonl")
+    parser.add_argument("--steps", type=int, default=length.steps, help="of a training")
+    parser.add_argument("--every", type=int, default=length.every, help="steps between audits")
+    parser.add_argument("--images", type=int, default=length.images, help="training images")
+    parser.add_argument("--val", type=int, default=length.val, help="validation images")
+    parser.add_argument("--probes", type=int, default=length.probes, help="images of an audit")
+    given = parser.parse_args(arguments)
+    length = Length(given.steps, given.every, given.images, given.val, given.probes)
+    done = train_all(trainings or plan(), length, given.work / "trainings.jsonl")
+    report(done, given.out)
 
 
 if __name__ == "__main__":
