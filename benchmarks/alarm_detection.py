@@ -57,6 +57,12 @@ def lowness(history: History, rule: Rule) -> float:
     return -max(audit.quality for audit in latest)
 
 
+def accuracy_alone(history: History, rule: Rule) -> float:
+    """Return the least accuracy of the latest audits, of which nobody knows what is too much."""
+    latest = history[-rule.patience :]
+    return min(audit.accuracy for audit in latest) if len(latest) == rule.patience else -math.inf
+
+
 def score(history: History, statistic: Statistic, rule: Rule) -> float:
     """Return the largest threshold at which the alarm goes off in the course of a training."""
     return max(statistic(history[:count], rule) for count in range(1, len(history) + 1))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
+from statistics import mean, median
 
 import numpy as np
 
 from alarm_results import (
+    ACCURACY_ALONE,
     MARGIN,
     ON_THE_GARMENT,
     RULE,
@@ -15,6 +16,7 @@ from alarm_results import (
     Study,
     Told,
     alarm_step,
+    final_qualities,
     rate_interval,
     told,
 )
@@ -23,6 +25,9 @@ from libragrad_lightning.tables import TableRows
 
 DEFAULT = "energy_inside"
 """The quality that `ShortcutAlarm` watches unless told otherwise."""
+
+PLANNED = 20
+"""Trainings of the whole study."""
 
 _NAMES = {"libra": "LibraGrad", "plain": "plain"}
 
@@ -33,15 +38,16 @@ Written by `python benchmarks/shortcut_alarm.py`. The model of `configs/shortcut
 {total} times, {planted} times with a planted shortcut and {clean} times without, each time with a
 seed of its own, for {steps} steps with an audit of {probes} validation images every {every} steps.
 {strengths}
-Plain gradients are the control: the same alarm on the same audits.
+Plain gradients are the control: the same alarm on the same audits.{unfinished}
 
 **What cannot be seen.** A color *of the garment* lies on the object. The model that reads it looks
 at the object, and no measure of localization sees anything wrong: misses are expected there, and no
 threshold helps. Stripes are planted beside the garment, not on it.
 
 Without masks there is no such alarm: accuracy on validation images that are split off the training
-images is *higher* with a shortcut, and nothing in it says why. Accuracy without the shortcut, which
-says below when it is taken, is known here because the shortcut was planted.
+images is *higher* with a shortcut. Beside other trainings that gives it away (*accuracy alone*
+below), but who trains once has nothing to compare it with, and no threshold. Accuracy without the
+shortcut, which says below when it is taken, is known here because the shortcut was planted.
 
 ## How well trainings are told apart
 
@@ -66,6 +72,12 @@ alarm waits for two audits that agree, and comes {every} steps after the first o
 
 Top: the dots are where alarms are counted. Bottom: gray, trainings without a shortcut.
 
+## Where explanations end
+
+Mean `{default}` at the last audit, and the lowest and highest of all trainings.
+
+{ends}
+
 ## Every training with a shortcut
 
 Steps, by `{default}`; — for never.
@@ -87,6 +99,9 @@ _CAVEATS = """\
   rate of {planted} in {planted} is {all_true}, that of 0 in {clean} {no_false}.
 - A shortcut that is taken before the second audit leaves no divergence to be seen. *Out of sight*
   is for those, and it needs a `min_quality`.
+- A training with a shortcut reaches an accuracy of {min_accuracy} early, and more of its audits
+  count for *out of sight* than those of clean ones. That is a part of its AUC, and why a color of
+  the garment can have a higher statistic although nothing is out of sight.
 - The strength of the shortcuts was chosen in shorter trainings of other seeds, so that they are
   taken in the course of a training. There, a background of opacity 0.1 was taken before the first
   audit, and a mark of 2 to 4 pixels not within 400 to 1000 steps.
@@ -106,12 +121,14 @@ def page(of: Study, signs: Sequence[Sign], min_quality: float) -> str:
         probes=length.probes,
         every=length.every,
         strengths=_strengths(of),
+        unfinished=_unfinished(of),
         min_accuracy=RULE.min_accuracy,
         min_quality=min_quality,
         margin=MARGIN,
         table=_table(of, signs),
         verdict="\n".join(f"- {line}" for line in verdict(of, signs)),
         default=DEFAULT,
+        ends=_ends(of),
         trainings=_trainings(of, signs),
         accuracy=_accuracies(of.clean),
         false=_false(of, signs),
@@ -165,6 +182,8 @@ def _table(of: Study, signs: Sequence[Sign]) -> str:
                 if sign.name == "out of sight" and metric == "pointing_game":
                     cells = (*cells[:2], "", "", "")  # a random map has another quality there
                 rows.append((sign.name, f"`{metric}`", _NAMES[rules], *cells))
+    alone = _cells(of, told(of, ACCURACY_ALONE, f"{DEFAULT}/libra"))[:2]
+    rows.append((ACCURACY_ALONE.name, "", "", *alone, "", "", ""))
     columns = ("sign", "quality", "gradients", "AUC", "AUC without color")
     return TableRows(
         (*columns, "true alarms", "false alarms", "steps late"), tuple(rows)
@@ -180,6 +199,16 @@ def _cells(of: Study, found: Told) -> tuple[str, ...]:
         f"{found.false} of {len(of.clean)}",
         "" if found.late is None else f"{found.late:g}",
     )
+
+
+def _ends(of: Study) -> str:
+    ends = [final_qualities(of, f"{DEFAULT}/{rules}") for rules in RULES]
+    rows = [(kind, *(_span(end[kind]) for end in ends)) for kind in ends[0]]
+    return TableRows(("shortcut", *(_NAMES[rules] for rules in RULES)), tuple(rows)).markdown()
+
+
+def _span(values: Sequence[float]) -> str:
+    return f"{mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def _trainings(of: Study, signs: Sequence[Sign]) -> str:
@@ -221,6 +250,16 @@ def _strengths(of: Study) -> str:
     return f"Shortcuts: {', '.join(said)}; a mark has {MARK_SIZE} x {MARK_SIZE} pixels."
 
 
+def _unfinished(of: Study) -> str:
+    total = len(of.planted) + len(of.clean)
+    if total >= PLANNED:
+        return ""
+    return (
+        f"\n\n**These are the first {total} of {PLANNED} trainings**, whose kinds take turns; the "
+        "same command goes on."
+    )
+
+
 def _accuracies(outcomes: Sequence[Outcome]) -> str:
     last = [o.audits[-1].clean_accuracy for o in outcomes]
     return f"{np.min(last):.2f} to {np.max(last):.2f}, median {median(last):.2f}"
@@ -230,6 +269,7 @@ def _caveats(of: Study) -> str:
     planted, clean = len(of.planted), len(of.clean)
     true, false = rate_interval(planted, planted), rate_interval(0, clean)
     return _CAVEATS.format(
+        min_accuracy=RULE.min_accuracy,
         planted=planted,
         clean=clean,
         all_true=f"{true[0]:.2f} to {true[1]:.2f}",

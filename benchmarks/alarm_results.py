@@ -14,6 +14,7 @@ from alarm_detection import (
     History,
     Rule,
     Statistic,
+    accuracy_alone,
     auc,
     auc_interval,
     drop,
@@ -29,9 +30,6 @@ RULE = Rule()
 MARGIN = 0.1
 """How far accuracy without the shortcut lies behind when the shortcut counts as taken."""
 
-ON_THE_GARMENT = ("color",)
-"""Kinds of shortcuts that no quality of localization can see."""
-
 
 @dataclass(frozen=True)
 class Sign:
@@ -46,6 +44,13 @@ class Sign:
     name: str
     statistic: Statistic
     threshold: float
+
+
+ACCURACY_ALONE = Sign("accuracy alone", accuracy_alone, float("inf"))
+"""What is left without masks; nobody knows its threshold, so that it never goes off."""
+
+ON_THE_GARMENT = ("color",)
+"""Kinds of shortcuts that no quality of localization can see."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,15 @@ def told(of: Study, sign: Sign, quality: str) -> Told:
         sum(alarm_step(o, sign, quality) is not None for o in of.clean),
         median(late) if late else None,
     )
+
+
+def final_qualities(of: Study, quality: str) -> dict[str, list[float]]:
+    """Return the quality at the last audit of each training, by kind of shortcut or ``none``."""
+    found: dict[str, list[float]] = {}
+    for outcome in (*of.clean, *of.planted):
+        kind = outcome.training.shortcut if outcome.training.is_planted else "none"
+        found.setdefault(kind, []).append(outcome.audits[-1].qualities[quality])
+    return found
 
 
 def rate_interval(count: int, total: int) -> tuple[float, float]:

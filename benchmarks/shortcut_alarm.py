@@ -15,7 +15,7 @@ from pathlib import Path
 
 import libragrad_lightning  # noqa: F401  (repairs torchvision before anything imports it)
 from alarm_figure import figure
-from alarm_page import DEFAULT, page
+from alarm_page import DEFAULT, PLANNED, page
 from alarm_results import signs, study
 from alarm_trainings import Length, Outcome, Training, data, train_all
 
@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None, trainings: Sequence[Training] =
     length = Length()
     parser.add_argument("--work", type=Path, default=Path("logs/shortcut_alarm"))
     parser.add_argument("--out", type=Path, default=Path("docs"))
+    parser.add_argument("--trainings", type=int, default=PLANNED, help="the first of all that many")
     parser.add_argument("--steps", type=int, default=length.steps, help="of a training")
     parser.add_argument("--every", type=int, default=length.every, help="steps between audits")
     parser.add_argument("--images", type=int, default=length.images, help="training images")
@@ -78,7 +79,8 @@ def main(arguments: Sequence[str] | None = None, trainings: Sequence[Training] =
     parser.add_argument("--probes", type=int, default=length.probes, help="images of an audit")
     given = parser.parse_args(arguments)
     length = Length(given.steps, given.every, given.images, given.val, given.probes)
-    done = train_all(trainings or plan(), length, given.work / "trainings.jsonl")
+    chosen = (trainings or plan())[: given.trainings]
+    done = train_all(chosen, length, given.work / "trainings.jsonl")
     report(done, given.out)
 
 

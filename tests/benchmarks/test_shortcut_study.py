@@ -13,6 +13,7 @@ import alarm_trainings
 import shortcut_alarm
 from alarm_detection import (
     Rule,
+    accuracy_alone,
     auc,
     auc_interval,
     drop,
@@ -23,7 +24,7 @@ from alarm_detection import (
     score,
 )
 from alarm_page import page, verdict
-from alarm_results import rate_interval, signs, study, told
+from alarm_results import ACCURACY_ALONE, final_qualities, rate_interval, signs, study, told
 from alarm_trainings import Audit, Length, Outcome, Training, outcomes, train_all
 from libragrad_lightning.callbacks import ShortcutAlarm
 from libragrad_lightning.monitoring import AuditedAccuracy
@@ -85,6 +86,8 @@ def test_statistics_by_hand():
     assert lowness(history(curve[:4]), RULE) == -math.inf
     assert lowness(history(curve[:1]), RULE) == -math.inf
     assert score(history(curve[::-1]), drop, RULE) == -math.inf
+    assert accuracy_alone(history(curve), RULE) == 0.8
+    assert accuracy_alone(history(curve[:1]), RULE) == -math.inf
 
 
 SCORES = st.lists(st.sampled_from([-math.inf, -0.2, 0.0, 0.1, 0.3, 0.5]), min_size=1, max_size=9)
@@ -168,6 +171,13 @@ def test_what_a_study_tells_by_hand():
     plain = told(studied(), divergence, "energy_inside/plain")
     assert (plain.true, plain.false, plain.late, plain.auc) == (0, 0, None, 0.5)
     assert told(studied(), hidden, "energy_inside/libra").true == 1
+    alone = told(studied(), ACCURACY_ALONE, "energy_inside/libra")
+    assert (alone.auc, alone.true, alone.false) == (1.0, 0, 0)
+
+
+def test_where_explanations_end():
+    ends = final_qualities(studied(), "energy_inside/libra")
+    assert ends == {"none": [0.5, 0.5], "mark": [0.2], "color": [0.5]}
 
 
 def test_the_page_says_what_is_missed_and_where_plain_is_as_good():
