@@ -7,9 +7,11 @@ wanted; the tests run a few of each.
 from __future__ import annotations
 
 import libragrad_lightning  # noqa: F401  (repairs torchvision before timm imports it)  # isort: skip
+import itertools
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import timm
@@ -28,7 +30,7 @@ from fuzz_scores import (
 )
 from libragrad_lightning.metrics import functional as fn
 from libragrad_lightning.models import TokenModel, explanation_state, read_token_model
-from libragrad_lightning.perturbation import PERTURBATIONS, deletion_logits
+from libragrad_lightning.perturbation import PERTURBATIONS, ImputePixels, deletion_logits
 
 VALUES = (0.0, -0.0, 0.7, 1.0, -1.0, 2.0, 0.1, 1e-310, 1e300, 1e-12)
 LEVELS = (0.0, 0.3, 0.5, 0.75)
@@ -150,7 +152,8 @@ def deletion(operator: str) -> Callable[[int], None]:
         with explanation_state(model), torch.no_grad():
             read = read_token_model(model, images)
             scores = torch.randn(2, 6, generator=generator)
-            found = deletion_logits(read, images, {"a": scores}, LEVELS, perturbation=operator)["a"]
+            given = ImputePixels(noise=0.0) if operator == "pixels_road" else operator
+            found = deletion_logits(read, images, {"a": scores}, LEVELS, perturbation=given)["a"]
             for first, sign in (
                 (found.most_influential_first, 1),
                 (found.least_influential_first, -1),
@@ -183,11 +186,35 @@ def what_is_left(read: TokenModel, image: Tensor, left: Tensor, operator: str) -
         kept = torch.zeros(tokens.shape[1], 1, dtype=tokens.dtype)
         kept[:prefix], kept[prefix + left] = 1, 1
         return read.logits_from_tokens(image, tokens * kept)
-    filling, picture = PERTURBATIONS[operator].fill(image).clone(), image.clone()
+    hidden = torch.zeros(image.shape[2:], dtype=torch.bool)
     for patch in {*range(6)} - {*left.tolist()}:
         rows, columns = (slice(8 * n, 8 * n + 8) for n in divmod(patch, 3))
-        picture[..., rows, columns] = filling[..., rows, columns]
-    return read.logits(picture)
+        hidden[rows, columns] = True
+    if operator == "pixels_road":
+        filling = weighted_means(image[0], hidden)[None]
+    else:
+        filling = PERTURBATIONS[operator].fill(image)
+    return read.logits(torch.where(hidden, filling, image))
+
+
+def weighted_means(image: Tensor, hidden: Tensor) -> Tensor:
+    """Return an image `[C, H, W]` whose hidden pixels are means of their neighbors, all at once."""
+    gone, weights = hidden.flatten(), neighbor_weights(*hidden.shape)
+    if bool(gone.all()):
+        return image.mean((1, 2), keepdim=True).expand_as(image)
+    shares, pixels = weights[gone] / weights[gone].sum(1, keepdim=True), image.flatten(1).mT.clone()
+    inner = torch.eye(int(gone.sum()), dtype=image.dtype) - shares[:, gone]
+    pixels[gone] = torch.linalg.solve(inner, shares[:, ~gone] @ pixels[~gone])
+    return pixels.mT.reshape(image.shape)
+
+
+@cache
+def neighbor_weights(height: int, width: int) -> Tensor:
+    """Return how much every pixel counts for every other one, by how far it is."""
+    places = list(itertools.product(range(height), range(width)))
+    known = {1.0: 1 / 6, math.sqrt(2): 1 / 12}
+    rows = [[known.get(math.dist(one, other), 0.0) for other in places] for one in places]
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 TRIALS: dict[str, Callable[[int], None]] = {

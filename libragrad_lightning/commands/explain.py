@@ -59,11 +59,20 @@ def explain_files(
         output: The folder of the pictures.
         size: The longer side of one picture, in pixels.
         batch_size: Images explained at once.
+
+    Raises:
+        ValueError: If there is no image, names and model do not fit together, or a name is unknown.
     """
     files = image_paths([Path(image) for image in images])
     build = Build(image_size, model_kwargs or {})
     named = timm_model(model, checkpoint, random_weights, build)
     net, names = named.model.to(default_device()), class_names or named.class_names
+    classes = int(named.model.num_classes)  # type: ignore[arg-type]
+    if names and len(names) != classes:
+        raise ValueError(
+            f"There are {len(names)} names of classes, but the model has {classes} classes; change "
+            "class_names, or pass a checkpoint of a model of these classes."
+        )
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     places = _places(files, folder)

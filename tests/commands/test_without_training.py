@@ -78,6 +78,7 @@ def test_a_picture_is_the_one_of_the_explanations(photographs, checkpoint, tmp_p
         (["{}/a.png", "--model", "tset_vit"], "error: timm has no model 'tset_vit'; change model"),
         (["{}/a.png", "--style", "nope"], "error: style: "),
         (["{}/a.png", "--speed", "3"], "error: "),
+        (["{}/a.png", "--class_names", "a", "b"], "error: There are 2 names of classes, but the"),
         ([], "error: "),
     ],
 )
