@@ -97,8 +97,8 @@ _CAVEATS = """\
 - There are {planted} and {clean} trainings. Where one group lies above the other altogether, every
   bootstrap draw gives the same AUC, and the interval has no width. The exact 95 % interval of a
   rate of {planted} in {planted} is {all_true}, that of 0 in {clean} {no_false}.
-- A shortcut that is taken before the second audit leaves no divergence to be seen. *Out of sight*
-  is for those, and it needs a `min_quality`.
+- A shortcut that is taken before two audits saw the model without it leaves no divergence to be
+  seen. *Out of sight* is for those, and it needs a `min_quality`.
 - A training with a shortcut reaches an accuracy of {min_accuracy} early, and more of its audits
   count for *out of sight* than those of clean ones. That is a part of its AUC, and why a color of
   the garment can have a higher statistic although nothing is out of sight.
