@@ -30,7 +30,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).parents[1]
-TABS = ("timeseries", "scalars", "custom_scalars", "images", "histograms", "text", "hparams")
+TABS = (
+    *("timeseries", "scalars", "custom_scalars", "images"),
+    *("distributions", "histograms", "text", "hparams"),
+)
 WIDTH, HEIGHT = 1600, 1200
 TALL = {"custom_scalars": 4200, "images": 3600, "audit": 6000}
 """Heights of pages of which more is to be seen than a screen holds."""

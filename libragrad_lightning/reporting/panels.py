@@ -149,7 +149,8 @@ class PanelDrawer:
             if number < self.count and number not in self.drawn:
                 self.drawn[number] = self._panel(chunk, row)
         for found in () if self.extremes is None else self.extremes.new_in(chunk):
-            panel = self._panel(chunk, found.row, found.remark)
+            known = self.drawn.get(chunk.numbers[found.row])
+            panel = known or self._panel(chunk, found.row, found.remark)
             self._outermost[found.name] = replace(panel, tag=found.name)
 
     def panels(self) -> list[DrawnPanel]:

@@ -106,6 +106,7 @@ completeness_on: all
 deletion:
   perturbation: pixels_blur
   levels: [0.2, 0.5]
+  precision: bfloat16
 batch_size: 4
 precision: module
 forward: net
@@ -162,6 +163,7 @@ def test_every_argument_works_from_yaml(monkeypatch):
     assert (config.method, config.target, config.reward) == (METHODS["genatt"], 3, "logit")
     assert config.metrics == ("srg", "drift_cosine")
     assert (config.perturbation, config.levels) == ("pixels_blur", (0.2, 0.5))
+    assert config.deletes_in_bfloat16
     assert (config.batch_size, config.in_float32, config.unknown) == (4, False, "warn")
     assert (config.backbone, config.blocks) == ("net", ("net.blocks.0",))
     pictures = given["pictures"]

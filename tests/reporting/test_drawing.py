@@ -115,7 +115,6 @@ def test_the_worst_and_the_best_image_are_drawn_wherever_they_are(drawn):
     ]
     assert [panel.key for panel in drawer.panels()] == [(0, -1), (4, -1), (2, -1)]
     assert [panel.caption.split("  |  ")[-1] for panel in drawn[1:]] == [
-        "worst segmentation ap 0.400 (libra): image 0 of the loader",
         "best segmentation ap 0.600 (libra): image 2 of the loader",
         "worst segmentation ap 0.100 (libra): image 4 of the loader",
     ]
