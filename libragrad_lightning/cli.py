@@ -78,6 +78,8 @@ def main(args: ArgsType = None) -> None:
         with one_sentence(MisconfigurationException):
             COMMANDS[given[0]].run(given[1:])
         return
+    with one_sentence():
+        _check_known(given)
     try:
         LibraGradCLI(
             save_config_kwargs={"overwrite": True},
@@ -96,6 +98,14 @@ def main(args: ArgsType = None) -> None:
             raise error from error.__cause__
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _check_known(given: Any) -> None:
+    """Name all commands after one that is none of them."""
+    known = [*LibraGradCLI.subcommands(), *COMMANDS]
+    first = given[0] if isinstance(given, list) and given else "-"
+    if isinstance(first, str) and not first.startswith("-") and first not in known:
+        raise ValueError(f"libragrad has no command {first!r}; it has {', '.join(known)}.")
 
 
 def _create_callback(class_type: type[Callback], *args: Any, **kwargs: Any) -> Callback:

@@ -12,6 +12,7 @@ import yaml
 
 import libragrad_lightning
 from libragrad_lightning.cli import main
+from libragrad_lightning.commands import COMMANDS
 from libragrad_lightning.parsing import is_users_mistake, parser_sentence
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -175,6 +176,12 @@ def test_wrong_arguments_are_named_with_the_nearest_right_one(configure, capsys)
         "error: trainer.max_epochs: Expected a <class 'int'> (Given value: many)"
     )
     assert said([], "--trainer.speed=3").startswith("error: ")
+
+
+def test_an_unknown_command_is_told_all_that_there_are(capsys):
+    said = refused(["explian", "cat.jpg"], capsys)
+    assert said.startswith("error: libragrad has no command 'explian'; it has fit, ")
+    assert all(f" {name}" in said for name in COMMANDS)
 
 
 def test_bugs_keep_their_traceback_and_only_their_own(configure):
