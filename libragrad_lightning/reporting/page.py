@@ -199,9 +199,9 @@ def versions() -> dict[str, str]:
 
 
 def table_html(table: TableRows) -> str:
-    """Return a table in HTML; numbers are set right."""
+    """Return a table in HTML; numbers are set right, but those that name their row."""
     head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
-    lines = ("".join(map(_cell, row)) for row in table.rows)
+    lines = (f"<td>{escape(str(row[0]))}</td>" + "".join(map(_cell, row[1:])) for row in table.rows)
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

@@ -12,6 +12,7 @@ from libragrad_lightning.audit import METRICS, AuditRecord
 from libragrad_lightning.diagnosis.coverage import CoverageReport, OperationUse
 from libragrad_lightning.reporting import AuditPage, Shown, TableRows
 from libragrad_lightning.reporting.directions import LOWER, NEITHER, arrow
+from libragrad_lightning.reporting.page import table_html
 
 
 class Outline(HTMLParser):
@@ -136,3 +137,8 @@ def test_every_metric_has_a_direction_or_is_known_to_have_none():
             assert (arrow(name) == "↑") is (metric.higher_is_better is not flipped), name
     assert (arrow("accuracy"), arrow("mean_absolute_error")) == ("↑", "↓")
     assert (arrow("drift_rank"), arrow("own_metric")) == ("", "")
+
+
+def test_a_class_that_is_called_by_a_number_is_no_number():
+    found = table_html(TableRows(("class", "images"), (("747", 3),)))
+    assert '<td>747</td><td class="number">3</td>' in found
