@@ -91,15 +91,17 @@ def timm_model(
     given = build.arguments()
     if checkpoint is not None:
         weights = read_weights(Path(checkpoint))
-        model = _created(name, False, given)
+        model = _built(name, given)
         classes = _classes_in(model, weights)
         if classes is not None:
-            model = _created(name, False, given | {"num_classes": classes})
+            model = _built(name, given | {"num_classes": classes})
         _load(model, weights_of(model, weights), name)
         return _named(model, (), build)
-    model = _created(name, not random_weights, given)
+    if random_weights:
+        return _named(_built(name, given), (), build)
+    model = _pretrained(name, given)
     subset = infer_imagenet_subset(model)
-    if random_weights or not subset:
+    if not subset:
         return _named(model, (), build)
     info = ImageNetInfo(subset)
     count = int(model.num_classes)
@@ -123,11 +125,9 @@ def _check_known(name: str) -> None:
         raise ValueError(f"timm has no weights {name!r}; change model to one of {known}.")
 
 
-def _created(name: str, pretrained: bool, given: Mapping[str, Any]) -> Any:
-    if given or not pretrained:
-        model = _built(name, given)
-        if not pretrained:
-            return model
+def _pretrained(name: str, given: Mapping[str, Any]) -> Any:
+    if given:
+        _built(name, given)  # What is wrong with arguments is not the fault of the network.
     if not timm.is_model_pretrained(name):
         raise ValueError(
             f"timm has no pretrained weights of {name!r}; pass a file as checkpoint, or set "
